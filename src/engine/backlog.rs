@@ -1,0 +1,64 @@
+//! Requests that wait for a slot, in the order in which they came. It has no limit and never allocates.
+//!
+//! A request that was taken off to be submitted still counts as queued until the kernel has dealt with it. So its thread's next
+//! request sees a backlog, goes behind it, and can't overtake (I7). For the same reason one thread at a time takes requests off.
+
+use super::request::List;
+use crate::sync::{AtomicUsize, Mutex, Ordering};
+
+#[derive(Debug)]
+pub(super) struct Backlog {
+    queue: Mutex<Queue>,
+    /// Waiting, or on their way through the pump.
+    queued: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Queue {
+    list: List,
+    /// Somebody is submitting from the head.
+    pumping: bool,
+}
+
+impl Backlog {
+    pub(super) fn new() -> Backlog {
+        Backlog { queue: Mutex::new(Queue { list: List::new(), pumping: false }), queued: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        // SeqCst: the reaper's half of the pairing that `Slots::take` describes. For a submitter Acquire would do: it only asks about
+        // its own earlier requests, whose pump it may not overtake.
+        self.queued.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn push(&self, list: List) {
+        let mut queue = self.queue.lock();
+        self.queued.fetch_add(list.len(), Ordering::SeqCst);
+        queue.list.append(list);
+    }
+
+    /// Takes the oldest off: as many as `slots` gives for all that are there. `None`: nothing to do, no slot, or somebody else is at it
+    /// and will look again when it is done.
+    pub(super) fn begin(&self, most: usize, slots: impl FnOnce(usize) -> usize) -> Option<List> {
+        let mut queue = self.queue.lock();
+        if queue.pumping || queue.list.len() == 0 {
+            return None;
+        }
+        let mut batch = List::new();
+        for _ in 0..slots(queue.list.len().min(most)) {
+            batch.push(queue.list.pop()?);
+        }
+        queue.pumping = batch.len() > 0;
+        queue.pumping.then_some(batch)
+    }
+
+    /// Ends what `begin` began: `dealt` requests were accepted or refused, the `rest` goes back to the head.
+    pub(super) fn end(&self, dealt: usize, mut rest: List) {
+        let mut queue = self.queue.lock();
+        rest.append(std::mem::take(&mut queue.list));
+        queue.list = rest;
+        queue.pumping = false;
+        // Release: a submitter that sees none queued comes after the io_submit that took the last one.
+        self.queued.fetch_sub(dealt, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,513 @@
+//! The request cell: what `aio_data` points to, from submission until the result has been delivered.
+//!
+//! ```text
+//!   ├──────────────────── Header ──────────────────────┤
+//!   ┌──────┬────────┬──────┬────────┬──────────┬───────┬──────────────────────────────┐
+//!   │ iocb │ finish │ next │ result │ state, … │ waker │ body: W, or a box of a big W │
+//!   └──────┴────────┴──────┴────────┴──────────┴───────┴──────────────────────────────┘
+//! ```
+//!
+//! The body owns file, buffer and callback. It is written to the cell first and described to the kernel afterwards, at its final
+//! address, and nobody moves or touches it before the event has been taken (I2).
+//!
+//! A cell has one owner at a time, and owning it is having its [`Request`]: submitter → backlog → kernel → reaper → dispatcher. While the
+//! kernel has it, the `Request` is the number in `aio_data`. Only a *watched* request is shared, between the thread or future that
+//! waits for it (which has the [`Watch`]) and the reaper that finishes it, and they share it by its state word:
+//!
+//! | state | when | the cell is | the waker is |
+//! | --- | --- | --- | --- |
+//! | `PENDING` | from the beginning | the owner's | empty, the watcher's to write |
+//! | `WAITING` | the watcher left a waker | the owner's | whoever leaves this state owns it |
+//! | `WAKING` | for some instructions, before `DONE` | the owner's | the owner's |
+//! | `DONE` | the result is stored | the watcher's | empty |
+//! | `ABANDONED` | the watcher went first | the owner's, to drop the body | empty |
+//! | `CALLBACK` | always, where there is no watcher | the owner's | empty |
+#![allow(unsafe_code, reason = "type-erased cells shared with the kernel")]
+
+use super::pool;
+use crate::operation::Work;
+use crate::sync::{AtomicU32, Ordering, yield_now};
+use crate::sys::{Kernel, io_event, iocb};
+use std::cell::UnsafeCell;
+use std::marker::PhantomData;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ptr::NonNull;
+use std::task::Waker;
+
+const PENDING: u32 = 0;
+const WAITING: u32 = 1;
+const WAKING: u32 = 2;
+const DONE: u32 = 3;
+const ABANDONED: u32 = 4;
+const CALLBACK: u32 = 5;
+
+/// The part that every cell has, whatever it carries.
+#[repr(C)]
+struct Header {
+    iocb: UnsafeCell<iocb>,
+    /// Empties the cell and gives it back: runs a callback with the result, or drops the body of an abandoned request.
+    finish: unsafe fn(NonNull<Header>),
+    /// Link of the one list in which the cell's owner keeps it.
+    next: UnsafeCell<Option<NonNull<Header>>>,
+    /// What the event said: bytes, or a negative errno.
+    result: UnsafeCell<i64>,
+    state: AtomicU32,
+    /// Whether its watcher takes the reaper's role itself, so that the dispatcher need not stay awake for it.
+    attended: bool,
+    /// Valid in `WAITING`.
+    waker: UnsafeCell<MaybeUninit<Waker>>,
+}
+
+#[repr(C)]
+struct Cell {
+    header: Header,
+    /// `W`, or a `Box<W>` where W needs more room or a larger alignment.
+    body: MaybeUninit<[u8; ROOM]>,
+}
+
+/// Bytes a body may have to be stored without an allocation.
+const ROOM: usize = pool::CELL - size_of::<Header>();
+const BODY: usize = std::mem::offset_of!(Cell, body);
+
+const _: () = assert!(size_of::<Cell>() == pool::CELL && align_of::<Cell>() <= pool::ALIGN);
+const _: () = assert!(cfg!(loom) || ROOM >= 112);
+const _: () = assert!(BODY.is_multiple_of(pool::ALIGN));
+
+const fn fits<W>() -> bool {
+    size_of::<W>() <= ROOM && align_of::<W>() <= pool::ALIGN
+}
+
+/// Ownership of a cell. It has no destructor: it ends in the kernel's hands, in [`Request::finish`] or in [`Request::settle`].
+#[derive(Debug)]
+#[must_use = "a request that is let fall is never completed"]
+pub(crate) struct Request(NonNull<Header>);
+
+// SAFETY: bodies are Send (`Work: Send`), and having the Request is having the cell.
+unsafe impl Send for Request {}
+
+impl Request {
+    /// Offers a callback to `taker`, which either keeps the request or gives it back with its reason; then so do we, whole.
+    pub(crate) fn offer<W: Work<Output = ()>, E>(
+        work: W,
+        taker: impl FnOnce(Request) -> Result<(), (E, Request)>,
+    ) -> Result<(), (E, W)> {
+        let request = Request::new(work, CALLBACK, false, run_callback::<W>);
+        let cell = request.0;
+        taker(request).map_err(|(error, back)| {
+            assert!(back.0 == cell, "a taker gives back what it was offered");
+            // SAFETY: having the Request back is owning the cell, and it was filled with this W.
+            (error, unsafe { empty::<W>(back.0) })
+        })
+    }
+
+    /// Offers a request whose result the caller will wait for: by reaping itself (`attended`), or by looking now and then.
+    pub(crate) fn offer_watched<W: Work, E>(
+        work: W,
+        attended: bool,
+        taker: impl FnOnce(Request) -> Result<(), (E, Request)>,
+    ) -> Result<Watch<W>, (E, W)> {
+        let request = Request::new(work, PENDING, attended, drop_body::<W>);
+        let watch = Watch { cell: request.0, work: PhantomData };
+        match taker(request) {
+            Ok(()) => Ok(watch),
+            Err((error, back)) => {
+                assert!(back.0 == watch.cell, "a taker gives back what it was offered");
+                let watch = ManuallyDrop::new(watch);
+                // SAFETY: with the Request and the Watch, both of the cell's users are here; it was filled with this W.
+                Err((error, unsafe { empty::<W>(watch.cell) }))
+            }
+        }
+    }
+
+    fn new<W: Work>(work: W, state: u32, attended: bool, finish: unsafe fn(NonNull<Header>)) -> Request {
+        let header = pool::take().cast::<Header>();
+        let content = Header {
+            iocb: UnsafeCell::new(iocb::default()),
+            finish,
+            next: UnsafeCell::new(None),
+            result: UnsafeCell::new(0),
+            state: AtomicU32::new(state),
+            attended,
+            waker: UnsafeCell::new(MaybeUninit::uninit()),
+        };
+        // SAFETY: the pool's cells are large and aligned enough for a header (asserted above), and this one is ours.
+        unsafe { header.write(content) };
+        // SAFETY: the header was just written, and the body has not been.
+        unsafe { put(header, work) };
+        Request(header)
+    }
+
+    /// The request whose event this is.
+    ///
+    /// # Safety
+    /// The event's tag is that of a request that the kernel accepted, and the event was not taken before.
+    pub(crate) unsafe fn of(event: &io_event) -> Request {
+        // SAFETY: the caller's promise: the tag is the address of a live cell, which the kernel hands over by this event.
+        let mut request = unsafe { Request::from_tag(event.data) };
+        request.set_result(event.res);
+        request
+    }
+
+    /// # Safety
+    /// `tag` is [`tag`] of a cell, and the caller owns that cell.
+    unsafe fn from_tag(tag: u64) -> Request {
+        let header = std::ptr::with_exposed_provenance_mut::<Header>(tag as usize);
+        debug_assert!(!header.is_null() && header.is_aligned());
+        // SAFETY: the caller's promise: an address of a cell, so not null.
+        Request(unsafe { NonNull::new_unchecked(header) })
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: having the Request is having the cell.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Whether the request carries a callback, that is: nobody looks at its state.
+    pub(crate) fn is_callback(&self) -> bool {
+        // Relaxed: this never changes after the cell was filled, and the cell reached us by a synchronising way.
+        self.header().state.load(Ordering::Relaxed) == CALLBACK
+    }
+
+    /// Whether its watcher reaps for itself.
+    pub(crate) fn is_attended(&self) -> bool {
+        self.header().attended
+    }
+
+    /// Stores what the kernel said: bytes, or a negative errno.
+    pub(crate) fn set_result(&mut self, result: i64) {
+        // SAFETY: the owner alone writes, and a watcher reads after DONE.
+        unsafe { *self.header().result.get() = result }
+    }
+
+    /// Runs the callback, or drops the body of an abandoned request; gives the cell back. User code runs here and may panic.
+    pub(crate) fn finish(self) {
+        debug_assert!(matches!(self.header().state.load(Ordering::Relaxed), CALLBACK | ABANDONED));
+        // SAFETY: having the Request is owning the cell, and the function was stored for this very body.
+        unsafe { (self.header().finish)(self.0) }
+    }
+
+    /// Publishes the stored result to the watcher, and says what is left to do.
+    pub(crate) fn settle(self) -> Settled {
+        let state = &self.header().state;
+        loop {
+            // Release: the watcher that sees DONE sees the result. Acquire: of ABANDONED, what the watcher did before.
+            // SeqCst beyond that: a watcher about to sleep in the kernel announces itself and then looks here, and who settles without
+            // an event looks for the announcement afterwards; one of the two sees the other (see `sleep`).
+            match state.compare_exchange(PENDING, DONE, Ordering::SeqCst, Ordering::Acquire) {
+                Ok(_) => return Settled::Quiet,
+                Err(ABANDONED) => return Settled::Abandoned(self),
+                Err(_) => {}
+            }
+            // Acquire: the waker was written before WAITING was stored.
+            if state.compare_exchange(WAITING, WAKING, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                // SAFETY: leaving WAITING made the waker ours.
+                let waker = unsafe { (*self.header().waker.get()).assume_init_read() };
+                state.store(DONE, Ordering::SeqCst);
+                return Settled::Wake(waker);
+            }
+        }
+    }
+}
+
+/// What is left to do for a request that was settled.
+#[derive(Debug)]
+pub(crate) enum Settled {
+    /// Nothing: nobody sleeps.
+    Quiet,
+    /// Wake somebody, outside all locks: a waker is user code.
+    Wake(Waker),
+    /// Finish it: its watcher has gone.
+    Abandoned(Request),
+}
+
+/// The other end of a watched request: where its result arrives. Dropping it lets the request go: its reaper drops file and buffer.
+#[derive(Debug)]
+pub(crate) struct Watch<W: Work> {
+    cell: NonNull<Header>,
+    work: PhantomData<W>,
+}
+
+// SAFETY: the watcher reads and writes only the state word, the waker (Send + Sync) in its turn, and at the end W, which is Send.
+unsafe impl<W: Work> Send for Watch<W> {}
+// SAFETY: what takes `&self` touches atomics only.
+unsafe impl<W: Work> Sync for Watch<W> {}
+
+impl<W: Work> Watch<W> {
+    fn header(&self) -> &Header {
+        // SAFETY: the cell lives until the watcher has emptied or abandoned it, which consumes the Watch.
+        unsafe { self.cell.as_ref() }
+    }
+
+    /// The number that the kernel knows the request by. Never 0, and never that of another live request.
+    pub(crate) fn tag(&self) -> u64 {
+        tag(self.cell)
+    }
+
+    /// Whether the result is there.
+    pub(crate) fn is_done(&self) -> bool {
+        loop {
+            // Acquire: of DONE, the result. SeqCst: see `Request::settle`.
+            match self.header().state.load(Ordering::SeqCst) {
+                // The reaper is between two instructions, or was preempted there.
+                WAKING => yield_now(),
+                state => return state == DONE,
+            }
+        }
+    }
+
+    /// Leaves `waker` to be woken when the result is there. `false`: it is there already, and nobody will be woken.
+    pub(crate) fn leave(&mut self, waker: &Waker) -> bool {
+        match self.recall() {
+            Err(Finished) => false,
+            Ok(Some(old)) if old.will_wake(waker) => self.post(old),
+            // A panic of the user's `clone` leaves PENDING and no waker: harmless.
+            Ok(_) => self.post(waker.clone()),
+        }
+    }
+
+    fn post(&mut self, waker: Waker) -> bool {
+        // SAFETY: the state is PENDING, or DONE by a reaper that came from PENDING: the slot is the watcher's, and empty.
+        unsafe { (*self.header().waker.get()).write(waker) };
+        // Release: the reaper that leaves WAITING sees the waker. SeqCst: see `Request::settle`.
+        let state = &self.header().state;
+        if state.compare_exchange(PENDING, WAITING, Ordering::SeqCst, Ordering::Acquire).is_ok() {
+            return true;
+        }
+        // SAFETY: written above, and the reaper went from PENDING to DONE without looking at it.
+        drop(unsafe { (*self.header().waker.get()).assume_init_read() });
+        false
+    }
+
+    /// Takes back the waker that was left, if there was one.
+    fn recall(&mut self) -> Result<Option<Waker>, Finished> {
+        // Relaxed: the waker was written by this watcher, and the reaper has not looked at it.
+        let state = &self.header().state;
+        if state.compare_exchange(WAITING, PENDING, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            // SAFETY: leaving WAITING made the waker ours.
+            return Ok(Some(unsafe { (*self.header().waker.get()).assume_init_read() }));
+        }
+        if self.is_done() { Err(Finished) } else { Ok(None) }
+    }
+
+    /// The finished work, or the watch back where the result is not there yet.
+    pub(crate) fn take(self) -> Result<W::Output, Watch<W>> {
+        if !self.is_done() {
+            return Err(self);
+        }
+        let watch = ManuallyDrop::new(self);
+        // SAFETY: DONE made the cell the watcher's alone, the result was stored before, and the Watch is forgotten.
+        let (result, work) = unsafe { (*watch.header().result.get(), empty::<W>(watch.cell)) };
+        Ok(work.finish(result))
+    }
+
+    /// Lets go of the cell for ever: in a forked child it is a copy of something that only the parent may end.
+    pub(crate) fn forget(self) {
+        let _ = ManuallyDrop::new(self);
+    }
+
+    /// Whether the cell is now the reaper's, which drops the body when the event comes.
+    fn abandon(&mut self) -> bool {
+        let Ok(waker) = self.recall() else { return false };
+        // Release: the reaper that sees ABANDONED sees everything the watcher did. Acquire: of DONE, the result.
+        let gone = self.header().state.compare_exchange(PENDING, ABANDONED, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        drop(waker); // last: a waker is user code and may panic
+        gone
+    }
+}
+
+impl<W: Work> Drop for Watch<W> {
+    fn drop(&mut self) {
+        if !self.abandon() {
+            // SAFETY: the state is DONE: the cell is the watcher's alone, and the Watch ends here.
+            drop(unsafe { empty::<W>(self.cell) });
+        }
+    }
+}
+
+/// The result came before its watcher looked.
+struct Finished;
+
+/// The number that identifies the cell to the kernel. Cells are aligned, so it is never 0 or 1.
+fn tag(cell: NonNull<Header>) -> u64 {
+    cell.expose_provenance().get() as u64
+}
+
+/// Where the body of a cell lies.
+fn body(cell: NonNull<Header>) -> NonNull<u8> {
+    // SAFETY: a header is the beginning of a cell of CELL bytes, and BODY < CELL (asserted above).
+    unsafe { cell.cast::<u8>().add(BODY) }
+}
+
+/// Writes the body and describes it to the kernel at its final address.
+///
+/// # Safety
+/// `cell` has its header and no body, and the caller owns it.
+unsafe fn put<W: Work>(cell: NonNull<Header>, work: W) {
+    let home = if fits::<W>() {
+        let home = body(cell).cast::<W>();
+        debug_assert!(home.is_aligned());
+        // SAFETY: the body has the room and the alignment (`fits`), and is empty.
+        unsafe { home.write(work) };
+        home
+    } else {
+        let home = NonNull::from(Box::leak(Box::new(work)));
+        // SAFETY: the body has room for a pointer.
+        unsafe { body(cell).cast::<NonNull<W>>().write(home) };
+        home
+    };
+    // SAFETY: written just now and ours; the two borrows are of different memory and end here.
+    let (work, iocb) = unsafe { (&mut *home.as_ptr(), &mut *cell.as_ref().iocb.get()) };
+    iocb.aio_data = tag(cell);
+    work.describe(iocb);
+}
+
+/// Takes the body out and gives the cell back.
+///
+/// # Safety
+/// The caller owns the cell, which was filled with this `W`, and nobody uses it afterwards.
+unsafe fn empty<W: Work>(cell: NonNull<Header>) -> W {
+    let work = if fits::<W>() {
+        // SAFETY: `put` wrote it there, and it is read once.
+        unsafe { body(cell).cast::<W>().read() }
+    } else {
+        // SAFETY: `put` wrote the address of a leaked box there.
+        *unsafe { Box::from_raw(body(cell).cast::<NonNull<W>>().read().as_ptr()) }
+    };
+    // SAFETY: the cell came from the pool, and its content has been moved out.
+    unsafe { pool::give(cell.cast()) };
+    work
+}
+
+/// # Safety
+/// As [`empty`]; the result is stored.
+unsafe fn run_callback<W: Work<Output = ()>>(cell: NonNull<Header>) {
+    // SAFETY: the caller owns the cell, so the result is not being written.
+    let result = unsafe { *cell.as_ref().result.get() };
+    // SAFETY: the caller's promise. The cell is free before the callback runs: the request that it submits finds it warm.
+    let work = unsafe { empty::<W>(cell) };
+    work.finish(result);
+}
+
+/// # Safety
+/// As [`empty`].
+unsafe fn drop_body<W: Work>(cell: NonNull<Header>) {
+    // SAFETY: the caller's promise.
+    drop(unsafe { empty::<W>(cell) });
+}
+
+/// A queue of requests, first in first out, linked through the cells: it never allocates.
+#[derive(Debug, Default)]
+pub(crate) struct List {
+    ends: Option<(NonNull<Header>, NonNull<Header>)>,
+    len: usize,
+}
+
+// SAFETY: a list owns its requests, which are Send.
+unsafe impl Send for List {}
+
+impl List {
+    pub(crate) const fn new() -> List {
+        List { ends: None, len: 0 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn push(&mut self, request: Request) {
+        link(request.0, None);
+        self.append(List { ends: Some((request.0, request.0)), len: 1 });
+    }
+
+    /// Puts all of `other` behind all of this.
+    pub(crate) fn append(&mut self, other: List) {
+        self.len += other.len;
+        self.ends = match (self.ends, other.ends) {
+            (Some((first, last)), Some((next, end))) => {
+                link(last, Some(next));
+                Some((first, end))
+            }
+            (ends, None) => ends,
+            (None, ends) => ends,
+        };
+    }
+
+    /// The oldest.
+    pub(crate) fn pop(&mut self) -> Option<Request> {
+        let (first, last) = self.ends?;
+        // SAFETY: the list owns its requests, and so their links.
+        let next = unsafe { *first.as_ref().next.get() };
+        self.ends = next.map(|next| (next, last));
+        self.len -= 1;
+        Some(Request(first))
+    }
+}
+
+/// Only lists call this, for a request that is theirs.
+fn link(cell: NonNull<Header>, next: Option<NonNull<Header>>) {
+    // SAFETY: the link belongs to whoever owns the request.
+    unsafe { *cell.as_ref().next.get() = next }
+}
+
+/// Requests on their way through one `io_submit` after the other, oldest first.
+#[derive(Debug)]
+pub(crate) struct Batch<const N: usize> {
+    iocbs: [*mut iocb; N],
+    /// Before `next` the kernel has them, or they were taken out; up to `end` they are ours.
+    next: usize,
+    end: usize,
+}
+
+impl<const N: usize> Batch<N> {
+    /// The first N of `list`, or all.
+    pub(crate) fn of(list: &mut List) -> Batch<N> {
+        let mut batch = Batch { iocbs: [std::ptr::null_mut(); N], next: 0, end: 0 };
+        while batch.end < N
+            && let Some(request) = list.pop()
+        {
+            batch.iocbs[batch.end] = request.header().iocb.get();
+            batch.end += 1;
+        }
+        batch
+    }
+
+    /// How many are still ours.
+    pub(crate) fn len(&self) -> usize {
+        self.end - self.next
+    }
+
+    /// One `io_submit` of at most `most` of what is still ours. What it accepts is ours no more, from before the call returns (I3).
+    pub(crate) fn submit(&mut self, kernel: &Kernel, most: usize) -> Result<usize, i32> {
+        let most = most.min(self.len());
+        // SAFETY: the iocbs are of requests that we own and that were described at their final address; their bodies own what
+        // they point to, and are not touched before their event is taken.
+        let accepted = unsafe { kernel.submit(&self.iocbs[self.next..self.next + most]) }?;
+        debug_assert!(accepted <= most);
+        self.next += accepted;
+        Ok(accepted)
+    }
+
+    /// What the head of the batch is, for the log: its descriptor and opcode.
+    pub(crate) fn head(&self) -> Option<(u32, u16)> {
+        let iocb = self.iocbs[self.next..self.end].first()?;
+        // SAFETY: the request is ours.
+        Some(unsafe { ((**iocb).aio_fildes, (**iocb).aio_lio_opcode) })
+    }
+
+    /// Takes out the oldest that is still ours.
+    pub(crate) fn pop(&mut self) -> Option<Request> {
+        let iocb = *self.iocbs[self.next..self.end].first()?;
+        self.next += 1;
+        // SAFETY: the request is ours, and its iocb carries its tag.
+        Some(unsafe { Request::from_tag((*iocb).aio_data) })
+    }
+
+    /// All that is still ours, as a list.
+    pub(crate) fn rest(mut self) -> List {
+        let mut list = List::new();
+        while let Some(request) = self.pop() {
+            list.push(request);
+        }
+        list
+    }
+}

@@ -1,0 +1,79 @@
+//! The kernel's slots: how many requests may be submitted and not yet reaped.
+//!
+//! Two counters that only grow (but for refunds), on lines of their own, because submitters write one and the reaper the other.
+
+use crate::sync::{AtomicU64, Line, Ordering};
+
+#[derive(Debug)]
+pub(super) struct Slots {
+    /// Slots ever taken, less refunds.
+    taken: Line<AtomicU64>,
+    /// Slots whose event was reaped.
+    returned: Line<AtomicU64>,
+    depth: u64,
+}
+
+impl Slots {
+    pub(super) fn new(depth: u32) -> Slots {
+        Slots { taken: Line(AtomicU64::new(0)), returned: Line(AtomicU64::new(0)), depth: depth.into() }
+    }
+
+    pub(super) fn depth(&self) -> u64 {
+        self.depth
+    }
+
+    pub(super) fn in_use(&self) -> u64 {
+        // A refund may come between the two loads; the figure is a snapshot at best.
+        self.taken.load(Ordering::Relaxed).saturating_sub(self.returned.load(Ordering::Relaxed))
+    }
+
+    /// Takes at most `wanted` slots and says how many it got. They count as in use before the kernel hears of them (I3).
+    pub(super) fn take(&self, wanted: usize) -> usize {
+        let mut taken = self.taken.load(Ordering::Relaxed);
+        loop {
+            // SeqCst: a submitter that queued and found no slot, and a reaper that returned one and found no queue, must not both be right (I5).
+            // An old `returned` makes us see fewer free slots than there are, never more.
+            let in_use = taken.saturating_sub(self.returned.load(Ordering::SeqCst));
+            let got = (self.depth.saturating_sub(in_use)).min(wanted as u64);
+            if got == 0 {
+                return 0;
+            }
+            // Acquire comes with `returned`; success publishes nothing, because a slot carries no data.
+            match self.taken.compare_exchange_weak(taken, taken + got, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return usize::try_from(got).unwrap_or(wanted),
+                Err(now) => taken = now,
+            }
+        }
+    }
+
+    /// Gives back slots of requests that the kernel did not accept.
+    pub(super) fn refund(&self, count: usize) {
+        self.taken.fetch_sub(count as u64, Ordering::SeqCst);
+    }
+
+    /// Returns the slots of reaped events. After the ring's head has moved, so that the kernel has room when a submitter comes.
+    pub(super) fn give_back(&self, count: usize) {
+        self.returned.fetch_add(count as u64, Ordering::SeqCst);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_slots_are_taken_than_there_are() {
+        let slots = Slots::new(10);
+        assert_eq!((slots.take(7), slots.take(7), slots.take(7)), (7, 3, 0));
+        slots.give_back(4);
+        assert_eq!((slots.in_use(), slots.take(9)), (6, 4));
+    }
+
+    #[test]
+    fn a_refund_makes_room_without_counting_as_reaped() {
+        let slots = Slots::new(2);
+        assert_eq!(slots.take(2), 2);
+        slots.refund(1);
+        assert_eq!((slots.in_use(), slots.take(5)), (1, 1));
+    }
+}

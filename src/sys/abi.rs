@@ -1,0 +1,218 @@
+//! The kernel's types and constants, documented, with the type of the field they go into, and checked at compile time against what
+//! this file's author read in the kernel: generator and author must agree.
+
+use super::bindings;
+use core::mem::{align_of, offset_of, size_of};
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!(
+    "kiocb needs 64-bit Linux: it speaks the kernel's native AIO interface with 64-bit pointers"
+);
+
+/// A kernel AIO context: what [`io_setup`](super::io_setup) returns and every other call takes.
+///
+/// It is the address of the context's event ring in this process. It means nothing in another process, a forked child included.
+#[doc(inline)]
+pub use bindings::aio_context_t;
+
+/// One request, 64 bytes: `struct iocb` of `<linux/aio_abi.h>` ([io_submit(2)](https://man7.org/linux/man-pages/man2/io_submit.2.html)).
+///
+/// `Default` is all zeroes. The kernel copies it during [`io_submit`](super::io_submit), so it may be reused as soon as that call has
+/// returned; what its fields point to must live until the request's event has been reaped.
+///
+/// | field | meaning |
+/// | --- | --- |
+/// | `aio_data` | the caller's own; comes back in [`io_event::data`] |
+/// | `aio_key` | set to 0 by the kernel during submission, so the iocb must be writable; [`io_cancel`](super::io_cancel) wants it unchanged |
+/// | `aio_rw_flags` | `RWF_*`, for reads and writes; 0 for everything else |
+/// | `aio_lio_opcode` | `IOCB_CMD_*` |
+/// | `aio_reqprio` | an I/O priority ([ioprio_set(2)](https://man7.org/linux/man-pages/man2/ioprio_set.2.html)), used with [`IOCB_FLAG_IOPRIO`] |
+/// | `aio_fildes` | the file descriptor; the kernel holds the open file until the request is complete, so it may be closed before |
+/// | `aio_buf` | address of the buffer, or of an array of `struct iovec` (read during the call); the event mask for [`IOCB_CMD_POLL`] |
+/// | `aio_nbytes` | bytes, or iovecs; the kernel transfers at most 0x7fff_f000 bytes |
+/// | `aio_offset` | position in the file, in bytes, not negative |
+/// | `aio_reserved2` | 0 |
+/// | `aio_flags` | `IOCB_FLAG_*` |
+/// | `aio_resfd` | an eventfd that counts the completion, used with [`IOCB_FLAG_RESFD`] |
+#[doc(inline)]
+pub use bindings::iocb;
+
+/// One completion, 32 bytes: `struct io_event` of `<linux/aio_abi.h>` ([io_getevents(2)](https://man7.org/linux/man-pages/man2/io_getevents.2.html)).
+///
+/// | field | meaning |
+/// | --- | --- |
+/// | `data` | [`iocb::aio_data`] of the request |
+/// | `obj` | the address the [`iocb`] had at submission |
+/// | `res` | bytes transferred, poll mask or 0; negative: `-errno` |
+/// | `res2` | 0 |
+#[doc(inline)]
+pub use bindings::io_event;
+
+/// `aio_lio_opcode`: read into a buffer, as [pread(2)](https://man7.org/linux/man-pages/man2/pread.2.html).
+pub const IOCB_CMD_PREAD: u16 = opcode(bindings::IOCB_CMD_PREAD);
+/// `aio_lio_opcode`: write a buffer, as [pwrite(2)](https://man7.org/linux/man-pages/man2/pwrite.2.html).
+pub const IOCB_CMD_PWRITE: u16 = opcode(bindings::IOCB_CMD_PWRITE);
+/// `aio_lio_opcode`: [fsync(2)](https://man7.org/linux/man-pages/man2/fsync.2.html). Works since Linux 4.18. Not ordered after
+/// writes still in flight.
+pub const IOCB_CMD_FSYNC: u16 = opcode(bindings::IOCB_CMD_FSYNC);
+/// `aio_lio_opcode`: [fdatasync(2)](https://man7.org/linux/man-pages/man2/fdatasync.2.html). Works since Linux 4.18.
+pub const IOCB_CMD_FDSYNC: u16 = opcode(bindings::IOCB_CMD_FDSYNC);
+/// `aio_lio_opcode`: wait, once, for the events in `aio_buf`, as [poll(2)](https://man7.org/linux/man-pages/man2/poll.2.html).
+/// Since Linux 4.19.
+pub const IOCB_CMD_POLL: u16 = opcode(bindings::IOCB_CMD_POLL);
+/// `aio_lio_opcode`: named in the header, refused by every kernel (`EINVAL`).
+pub const IOCB_CMD_NOOP: u16 = opcode(bindings::IOCB_CMD_NOOP);
+/// `aio_lio_opcode`: read into an array of `struct iovec`, as [preadv(2)](https://man7.org/linux/man-pages/man2/preadv.2.html).
+pub const IOCB_CMD_PREADV: u16 = opcode(bindings::IOCB_CMD_PREADV);
+/// `aio_lio_opcode`: write an array of `struct iovec`, as [pwritev(2)](https://man7.org/linux/man-pages/man2/pwritev.2.html).
+pub const IOCB_CMD_PWRITEV: u16 = opcode(bindings::IOCB_CMD_PWRITEV);
+
+/// `aio_flags`: [`iocb::aio_resfd`] is an [eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html) to be signalled.
+pub const IOCB_FLAG_RESFD: u32 = bindings::IOCB_FLAG_RESFD;
+/// `aio_flags`: [`iocb::aio_reqprio`] is valid. Since Linux 4.18; before, and without it, the priority is ignored.
+pub const IOCB_FLAG_IOPRIO: u32 = bindings::IOCB_FLAG_IOPRIO;
+
+/// `aio_rw_flags`: high priority; kernel AIO accepts it and does not poll the device. Since Linux 4.13, as the next three.
+pub const RWF_HIPRI: i32 = bindings::RWF_HIPRI;
+/// `aio_rw_flags`: this write as if the file had `O_DSYNC`.
+pub const RWF_DSYNC: i32 = bindings::RWF_DSYNC;
+/// `aio_rw_flags`: this write as if the file had `O_SYNC`.
+pub const RWF_SYNC: i32 = bindings::RWF_SYNC;
+/// `aio_rw_flags`: complete with `EAGAIN` rather than block; `EOPNOTSUPP` from the submission where the file can't tell (tmpfs).
+pub const RWF_NOWAIT: i32 = bindings::RWF_NOWAIT;
+/// `aio_rw_flags`: this write as if the file had `O_APPEND`; the offset is ignored. Since Linux 4.16.
+pub const RWF_APPEND: i32 = bindings::RWF_APPEND;
+/// `aio_rw_flags`: this write at its offset although the file has `O_APPEND`. Since Linux 6.9.
+pub const RWF_NOAPPEND: i32 = bindings::RWF_NOAPPEND;
+/// `aio_rw_flags`: this write wholly or not at all, also across a power loss. Since Linux 6.11, where device and file system can.
+pub const RWF_ATOMIC: i32 = bindings::RWF_ATOMIC;
+/// `aio_rw_flags`: buffered, but dropped from the page cache afterwards. Since Linux 6.14, where the file system can.
+pub const RWF_DONTCACHE: i32 = bindings::RWF_DONTCACHE;
+/// `aio_rw_flags`: no `SIGPIPE` from a write to a pipe or socket whose other end is closed. Since Linux 6.18.
+pub const RWF_NOSIGNAL: i32 = bindings::RWF_NOSIGNAL;
+
+/// The system call's number, which libc lacks for glibc targets: from the kernel's `syscall.tbl` files. Architectures since 2012 share
+/// the generic table.
+pub(super) const SYS_IO_PGETEVENTS: core::ffi::c_long = if cfg!(target_arch = "x86_64") {
+    333
+} else if cfg!(target_arch = "powerpc64") {
+    388
+} else if cfg!(target_arch = "s390x") {
+    382
+} else if cfg!(target_arch = "sparc64") {
+    361
+} else if cfg!(any(target_arch = "mips64", target_arch = "mips64r6")) {
+    5328
+} else {
+    292
+};
+
+/// Words of 64 signals in the kernel's `sigset_t`; only MIPS has 128 signals.
+pub(super) const SIGSET_WORDS: usize =
+    if cfg!(any(target_arch = "mips64", target_arch = "mips64r6")) {
+        2
+    } else {
+        1
+    };
+
+/// An enum constant of the header, as the 16 bits that `aio_lio_opcode` has.
+const fn opcode(command: core::ffi::c_uint) -> u16 {
+    assert!(command <= 0xffff);
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "asserted in the line above, at compile time"
+    )]
+    let opcode = command as u16;
+    opcode
+}
+
+// The checks. Numbers written by hand from include/uapi/linux/aio_abi.h and fs.h; no expression repeats what is being checked.
+const _: () = {
+    assert!(size_of::<aio_context_t>() == 8);
+
+    assert!(size_of::<iocb>() == 64 && align_of::<iocb>() == 8);
+    assert!(offset_of!(iocb, aio_data) == 0);
+    // `PADDED(aio_key, aio_rw_flags)` in the kernel's words: the pair is one 64-bit slot whose halves follow the byte order.
+    assert!(
+        offset_of!(iocb, aio_key)
+            == if cfg!(target_endian = "little") {
+                8
+            } else {
+                12
+            }
+    );
+    assert!(
+        offset_of!(iocb, aio_rw_flags)
+            == if cfg!(target_endian = "little") {
+                12
+            } else {
+                8
+            }
+    );
+    assert!(offset_of!(iocb, aio_lio_opcode) == 16);
+    assert!(offset_of!(iocb, aio_reqprio) == 18);
+    assert!(offset_of!(iocb, aio_fildes) == 20);
+    assert!(offset_of!(iocb, aio_buf) == 24);
+    assert!(offset_of!(iocb, aio_nbytes) == 32);
+    assert!(offset_of!(iocb, aio_offset) == 40);
+    assert!(offset_of!(iocb, aio_reserved2) == 48);
+    assert!(offset_of!(iocb, aio_flags) == 56);
+    assert!(offset_of!(iocb, aio_resfd) == 60);
+
+    assert!(size_of::<io_event>() == 32 && align_of::<io_event>() == 8);
+    assert!(offset_of!(io_event, data) == 0);
+    assert!(offset_of!(io_event, obj) == 8);
+    assert!(offset_of!(io_event, res) == 16);
+    assert!(offset_of!(io_event, res2) == 24);
+};
+
+/// Every field with its type: fails to compile when one is missing, new, or of another type.
+const _: fn(iocb, io_event) = |request, event| {
+    let iocb {
+        aio_data,
+        aio_key,
+        aio_rw_flags,
+        aio_lio_opcode,
+        aio_reqprio,
+        aio_fildes,
+        aio_buf,
+        aio_nbytes,
+        aio_offset,
+        aio_reserved2,
+        aio_flags,
+        aio_resfd,
+    } = request;
+    let _: [u64; 4] = [aio_data, aio_buf, aio_nbytes, aio_reserved2];
+    let _: [u32; 4] = [aio_key, aio_fildes, aio_flags, aio_resfd];
+    let _: (i32, u16, i16, i64) = (aio_rw_flags, aio_lio_opcode, aio_reqprio, aio_offset);
+    let io_event {
+        data,
+        obj,
+        res,
+        res2,
+    } = event;
+    let _: ([u64; 2], [i64; 2]) = ([data, obj], [res, res2]);
+};
+
+const _: () = {
+    assert!(
+        IOCB_CMD_PREAD == 0 && IOCB_CMD_PWRITE == 1 && IOCB_CMD_FSYNC == 2 && IOCB_CMD_FDSYNC == 3
+    );
+    assert!(
+        IOCB_CMD_POLL == 5 && IOCB_CMD_NOOP == 6 && IOCB_CMD_PREADV == 7 && IOCB_CMD_PWRITEV == 8
+    );
+    assert!(IOCB_FLAG_RESFD == 1 && IOCB_FLAG_IOPRIO == 2);
+    assert!(
+        RWF_HIPRI == 0x1
+            && RWF_DSYNC == 0x2
+            && RWF_SYNC == 0x4
+            && RWF_NOWAIT == 0x8
+            && RWF_APPEND == 0x10
+    );
+    assert!(
+        RWF_NOAPPEND == 0x20
+            && RWF_ATOMIC == 0x40
+            && RWF_DONTCACHE == 0x80
+            && RWF_NOSIGNAL == 0x100
+    );
+};

@@ -1,0 +1,200 @@
+//! One kernel context as the engine sees it, and the seam behind which a simulated kernel stands in tests.
+//!
+//! Everything here speaks errno numbers: the engine decides what they mean.
+#![allow(unsafe_code, reason = "passes addresses to system calls")]
+
+use super::ring::{Ring, Take};
+use super::{aio_context_t, io_event, iocb, syscall};
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::time::Duration;
+
+/// The tag of the self-wake: no request has it, because requests are tagged with their address.
+pub(crate) const WAKE: u64 = 1;
+
+/// An event buffer that can't be written: in the kernel's half of the address space on every 64-bit Linux.
+/// `io_getevents` given it sleeps as ever, wakes, fails to copy (EFAULT) and consumes nothing: a pure wait.
+const UNWRITABLE: usize = !0xfff;
+
+/// How many events one system call may bring where the ring can't be read.
+const FETCH: usize = 128;
+
+/// How completions are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// From the mapped ring, sleeping by pure wait.
+    Ring,
+    /// By `io_getevents` alone, one thread at a time.
+    Syscalls,
+}
+
+/// A kernel AIO context.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    id: aio_context_t,
+    ring: Option<Ring>,
+    /// A private empty file: reading zero bytes of it completes at once, which wakes whoever waits for an event.
+    scratch: File,
+}
+
+impl Kernel {
+    /// Makes a context for `nr` requests at once, and finds out how its completions can be read.
+    pub(crate) fn setup(nr: u32, force_syscalls: bool) -> io::Result<Kernel> {
+        let scratch = scratch_file()?;
+        let id = setup_uninterrupted(nr)?;
+        let mut kernel = Kernel { id, ring: None, scratch };
+        // SAFETY: made just now, and destroyed only by `destroy`, whose caller promises that nobody reads the ring any more.
+        let ring = unsafe { Ring::of(id, &kernel.scratch) };
+        if let Some(ring) = &ring {
+            // A child that can't see the ring can't harm it. Failing here only loses that second line of defence: handles refuse to work in a child.
+            if let Err(error) = ring.dont_fork() {
+                log::debug!("madvise(MADV_DONTFORK) on the ring: {error}");
+            }
+        }
+        if !force_syscalls {
+            kernel.ring = ring;
+            kernel.distrust_unless_pure_wait_works();
+        }
+        Ok(kernel)
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        if self.ring.is_some() { Mode::Ring } else { Mode::Syscalls }
+    }
+
+    /// Hands `iocbs` to the kernel: `Ok(k)` means that the first k were accepted.
+    ///
+    /// # Safety
+    /// Each points to an iocb that may be read and written now, and whose buffer, file and iovecs live until its event has been taken.
+    pub(crate) unsafe fn submit(&self, iocbs: &[*mut iocb]) -> Result<usize, i32> {
+        // SAFETY: the caller's promise; the array holds as many pointers as we say.
+        unsafe { syscall::io_submit(self.id, iocbs.as_ptr(), iocbs.len()) }.map_err(errno)
+    }
+
+    /// Whether the context still exists: a submission of nothing succeeds exactly then.
+    pub(crate) fn is_alive(&self) -> bool {
+        // SAFETY: no iocb is passed.
+        unsafe { syscall::io_submit(self.id, std::ptr::null(), 0) }.is_ok()
+    }
+
+    /// Shows the events that are there, oldest first, at most `most` of them; returns how many were taken. Does not sleep.
+    ///
+    /// # Safety
+    /// One caller at a time, and none while a thread is in [`Kernel::fetch`].
+    pub(crate) unsafe fn take(&self, most: usize, reader: impl FnMut(&io_event) -> Take) -> usize {
+        match &self.ring {
+            // SAFETY: one caller at a time; in this mode only pure waits are in io_getevents.
+            Some(ring) => unsafe { ring.consume(most, reader) },
+            // SAFETY: the caller's promise.
+            None => unsafe { self.fetch(0, most, Some(Duration::ZERO), reader) }.unwrap_or(0),
+        }
+    }
+
+    /// Waits until there are `min` events, then takes what is there, without a choice. For [`Mode::Syscalls`].
+    ///
+    /// # Safety
+    /// As [`Kernel::take`].
+    pub(crate) unsafe fn fetch(
+        &self,
+        min: usize,
+        most: usize,
+        timeout: Option<Duration>,
+        mut reader: impl FnMut(&io_event) -> Take,
+    ) -> Result<usize, i32> {
+        debug_assert!(self.ring.is_none(), "a real event buffer beside ring readers delivers twice");
+        let mut events = [const { MaybeUninit::<io_event>::uninit() }; FETCH];
+        let most = most.min(FETCH);
+        // SAFETY: the array has room for `most` events.
+        let got = unsafe { syscall::io_getevents(self.id, min, most, events.as_mut_ptr().cast(), timeout) }.map_err(errno)?;
+        debug_assert!(got <= most);
+        for event in &events[..got] {
+            // SAFETY: the kernel filled the first `got`. What was fetched is taken, whatever the reader says: it can't go back.
+            reader(unsafe { event.assume_init_ref() });
+        }
+        Ok(got)
+    }
+
+    /// Sleeps until the ring is not empty, the time is over or a signal came; takes nothing. For [`Mode::Ring`].
+    pub(crate) fn pure_wait(&self, timeout: Option<Duration>) -> Result<(), i32> {
+        let nowhere = std::ptr::without_provenance_mut::<io_event>(UNWRITABLE);
+        // SAFETY: the kernel checks the address and can't write there, which is the point.
+        let waited = unsafe { syscall::io_getevents(self.id, 1, 1, nowhere, timeout) };
+        match waited.map_err(errno) {
+            Ok(_) | Err(libc::EFAULT | libc::EINTR) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Puts an event tagged [`WAKE`] on the ring. One slot must be kept free for it.
+    pub(crate) fn wake(&self) -> Result<(), i32> {
+        let mut iocb = self.self_wake();
+        // SAFETY: the iocb is ours and is only read during the call; zero bytes need no buffer, and the kernel keeps the file open itself.
+        unsafe { self.submit(&[&raw mut iocb]) }.map(|_| ())
+    }
+
+    fn self_wake(&self) -> iocb {
+        iocb {
+            aio_data: WAKE,
+            aio_lio_opcode: super::IOCB_CMD_PREAD as u16,
+            aio_fildes: self.scratch.as_raw_fd() as u32,
+            ..iocb::default()
+        }
+    }
+
+    /// Destroys the context: waits for what is in flight, throws away what was not taken, unmaps the ring. Tens of milliseconds.
+    ///
+    /// # Safety
+    /// Nobody reads the ring or will read it.
+    pub(crate) unsafe fn destroy(&self) -> Result<(), i32> {
+        // SAFETY: the caller's promise is the one that the call asks for.
+        unsafe { syscall::io_destroy(self.id) }.map_err(errno)
+    }
+
+    /// The self-test: a waiter with the unwritable buffer must leave the event where it is.
+    fn distrust_unless_pure_wait_works(&mut self) {
+        if self.ring.is_some() && !self.pure_wait_works() {
+            log::info!("kernel AIO: pure wait does not work here, reading events by io_getevents");
+            self.ring = None;
+            // SAFETY: the context is not shared yet. What the test left is taken here, so that it is nobody's event later.
+            unsafe { self.take(FETCH, |_| Take::Taken) };
+        }
+    }
+
+    fn pure_wait_works(&self) -> bool {
+        let empty_wait = self.pure_wait(Some(Duration::ZERO));
+        if empty_wait.is_err() || self.wake().is_err() || self.pure_wait(Some(Duration::from_secs(1))).is_err() {
+            return false;
+        }
+        let mut seen = Vec::new();
+        // SAFETY: the context is not shared yet.
+        unsafe { self.take(FETCH, |event| (seen.push(event.data), Take::Taken).1) };
+        seen == [WAKE]
+    }
+}
+
+/// Only a fatal signal while waiting for the address space interrupts io_setup; trying again costs nothing.
+fn setup_uninterrupted(nr: u32) -> io::Result<aio_context_t> {
+    loop {
+        match syscall::io_setup(nr) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            made => return made,
+        }
+    }
+}
+
+fn scratch_file() -> io::Result<File> {
+    // SAFETY: the name is a C string.
+    let fd = unsafe { libc::memfd_create(c"kiocb-wake".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else has.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// The number inside an error of a system call; there always is one.
+fn errno(error: io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
