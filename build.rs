@@ -1,8 +1,10 @@
-//! Puts the kernel's AIO types into `OUT_DIR/bindings.rs`: generated from `wrapper.h` with the feature `bindgen`, else, and wherever
-//! generating fails, copied from the committed files in `src/sys/bindings`. One warning says why it failed; the build goes on.
+//! Puts the kernel's AIO types into `OUT_DIR/bindings.rs`: generated from `wrapper.h` with the
+//! feature `bindgen`, else, and wherever generating fails, copied from the committed files in
+//! `src/sys/bindings`. One warning says why it failed; the build goes on.
 //!
-//! There is a committed file for each byte order, because two fields of `struct iocb` change places. A developer rewrites both with
-//! `.ci/bindings --write`, which sets `KIOCB_BINDINGS_DIR` to the folder they shall be written to.
+//! There is a committed file for each byte order, because two fields of `struct iocb` change places.
+//! A developer rewrites both with `.ci/bindings --write`, which sets `KIOCB_BINDINGS_DIR` to the
+//! folder they shall be written to.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -10,22 +12,36 @@ use std::{env, fs};
 /// Where the committed copies are, below the crate's root.
 const COMMITTED: &str = "src/sys/bindings";
 
+/// The `compile_error!` of `abi.rs`, said before the errors that would follow from it.
+const UNSUPPORTED: &str = "kiocb needs 64-bit Linux: kernel AIO exists nowhere else in this form";
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=wrapper.h");
     println!("cargo::rerun-if-changed={COMMITTED}");
-    let target =
-        PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR")).join("bindings.rs");
-    match bindings() {
-        Ok(text) => fs::write(target, text).expect("OUT_DIR can be written"),
-        Err(reason) => {
-            println!(
-                "cargo::warning=kiocb uses its committed bindings, generating them failed: {reason}. \
-                 Install libclang-dev and linux-libc-dev (Debian's names) to generate them, or turn the feature `bindgen` off."
-            );
-            fs::write(target, committed()).expect("OUT_DIR can be written");
-        }
+    if !supported() {
+        println!("cargo::error={UNSUPPORTED}");
+        return;
     }
+    let text = bindings().unwrap_or_else(|reason| {
+        warn(&reason);
+        committed()
+    });
+    let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
+    fs::write(out.join("bindings.rs"), text).expect("OUT_DIR can be written");
+}
+
+fn supported() -> bool {
+    let target = |name: &str| env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();
+    target("OS") == "linux" && target("POINTER_WIDTH") == "64"
+}
+
+fn warn(reason: &str) {
+    println!(
+        "cargo::warning=kiocb uses its committed bindings, generating them failed: {reason}. \
+         To generate them install libclang-dev and linux-libc-dev (Debian's names); to build \
+         without, turn the feature `bindgen` off."
+    );
 }
 
 /// The committed copy for the byte order that is built for.
@@ -40,44 +56,40 @@ fn bindings() -> Result<String, String> {
     Ok(committed())
 }
 
-/// Generated where the crate can be used at all; elsewhere its own `compile_error!` is all that should be read.
 #[cfg(feature = "bindgen")]
 fn bindings() -> Result<String, String> {
-    if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
-        return Ok(committed());
-    }
     generate::write_copies()?;
     generate::bindings(&[])
 }
 
 #[cfg(feature = "bindgen")]
 mod generate {
-    use bindgen::callbacks::{ItemInfo, ParseCallbacks};
-    use std::panic;
     use std::path::Path;
+    use std::{env, fs, panic};
 
-    /// Takes the header's big-endian arrangement whatever the machine is; `<asm/byteorder.h>` then leaves `__BYTE_ORDER` alone.
-    const BIG_ENDIAN: [&str; 2] = ["-D__BYTE_ORDER=4321", "-D__BIG_ENDIAN=4321"];
-    const LITTLE_ENDIAN: [&str; 2] = ["-D__BYTE_ORDER=1234", "-D__LITTLE_ENDIAN=1234"];
+    /// Chooses the header's arrangement of `struct iocb`, whatever the machine's own byte order.
+    const LITTLE_ENDIAN: &[&str] = &["-D__BYTE_ORDER=1234", "-D__LITTLE_ENDIAN=1234"];
+    const BIG_ENDIAN: &[&str] = &["-D__BYTE_ORDER=4321", "-D__BIG_ENDIAN=4321"];
 
     /// For developers: both committed copies, from this machine's header.
     pub(super) fn write_copies() -> Result<(), String> {
         println!("cargo::rerun-if-env-changed=KIOCB_BINDINGS_DIR");
-        let Ok(dir) = std::env::var("KIOCB_BINDINGS_DIR") else {
+        let Ok(dir) = env::var("KIOCB_BINDINGS_DIR") else {
             return Ok(());
         };
-        for (file, order) in [
+        for (name, order) in [
             ("little_endian.rs", LITTLE_ENDIAN),
             ("big_endian.rs", BIG_ENDIAN),
         ] {
-            let file = Path::new(&dir).join(file);
-            std::fs::write(&file, bindings(&order)?)
+            let file = Path::new(&dir).join(name);
+            fs::write(&file, bindings(order)?)
                 .map_err(|error| format!("{}: {error}", file.display()))?;
         }
         Ok(())
     }
 
-    /// The bindings as text. bindgen panics where it finds no libclang: that is an ordinary error here, and prints nothing.
+    /// The bindings as text. bindgen panics where it finds no libclang, or too old a one: that is
+    /// an ordinary error here, and prints nothing.
     pub(super) fn bindings(clang_args: &[&str]) -> Result<String, String> {
         let hook = panic::take_hook();
         panic::set_hook(Box::new(|_| {}));
@@ -86,11 +98,10 @@ mod generate {
         match result {
             Ok(Ok(bindings)) => Ok(bindings.to_string()),
             Ok(Err(error)) => Err(gist(&error.to_string())),
-            Err(panic) => Err(gist(
-                panic
-                    .downcast_ref::<String>()
-                    .map_or("bindgen panicked", |text| text),
-            )),
+            Err(panic) => match panic.downcast_ref::<String>() {
+                Some(text) => Err(gist(text)),
+                None => Err("bindgen panicked".to_owned()),
+            },
         }
     }
 
@@ -99,41 +110,23 @@ mod generate {
             .header("wrapper.h")
             .allowlist_type("iocb|io_event|aio_context_t")
             .allowlist_var("IOCB_CMD_.*|IOCB_FLAG_.*|RWF_.*")
-            // A mask of what the header's kernel knew; of no use to a program that may run on another.
+            // A mask of what the header's kernel knew; of no use to a program that runs on another.
             .blocklist_item("RWF_SUPPORTED")
-            // C's integer types have Rust names (`item_name` below), so they need no definition.
-            .blocklist_type("__[us](8|16|32|64)|__kernel_rwf_t|__kernel_ulong_t")
-            .parse_callbacks(Box::new(RustNames))
             .derive_default(true)
             .use_core()
             .ctypes_prefix("::core::ffi")
-            // The header's licence is its own; what is to be said about each item stands in abi.rs.
+            // Sizes and offsets are asserted in abi.rs, by hand, and the items documented there.
+            .layout_tests(false)
             .generate_comments(false)
             // The same text from every compiler that can build this crate.
             .rust_target(bindgen::RustTarget::stable(85, 0).unwrap_or_default())
+            // The same text from every bindgen that makes the same items.
             .disable_header_comment()
-            .raw_line("// Generated by bindgen from wrapper.h; to change it see CONTRIBUTING.md, \"Bindings\".")
-    }
-
-    /// Field types as a Rust reader expects them: `u64`, not `__u64`. bindgen's layout checks, which carry clang's view of every size
-    /// and offset, make sure that nothing is lost by it.
-    #[derive(Debug)]
-    struct RustNames;
-
-    impl ParseCallbacks for RustNames {
-        fn item_name(&self, item: ItemInfo<'_>) -> Option<String> {
-            let name = match item.name {
-                "__kernel_rwf_t" => "i32",
-                "__kernel_ulong_t" => "u64",
-                "__u64" => "u64",
-                "__s64" => "i64",
-                "__u32" => "u32",
-                "__u16" => "u16",
-                "__s16" => "i16",
-                _ => return None,
-            };
-            Some(name.to_owned())
-        }
+            .raw_line(
+                "// Made by bindgen from wrapper.h. How to change it: CONTRIBUTING.md, Bindings.",
+            )
+            // Runs again when one of the headers changes, or a variable that libclang is found by.
+            .parse_callbacks(Box::new(bindgen::CargoCallbacks::new()))
     }
 
     /// One short line: bindgen's and libclang's messages go on to list whatever was looked at.

@@ -1,18 +1,31 @@
 /*
- * What bindgen reads. One kernel header holds the whole AIO interface: struct iocb, struct io_event, aio_context_t, IOCB_CMD_*
- * and IOCB_FLAG_*. Linux has had all of it since 4.19; from an older header the committed bindings are used.
+ * What bindgen reads. One kernel header holds the whole AIO interface: struct iocb, struct io_event,
+ * aio_context_t, IOCB_CMD_* and IOCB_FLAG_*. All of it is there since Linux 4.19; with an older
+ * header the committed bindings are used.
  */
+
+/*
+ * The kernel's names for integers, under the names that bindgen knows to be u64 and so on. The header
+ * defines them itself, so <stdint.h> must not be read as well.
+ */
+#define __u64 uint64_t
+#define __s64 int64_t
+#define __u32 uint32_t
+#define __u16 uint16_t
+#define __s16 int16_t
+#define __kernel_rwf_t int32_t
+
 #include <linux/version.h>
 #include <linux/aio_abi.h>
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(4, 19, 0)
-#error "the kernel headers are older than Linux 4.19"
+#error the kernel headers are older than Linux 4.19
 #endif
 
 /*
- * RWF_*, the values of iocb.aio_rw_flags, need help: <linux/fs.h> has them as macros with a cast, which bindgen skips, and a
- * distribution's header ends where its kernel did (Debian 12: RWF_APPEND). So each is given here as a constant of its own, up to the
- * newest kernel, and where the header has it too, the two must agree.
+ * RWF_*, the values of iocb.aio_rw_flags, need help: <linux/fs.h> has them as macros with a cast, which
+ * bindgen skips, and a distribution's header ends where its kernel did (Debian 12: RWF_APPEND). So
+ * each is a constant here, up to the newest kernel; where the header has it too, the two must agree.
  */
 #ifdef RWF_HIPRI
 _Static_assert(RWF_HIPRI == 0x1, "RWF_HIPRI");

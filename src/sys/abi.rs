@@ -1,49 +1,56 @@
-//! The kernel's types and constants, documented, with the type of the field they go into, and checked at compile time against what
-//! this file's author read in the kernel: generator and author must agree.
+//! The kernel's types and constants: documented, each constant with the type of the field it goes
+//! into, and checked at compile time against what this file's author read in the kernel, so that
+//! generator and author must agree.
 
 use super::bindings;
+use core::ffi::{c_long, c_uint};
 use core::mem::{align_of, offset_of, size_of};
 
+// build.rs says the same, earlier: cargo then stops there, before errors that follow from this one.
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
-compile_error!(
-    "kiocb needs 64-bit Linux: it speaks the kernel's native AIO interface with 64-bit pointers"
-);
+compile_error!("kiocb needs 64-bit Linux: kernel AIO exists nowhere else in this form");
 
 /// A kernel AIO context: what [`io_setup`](super::io_setup) returns and every other call takes.
 ///
-/// It is the address of the context's event ring in this process. It means nothing in another process, a forked child included.
-#[doc(inline)]
-pub use bindings::aio_context_t;
+/// It is the address of the context's event ring in this process, and means nothing in another, a
+/// forked child included.
+#[allow(non_camel_case_types, reason = "the kernel's name")]
+pub type aio_context_t = u64;
 
-/// One request, 64 bytes: `struct iocb` of `<linux/aio_abi.h>` ([io_submit(2)](https://man7.org/linux/man-pages/man2/io_submit.2.html)).
+/// One request, 64 bytes: `struct iocb` of `<linux/aio_abi.h>`
+/// ([io_submit(2)](https://man7.org/linux/man-pages/man2/io_submit.2.html)).
 ///
-/// `Default` is all zeroes. The kernel copies it during [`io_submit`](super::io_submit), so it may be reused as soon as that call has
-/// returned; what its fields point to must live until the request's event has been reaped.
+/// `Default` is all zeroes. The kernel copies it during [`io_submit`](super::io_submit), so it may
+/// be reused as soon as that call has returned; what its fields point to must live until the
+/// request's event has been reaped.
 ///
 /// | field | meaning |
 /// | --- | --- |
 /// | `aio_data` | the caller's own; comes back in [`io_event::data`] |
-/// | `aio_key` | set to 0 by the kernel during submission, so the iocb must be writable; [`io_cancel`](super::io_cancel) wants it unchanged |
+/// | `aio_key` | set to 0 by the kernel during submission; [`io_cancel`](super::io_cancel) wants it so |
 /// | `aio_rw_flags` | `RWF_*`, for reads and writes; 0 for everything else |
 /// | `aio_lio_opcode` | `IOCB_CMD_*` |
 /// | `aio_reqprio` | an I/O priority ([ioprio_set(2)](https://man7.org/linux/man-pages/man2/ioprio_set.2.html)), used with [`IOCB_FLAG_IOPRIO`] |
 /// | `aio_fildes` | the file descriptor; the kernel holds the open file until the request is complete, so it may be closed before |
-/// | `aio_buf` | address of the buffer, or of an array of `struct iovec` (read during the call); the event mask for [`IOCB_CMD_POLL`] |
-/// | `aio_nbytes` | bytes, or iovecs; the kernel transfers at most 0x7fff_f000 bytes |
+/// | `aio_buf` | address of the buffer, or of an array of `struct iovec` (which is read during the call); for [`IOCB_CMD_POLL`] the event mask |
+/// | `aio_nbytes` | bytes, or number of iovecs; at most 0x7fff_f000 bytes are transferred |
 /// | `aio_offset` | position in the file, in bytes, not negative |
 /// | `aio_reserved2` | 0 |
 /// | `aio_flags` | `IOCB_FLAG_*` |
 /// | `aio_resfd` | an eventfd that counts the completion, used with [`IOCB_FLAG_RESFD`] |
+///
+/// `aio_key` and `aio_rw_flags` change places on big-endian machines.
 #[doc(inline)]
 pub use bindings::iocb;
 
-/// One completion, 32 bytes: `struct io_event` of `<linux/aio_abi.h>` ([io_getevents(2)](https://man7.org/linux/man-pages/man2/io_getevents.2.html)).
+/// One completion, 32 bytes: `struct io_event` of `<linux/aio_abi.h>`
+/// ([io_getevents(2)](https://man7.org/linux/man-pages/man2/io_getevents.2.html)).
 ///
 /// | field | meaning |
 /// | --- | --- |
 /// | `data` | [`iocb::aio_data`] of the request |
-/// | `obj` | the address the [`iocb`] had at submission |
-/// | `res` | bytes transferred, poll mask or 0; negative: `-errno` |
+/// | `obj` | the address that the [`iocb`] had at submission |
+/// | `res` | bytes transferred, the poll's events, or 0; negative: `-errno` |
 /// | `res2` | 0 |
 #[doc(inline)]
 pub use bindings::io_event;
@@ -52,48 +59,56 @@ pub use bindings::io_event;
 pub const IOCB_CMD_PREAD: u16 = opcode(bindings::IOCB_CMD_PREAD);
 /// `aio_lio_opcode`: write a buffer, as [pwrite(2)](https://man7.org/linux/man-pages/man2/pwrite.2.html).
 pub const IOCB_CMD_PWRITE: u16 = opcode(bindings::IOCB_CMD_PWRITE);
-/// `aio_lio_opcode`: [fsync(2)](https://man7.org/linux/man-pages/man2/fsync.2.html). Works since Linux 4.18. Not ordered after
-/// writes still in flight.
+/// `aio_lio_opcode`: as [fsync(2)](https://man7.org/linux/man-pages/man2/fsync.2.html). Since Linux
+/// 4.18. Does not wait for writes that are still in flight.
 pub const IOCB_CMD_FSYNC: u16 = opcode(bindings::IOCB_CMD_FSYNC);
-/// `aio_lio_opcode`: [fdatasync(2)](https://man7.org/linux/man-pages/man2/fdatasync.2.html). Works since Linux 4.18.
+/// `aio_lio_opcode`: as [fdatasync(2)](https://man7.org/linux/man-pages/man2/fdatasync.2.html).
+/// Since Linux 4.18. Does not wait for writes that are still in flight.
 pub const IOCB_CMD_FDSYNC: u16 = opcode(bindings::IOCB_CMD_FDSYNC);
-/// `aio_lio_opcode`: wait, once, for the events in `aio_buf`, as [poll(2)](https://man7.org/linux/man-pages/man2/poll.2.html).
-/// Since Linux 4.19.
+/// `aio_lio_opcode`: wait, once, for the events in `aio_buf`, as
+/// [poll(2)](https://man7.org/linux/man-pages/man2/poll.2.html). Since Linux 4.19.
 pub const IOCB_CMD_POLL: u16 = opcode(bindings::IOCB_CMD_POLL);
-/// `aio_lio_opcode`: named in the header, refused by every kernel (`EINVAL`).
+/// `aio_lio_opcode`: named in the header, but refused by the kernel (`EINVAL`).
 pub const IOCB_CMD_NOOP: u16 = opcode(bindings::IOCB_CMD_NOOP);
-/// `aio_lio_opcode`: read into an array of `struct iovec`, as [preadv(2)](https://man7.org/linux/man-pages/man2/preadv.2.html).
+/// `aio_lio_opcode`: read into an array of `struct iovec`, as
+/// [preadv(2)](https://man7.org/linux/man-pages/man2/preadv.2.html).
 pub const IOCB_CMD_PREADV: u16 = opcode(bindings::IOCB_CMD_PREADV);
-/// `aio_lio_opcode`: write an array of `struct iovec`, as [pwritev(2)](https://man7.org/linux/man-pages/man2/pwritev.2.html).
+/// `aio_lio_opcode`: write an array of `struct iovec`, as
+/// [pwritev(2)](https://man7.org/linux/man-pages/man2/pwritev.2.html).
 pub const IOCB_CMD_PWRITEV: u16 = opcode(bindings::IOCB_CMD_PWRITEV);
 
-/// `aio_flags`: [`iocb::aio_resfd`] is an [eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html) to be signalled.
+/// `aio_flags`: [`iocb::aio_resfd`] is an
+/// [eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html) to be signalled.
 pub const IOCB_FLAG_RESFD: u32 = bindings::IOCB_FLAG_RESFD;
-/// `aio_flags`: [`iocb::aio_reqprio`] is valid. Since Linux 4.18; before, and without it, the priority is ignored.
+/// `aio_flags`: [`iocb::aio_reqprio`] is valid. Since Linux 4.18; without it the field is ignored.
 pub const IOCB_FLAG_IOPRIO: u32 = bindings::IOCB_FLAG_IOPRIO;
 
-/// `aio_rw_flags`: high priority; kernel AIO accepts it and does not poll the device. Since Linux 4.13, as the next three.
+/// `aio_rw_flags`: high priority. Kernel AIO takes it and does not poll the device. Since Linux 4.13.
 pub const RWF_HIPRI: i32 = bindings::RWF_HIPRI;
-/// `aio_rw_flags`: this write as if the file had `O_DSYNC`.
+/// `aio_rw_flags`: this write as if the file had `O_DSYNC`. Since Linux 4.13.
 pub const RWF_DSYNC: i32 = bindings::RWF_DSYNC;
-/// `aio_rw_flags`: this write as if the file had `O_SYNC`.
+/// `aio_rw_flags`: this write as if the file had `O_SYNC`. Since Linux 4.13.
 pub const RWF_SYNC: i32 = bindings::RWF_SYNC;
-/// `aio_rw_flags`: complete with `EAGAIN` rather than block; `EOPNOTSUPP` from the submission where the file can't tell (tmpfs).
+/// `aio_rw_flags`: complete with `EAGAIN` rather than block. Since Linux 4.13; `EOPNOTSUPP` from the
+/// submission where the file can't tell (tmpfs).
 pub const RWF_NOWAIT: i32 = bindings::RWF_NOWAIT;
 /// `aio_rw_flags`: this write as if the file had `O_APPEND`; the offset is ignored. Since Linux 4.16.
 pub const RWF_APPEND: i32 = bindings::RWF_APPEND;
 /// `aio_rw_flags`: this write at its offset although the file has `O_APPEND`. Since Linux 6.9.
 pub const RWF_NOAPPEND: i32 = bindings::RWF_NOAPPEND;
-/// `aio_rw_flags`: this write wholly or not at all, also across a power loss. Since Linux 6.11, where device and file system can.
+/// `aio_rw_flags`: this write wholly or not at all, also across a power loss. Since Linux 6.11, where
+/// device and file system can.
 pub const RWF_ATOMIC: i32 = bindings::RWF_ATOMIC;
-/// `aio_rw_flags`: buffered, but dropped from the page cache afterwards. Since Linux 6.14, where the file system can.
+/// `aio_rw_flags`: buffered, but dropped from the page cache afterwards. Since Linux 6.14, where the
+/// file system can.
 pub const RWF_DONTCACHE: i32 = bindings::RWF_DONTCACHE;
-/// `aio_rw_flags`: no `SIGPIPE` from a write to a pipe or socket whose other end is closed. Since Linux 6.18.
+/// `aio_rw_flags`: no `SIGPIPE` from writing to a pipe or socket whose other end is closed. Since
+/// Linux 6.18.
 pub const RWF_NOSIGNAL: i32 = bindings::RWF_NOSIGNAL;
 
-/// The system call's number, which libc lacks for glibc targets: from the kernel's `syscall.tbl` files. Architectures since 2012 share
-/// the generic table.
-pub(super) const SYS_IO_PGETEVENTS: core::ffi::c_long = if cfg!(target_arch = "x86_64") {
+/// The system call's number, which libc lacks for glibc targets: from the kernel's `syscall.tbl`
+/// files. Every architecture since 2012 has the generic table.
+pub(super) const SYS_IO_PGETEVENTS: c_long = if cfg!(target_arch = "x86_64") {
     333
 } else if cfg!(target_arch = "powerpc64") {
     388
@@ -101,22 +116,20 @@ pub(super) const SYS_IO_PGETEVENTS: core::ffi::c_long = if cfg!(target_arch = "x
     382
 } else if cfg!(target_arch = "sparc64") {
     361
-} else if cfg!(any(target_arch = "mips64", target_arch = "mips64r6")) {
+} else if MIPS {
     5328
 } else {
     292
 };
 
-/// Words of 64 signals in the kernel's `sigset_t`; only MIPS has 128 signals.
-pub(super) const SIGSET_WORDS: usize =
-    if cfg!(any(target_arch = "mips64", target_arch = "mips64r6")) {
-        2
-    } else {
-        1
-    };
+/// Words of 64 signals in the kernel's `sigset_t`: MIPS has 128 signals.
+pub(super) const SIGSET_WORDS: usize = if MIPS { 2 } else { 1 };
 
-/// An enum constant of the header, as the 16 bits that `aio_lio_opcode` has.
-const fn opcode(command: core::ffi::c_uint) -> u16 {
+const MIPS: bool = cfg!(any(target_arch = "mips64", target_arch = "mips64r6"));
+const LITTLE_ENDIAN: bool = cfg!(target_endian = "little");
+
+/// A constant of the header's enum, as the 16 bits that `aio_lio_opcode` has.
+const fn opcode(command: c_uint) -> u16 {
     assert!(command <= 0xffff);
     #[allow(
         clippy::cast_possible_truncation,
@@ -126,29 +139,19 @@ const fn opcode(command: core::ffi::c_uint) -> u16 {
     opcode
 }
 
-// The checks. Numbers written by hand from include/uapi/linux/aio_abi.h and fs.h; no expression repeats what is being checked.
+// From here on: the checks. The numbers are written by hand from the kernel's uapi headers
+// (linux/aio_abi.h, linux/fs.h) and know nothing of the generated file.
+
+const _: fn(bindings::aio_context_t) -> aio_context_t = |context| context;
+
 const _: () = {
     assert!(size_of::<aio_context_t>() == 8);
 
     assert!(size_of::<iocb>() == 64 && align_of::<iocb>() == 8);
     assert!(offset_of!(iocb, aio_data) == 0);
-    // `PADDED(aio_key, aio_rw_flags)` in the kernel's words: the pair is one 64-bit slot whose halves follow the byte order.
-    assert!(
-        offset_of!(iocb, aio_key)
-            == if cfg!(target_endian = "little") {
-                8
-            } else {
-                12
-            }
-    );
-    assert!(
-        offset_of!(iocb, aio_rw_flags)
-            == if cfg!(target_endian = "little") {
-                12
-            } else {
-                8
-            }
-    );
+    // One 64-bit word to old kernels: its halves follow the byte order.
+    assert!(offset_of!(iocb, aio_key) == if LITTLE_ENDIAN { 8 } else { 12 });
+    assert!(offset_of!(iocb, aio_rw_flags) == if LITTLE_ENDIAN { 12 } else { 8 });
     assert!(offset_of!(iocb, aio_lio_opcode) == 16);
     assert!(offset_of!(iocb, aio_reqprio) == 18);
     assert!(offset_of!(iocb, aio_fildes) == 20);

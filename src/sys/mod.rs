@@ -1,7 +1,8 @@
 //! The kernel's interface as it is: types, constants and one `unsafe fn` for each of the six system calls.
 //!
-//! For whoever wants the raw layer; everything else in this crate is built on it. Nothing is interpreted here: what the kernel
-//! takes and returns is passed on, and an error is always the `errno` it gave ([`io::Error::raw_os_error`](std::io::Error::raw_os_error)).
+//! For whoever wants the raw layer; everything else in this crate is built on it. Nothing is
+//! interpreted here: what the kernel takes and returns is passed on, and an error is always the
+//! `errno` it gave ([`io::Error::raw_os_error`](std::io::Error::raw_os_error)).
 //!
 //! ```
 //! # #![allow(unsafe_code)]
@@ -20,8 +21,8 @@
 //!     ..Default::default()
 //! };
 //! let mut event = sys::io_event::default();
-//! // SAFETY: `file`, `buf` and `request` outlive the request, whose event is taken before they are looked at again; `context`
-//! // is destroyed once, and nothing else has it.
+//! // SAFETY: `file`, `buf` and `request` outlive the request: its event is taken before they are
+//! // looked at again. `context` is destroyed once, and nobody else has it.
 //! unsafe {
 //!     let context = sys::io_setup(1)?;
 //!     assert_eq!(sys::io_submit(context, [&raw mut request].as_ptr(), 1)?, 1);

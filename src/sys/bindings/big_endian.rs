@@ -1,8 +1,9 @@
-/* generated from wrapper.h; regenerate with .ci/bindings --write */
+// Made by bindgen from wrapper.h. How to change it: CONTRIBUTING.md, Bindings.
 
 pub const IOCB_FLAG_RESFD: u32 = 1;
 pub const IOCB_FLAG_IOPRIO: u32 = 2;
-pub type aio_context_t = u64;
+pub type __kernel_ulong_t = ::core::ffi::c_ulong;
+pub type aio_context_t = __kernel_ulong_t;
 pub const IOCB_CMD_PREAD: _bindgen_ty_1 = 0;
 pub const IOCB_CMD_PWRITE: _bindgen_ty_1 = 1;
 pub const IOCB_CMD_FSYNC: _bindgen_ty_1 = 2;
