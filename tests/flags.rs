@@ -1,0 +1,570 @@
+//! The flags and priorities of a request: their numbers, their names, and what the running kernel makes of each.
+//!
+//! The requests go through [`kiocb::sys`], so that what is tested is the number and the field it goes into. A flag that the kernel
+//! or the file system does not have is skipped with the reason, or fails where `KIOCB_CI` is set.
+#![allow(unsafe_code, reason = "submits through the raw layer")]
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "sequences of system calls that belong together"
+)]
+
+use kiocb::sys;
+use kiocb::{IoPriority, IoPriorityClass, PollFlags, RwFlags};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::panic::catch_unwind;
+use std::path::Path;
+
+/// One request through a context of its own: refused by the submission (`Err`), or completed with this result.
+fn run(mut request: sys::iocb) -> io::Result<Result<usize, i32>> {
+    let mut event = sys::io_event::default();
+    // SAFETY: a context of its own, destroyed once; whoever made the request keeps its memory until this returns.
+    unsafe {
+        let context = sys::io_setup(1)?;
+        let submitted = sys::io_submit(context, [&raw mut request].as_ptr(), 1);
+        if submitted.is_ok() {
+            while !matches!(sys::io_getevents(context, 1, 1, &mut event, None), Ok(1)) {}
+        }
+        sys::io_destroy(context)?;
+        assert_eq!(submitted?, 1);
+    }
+    Ok(usize::try_from(event.res).map_err(|_| i32::try_from(-event.res).unwrap()))
+}
+
+fn request(file: &impl AsRawFd, opcode: u16, flags: RwFlags) -> sys::iocb {
+    sys::iocb {
+        aio_fildes: u32::try_from(file.as_raw_fd()).unwrap(),
+        aio_lio_opcode: opcode,
+        aio_rw_flags: flags.bits(),
+        ..Default::default()
+    }
+}
+
+fn write(
+    file: &impl AsRawFd,
+    bytes: &[u8],
+    at: i64,
+    flags: RwFlags,
+) -> io::Result<Result<usize, i32>> {
+    run(sys::iocb {
+        aio_buf: bytes.as_ptr() as u64,
+        aio_nbytes: bytes.len() as u64,
+        aio_offset: at,
+        ..request(file, sys::IOCB_CMD_PWRITE, flags)
+    })
+}
+
+fn read(
+    file: &impl AsRawFd,
+    bytes: &mut [u8],
+    at: i64,
+    flags: RwFlags,
+) -> io::Result<Result<usize, i32>> {
+    run(sys::iocb {
+        aio_buf: bytes.as_mut_ptr() as u64,
+        aio_nbytes: bytes.len() as u64,
+        aio_offset: at,
+        ..request(file, sys::IOCB_CMD_PREAD, flags)
+    })
+}
+
+/// The errno of a request that the submission refused.
+fn refused(outcome: io::Result<Result<usize, i32>>) -> i32 {
+    outcome
+        .expect_err("refused by the submission")
+        .raw_os_error()
+        .unwrap()
+}
+
+/// `None`, with the reason said, where the kernel does not have the flag or the file can't take it.
+fn supported(what: &str, outcome: io::Result<Result<usize, i32>>) -> Option<Result<usize, i32>> {
+    match outcome {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            skip(&format!("{what} is not supported here"));
+            None
+        }
+        outcome => Some(outcome.unwrap()),
+    }
+}
+
+/// Says why a test proves nothing here, and fails where everything is expected to be there.
+fn skip(reason: &str) {
+    eprintln!("skipped: {reason}");
+    assert!(
+        std::env::var_os("KIOCB_CI").is_none(),
+        "skipped in CI: {reason}"
+    );
+}
+
+/// A file beside the build, on a real file system.
+fn disk_file() -> File {
+    tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// A file on tmpfs.
+fn memory_file() -> File {
+    // SAFETY: the name is a C string; the descriptor is new and nobody else's.
+    unsafe { File::from_raw_fd(libc::memfd_create(c"flags".as_ptr(), 0)) }
+}
+
+fn pipe() -> (OwnedFd, OwnedFd) {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors, which are new and nobody else's.
+    unsafe {
+        assert_eq!(libc::pipe(ends.as_mut_ptr()), 0);
+        (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
+    }
+}
+
+fn contents(mut file: &File) -> String {
+    let mut text = String::new();
+    file.rewind().unwrap();
+    file.read_to_string(&mut text).unwrap();
+    text
+}
+
+fn text_file(path: &Path, text: &str, append: bool) -> File {
+    std::fs::write(path, text).unwrap();
+    File::options()
+        .read(true)
+        .write(true)
+        .append(append)
+        .open(path)
+        .unwrap()
+}
+
+#[test]
+fn flags_have_the_numbers_of_the_kernel() {
+    let named = [
+        (RwFlags::HIPRI, 0x1),
+        (RwFlags::DSYNC, 0x2),
+        (RwFlags::SYNC, 0x4),
+        (RwFlags::NOWAIT, 0x8),
+        (RwFlags::APPEND, 0x10),
+        (RwFlags::NOAPPEND, 0x20),
+        (RwFlags::ATOMIC, 0x40),
+        (RwFlags::DONTCACHE, 0x80),
+        (RwFlags::NOSIGNAL, 0x100),
+    ];
+    for (flag, bits) in named {
+        assert_eq!(flag.bits(), bits, "{flag:?}");
+    }
+    assert_eq!(PollFlags::IN.bits(), 1);
+    assert_eq!(
+        i32::from(PollFlags::RDHUP.bits()),
+        i32::from(libc::POLLRDHUP)
+    );
+}
+
+#[test]
+fn flags_combine_as_sets() {
+    let mut flags = RwFlags::DSYNC | RwFlags::APPEND;
+    assert!(flags.contains(RwFlags::DSYNC) && flags.contains(RwFlags::empty()));
+    assert!(!flags.contains(RwFlags::DSYNC | RwFlags::NOWAIT));
+    assert!(
+        flags.intersects(RwFlags::DSYNC | RwFlags::NOWAIT) && !flags.intersects(RwFlags::NOWAIT)
+    );
+    flags |= RwFlags::NOWAIT;
+    assert_eq!(
+        flags.difference(RwFlags::APPEND | RwFlags::HIPRI),
+        RwFlags::DSYNC.union(RwFlags::NOWAIT)
+    );
+    assert!(RwFlags::default().is_empty() && !flags.is_empty());
+    assert_eq!(
+        PollFlags::from_bits_retain(0x5),
+        PollFlags::IN | PollFlags::OUT
+    );
+}
+
+#[test]
+fn flags_are_shown_by_their_c_names() {
+    assert_eq!(
+        format!("{:?}", RwFlags::NOWAIT | RwFlags::HIPRI),
+        "RwFlags(RWF_HIPRI | RWF_NOWAIT)"
+    );
+    assert_eq!(format!("{:?}", RwFlags::empty()), "RwFlags(0x0)");
+    assert_eq!(
+        format!("{:?}", RwFlags::from_bits_retain(0x4002)),
+        "RwFlags(RWF_DSYNC | 0x4000)"
+    );
+    assert_eq!(
+        format!("{:?}", PollFlags::OUT | PollFlags::ERR),
+        "PollFlags(POLLOUT | POLLERR)"
+    );
+}
+
+#[test]
+fn append_ignores_the_offset() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = text_file(&dir.path().join("f"), "first ", false);
+    let outcome = write(&file, b"second", 0, RwFlags::APPEND);
+    assert_eq!(outcome.unwrap(), Ok(6));
+    assert_eq!(contents(&file), "first second");
+}
+
+#[test]
+fn noappend_honours_the_offset_of_a_file_open_for_appending() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = text_file(&dir.path().join("f"), "first second", true);
+    let Some(result) = supported(
+        "RWF_NOAPPEND (6.9)",
+        write(&file, b"FIRST", 0, RwFlags::NOAPPEND),
+    ) else {
+        return;
+    };
+    assert_eq!(result, Ok(5));
+    assert_eq!(contents(&file), "FIRST second");
+}
+
+#[test]
+fn append_and_noappend_together_are_refused() {
+    let errno = refused(write(
+        &disk_file(),
+        b"x",
+        0,
+        RwFlags::APPEND | RwFlags::NOAPPEND,
+    ));
+    assert!(
+        [libc::EINVAL, libc::EOPNOTSUPP].contains(&errno),
+        "errno {errno}"
+    );
+}
+
+#[test]
+fn a_bit_that_the_kernel_does_not_know_is_refused() {
+    let unknown = RwFlags::from_bits_retain(1 << 30);
+    assert_eq!(
+        refused(write(&disk_file(), b"x", 0, unknown)),
+        libc::EOPNOTSUPP
+    );
+}
+
+#[test]
+fn hipri_is_accepted_and_changes_nothing() {
+    let file = disk_file();
+    assert_eq!(write(&file, b"hello", 0, RwFlags::HIPRI).unwrap(), Ok(5));
+    assert_eq!(read(&file, &mut [0; 5], 0, RwFlags::HIPRI).unwrap(), Ok(5));
+}
+
+#[test]
+fn nowait_is_refused_by_a_file_that_cannot_tell() {
+    assert_eq!(
+        refused(read(&memory_file(), &mut [0; 1], 0, RwFlags::NOWAIT)),
+        libc::EOPNOTSUPP
+    );
+}
+
+#[test]
+fn nowait_completes_with_eagain_where_it_would_block() {
+    let (reader, _writer) = pipe();
+    let Some(result) = supported(
+        "RWF_NOWAIT on a pipe",
+        read(&reader, &mut [0; 1], 0, RwFlags::NOWAIT),
+    ) else {
+        return;
+    };
+    assert_eq!(result, Err(libc::EAGAIN));
+}
+
+#[test]
+fn dsync_and_sync_writes_have_their_blocks_when_they_complete() {
+    for flags in [RwFlags::DSYNC, RwFlags::SYNC, RwFlags::empty()] {
+        let file = disk_file();
+        assert_eq!(write(&file, &[1; 8192], 0, flags).unwrap(), Ok(8192));
+        let Some(delayed) = has_delayed_extents(&file) else {
+            return skip("the file system below target does not tell about delayed allocation");
+        };
+        // Without a flag the blocks are chosen later, at write-back: that is what the flags are compared with.
+        assert_eq!(delayed, flags.is_empty(), "{flags:?}");
+    }
+}
+
+/// Whether any of the file's extents waits to be allocated, asked of the file system without making it write back.
+fn has_delayed_extents(file: &File) -> Option<bool> {
+    const FS_IOC_FIEMAP: libc::Ioctl = 0xc020_660b;
+    const FIEMAP_EXTENT_DELALLOC: u32 = 0x4;
+    #[repr(C)]
+    #[derive(Default)]
+    struct Fiemap {
+        start: u64,
+        length: u64,
+        flags: u32,
+        mapped: u32,
+        room: u32,
+        reserved: u32,
+        extents: [Extent; 8],
+    }
+    #[repr(C)]
+    #[derive(Default)]
+    struct Extent {
+        logical: u64,
+        physical: u64,
+        length: u64,
+        reserved64: [u64; 2],
+        flags: u32,
+        reserved: [u32; 3],
+    }
+    let mut map = Fiemap {
+        length: u64::MAX,
+        room: 8,
+        ..Default::default()
+    };
+    // SAFETY: the layout of `struct fiemap` with room for eight extents, as `room` says.
+    let failed = unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP, &raw mut map) } != 0;
+    let extents = &map.extents[..map.mapped as usize];
+    (!failed && !extents.is_empty()).then(|| {
+        extents
+            .iter()
+            .any(|e| e.flags & FIEMAP_EXTENT_DELALLOC != 0)
+    })
+}
+
+#[test]
+fn dontcache_leaves_nothing_in_the_page_cache() {
+    let file = disk_file();
+    assert_eq!(
+        write(&file, &[1; 65536], 0, RwFlags::empty()).unwrap(),
+        Ok(65536)
+    );
+    file.sync_all().unwrap();
+    drop_cache(&file);
+    let Some(result) = supported(
+        "RWF_DONTCACHE (6.14)",
+        read(&file, &mut [0; 65536], 0, RwFlags::DONTCACHE),
+    ) else {
+        return;
+    };
+    assert_eq!(result, Ok(65536));
+    assert_eq!(cached_pages(&file, 65536), 0);
+    assert_eq!(
+        read(&file, &mut [0; 65536], 0, RwFlags::empty()).unwrap(),
+        Ok(65536)
+    );
+    assert!(
+        cached_pages(&file, 65536) > 0,
+        "a plain read leaves its pages in the cache"
+    );
+}
+
+fn drop_cache(file: &File) {
+    // SAFETY: numbers only.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    assert_eq!(cached_pages(file, 65536), 0);
+}
+
+fn cached_pages(file: &File, len: usize) -> usize {
+    let mut pages = vec![0u8; len / 4096];
+    // SAFETY: a mapping of its own, looked at by `mincore` only and unmapped before it is forgotten; a byte for each page.
+    unsafe {
+        let map = libc::mmap(
+            std::ptr::null_mut(),
+            len,
+            libc::PROT_READ,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            0,
+        );
+        assert_ne!(map, libc::MAP_FAILED);
+        assert_eq!(libc::mincore(map, len, pages.as_mut_ptr()), 0);
+        libc::munmap(map, len);
+    }
+    pages.iter().filter(|&&page| page & 1 != 0).count()
+}
+
+#[test]
+fn dontcache_is_refused_by_a_file_system_without_it() {
+    assert_eq!(
+        refused(read(&memory_file(), &mut [0; 1], 0, RwFlags::DONTCACHE)),
+        libc::EOPNOTSUPP
+    );
+}
+
+#[test]
+fn atomic_is_refused_for_reads_and_for_files_that_cannot() {
+    assert_eq!(
+        refused(read(&disk_file(), &mut [0; 512], 0, RwFlags::ATOMIC)),
+        libc::EOPNOTSUPP
+    );
+    assert_eq!(
+        refused(write(&disk_file(), &[0; 512], 0, RwFlags::ATOMIC)),
+        libc::EOPNOTSUPP
+    );
+}
+
+#[test]
+fn nosignal_keeps_a_broken_pipe_from_signalling() {
+    let pending = block_sigpipe();
+    let broken_write = |flags| {
+        let (reader, writer) = pipe();
+        drop(reader);
+        write(&writer, b"x", 0, flags)
+    };
+    let Some(result) = supported("RWF_NOSIGNAL (6.18)", broken_write(RwFlags::NOSIGNAL)) else {
+        return;
+    };
+    assert_eq!(result, Err(libc::EPIPE));
+    assert!(!pending());
+    assert_eq!(broken_write(RwFlags::empty()).unwrap(), Err(libc::EPIPE));
+    assert!(pending(), "without the flag the submitter gets the signal");
+}
+
+/// Blocks `SIGPIPE` for this thread, which keeps it pending even while it is ignored; answers how to see whether it is.
+fn block_sigpipe() -> impl Fn() -> bool {
+    fn call(f: impl FnOnce(*mut libc::sigset_t)) -> libc::sigset_t {
+        let mut set = std::mem::MaybeUninit::uninit();
+        f(set.as_mut_ptr());
+        // SAFETY: `sigemptyset` or `sigpending` has filled it.
+        unsafe { set.assume_init() }
+    }
+    // SAFETY: the set is initialised by the first call, and its address good for the others.
+    let set = call(|set| unsafe {
+        libc::sigemptyset(set);
+        libc::sigaddset(set, libc::SIGPIPE);
+    });
+    // SAFETY: an initialised set; the old one is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+    || {
+        // SAFETY: room for a set, which the call fills.
+        let pending = call(|set| unsafe {
+            libc::sigpending(set);
+        });
+        // SAFETY: an initialised set.
+        unsafe { libc::sigismember(&raw const pending, libc::SIGPIPE) == 1 }
+    }
+}
+
+#[test]
+fn a_poll_or_sync_with_flags_is_refused() {
+    let file = disk_file();
+    let sync = request(&file, sys::IOCB_CMD_FSYNC, RwFlags::DSYNC);
+    assert_eq!(refused(run(sync)), libc::EINVAL);
+    let (reader, _writer) = pipe();
+    let poll = request(&reader, sys::IOCB_CMD_POLL, RwFlags::DSYNC);
+    assert_eq!(refused(run(poll)), libc::EINVAL);
+}
+
+#[test]
+fn a_poll_reports_what_it_waited_for_and_hang_ups_always() {
+    let (reader, writer) = pipe();
+    let poll = |fd: &OwnedFd, events: PollFlags| {
+        let found = run(sys::iocb {
+            aio_buf: events.bits().into(),
+            ..request(fd, sys::IOCB_CMD_POLL, RwFlags::empty())
+        });
+        PollFlags::from_bits_retain(u16::try_from(found.unwrap().unwrap()).unwrap())
+    };
+    assert_eq!(
+        poll(&writer, PollFlags::OUT | PollFlags::WRNORM),
+        PollFlags::OUT | PollFlags::WRNORM
+    );
+    drop(writer);
+    assert_eq!(poll(&reader, PollFlags::IN), PollFlags::HUP);
+    let (reader, writer) = pipe();
+    drop(reader);
+    assert_eq!(poll(&writer, PollFlags::empty()), PollFlags::ERR);
+}
+
+#[test]
+fn a_priority_is_encoded_as_ioprio_set_has_it() {
+    assert_eq!(IoPriority::NONE.raw(), 0);
+    assert_eq!(IoPriority::real_time(0).raw(), 1 << 13);
+    assert_eq!(IoPriority::best_effort(4).raw(), 2 << 13 | 4);
+    assert_eq!(IoPriority::IDLE.raw(), 3 << 13);
+    assert_eq!(
+        IoPriority::best_effort(7).with_hint(3).raw(),
+        2 << 13 | 3 << 3 | 7
+    );
+    assert_eq!(
+        IoPriority::best_effort(7)
+            .with_hint(1023)
+            .with_hint(1)
+            .hint(),
+        1
+    );
+    assert_eq!(IoPriority::default(), IoPriority::NONE);
+}
+
+#[test]
+fn a_priority_comes_apart_as_it_was_put_together() {
+    for raw in 0..=u16::MAX {
+        let priority = IoPriority::from_raw(raw);
+        assert_eq!(priority.raw(), raw);
+        let class = match priority.class() {
+            Some(class) => class as u16,
+            None => raw >> 13,
+        };
+        assert_eq!(
+            class << 13 | priority.hint() << 3 | u16::from(priority.level()),
+            raw
+        );
+    }
+    assert_eq!(
+        IoPriority::real_time(2).class(),
+        Some(IoPriorityClass::RealTime)
+    );
+    assert_eq!(IoPriority::from_raw(0xffff).class(), None);
+}
+
+#[test]
+fn a_priority_out_of_range_panics() {
+    for level in [8, 255] {
+        assert!(catch_unwind(|| IoPriority::best_effort(level)).is_err());
+        assert!(catch_unwind(|| IoPriority::real_time(level)).is_err());
+    }
+    assert!(catch_unwind(|| IoPriority::IDLE.with_hint(1024)).is_err());
+}
+
+#[test]
+fn a_priority_is_shown_by_class_level_and_hint() {
+    assert_eq!(
+        format!("{:?}", IoPriority::best_effort(4)),
+        "IoPriority(IOPRIO_CLASS_BE, level 4)"
+    );
+    let hinted = IoPriority::real_time(1).with_hint(2);
+    assert_eq!(
+        format!("{hinted:?}"),
+        "IoPriority(IOPRIO_CLASS_RT, level 1, hint 2)"
+    );
+    assert_eq!(
+        format!("{:?}", IoPriority::from_raw(0xe000)),
+        "IoPriority(0xe000)"
+    );
+}
+
+#[test]
+fn the_kernel_takes_good_priorities_and_refuses_bad_ones() {
+    let file = disk_file();
+    let with = |priority: IoPriority| {
+        let raw = i16::from_ne_bytes(priority.raw().to_ne_bytes());
+        let request = request(&file, sys::IOCB_CMD_PREAD, RwFlags::empty());
+        run(sys::iocb {
+            aio_flags: sys::IOCB_FLAG_IOPRIO,
+            aio_reqprio: raw,
+            ..request
+        })
+    };
+    for good in [
+        IoPriority::NONE,
+        IoPriority::IDLE,
+        IoPriority::best_effort(0),
+        IoPriority::best_effort(7),
+    ] {
+        assert_eq!(with(good).unwrap(), Ok(0), "{good:?}");
+    }
+    let nonsense = IoPriority::from_raw(0xe000);
+    assert_eq!(refused(with(nonsense)), libc::EINVAL);
+    assert_eq!(
+        refused(with(IoPriority::from_raw(1))),
+        libc::EINVAL,
+        "a level without a class"
+    );
+    match with(IoPriority::real_time(0)) {
+        Ok(result) => assert_eq!(result, Ok(0)),
+        Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EPERM), "without privilege"),
+    }
+    match with(IoPriority::best_effort(4).with_hint(1)) {
+        Ok(result) => assert_eq!(result, Ok(0)),
+        Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "before 6.5"),
+    }
+}
