@@ -50,7 +50,7 @@ pub use bindings::iocb;
 /// | --- | --- |
 /// | `data` | [`iocb::aio_data`] of the request |
 /// | `obj` | the address that the [`iocb`] had at submission |
-/// | `res` | bytes transferred, the poll's events, or 0; negative: `-errno` |
+/// | `res` | bytes transferred, or 0; of a poll its events, of which some may come unasked; negative: `-errno` |
 /// | `res2` | 0 |
 #[doc(inline)]
 pub use bindings::io_event;
