@@ -1,0 +1,58 @@
+//! How long requests took: a histogram with 1 % resolution from a nanosecond to a minute.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+const LONGEST: Duration = Duration::from_secs(60);
+/// Two digits: buckets less than 1 % wide, and a table small enough to stay out of the caches' way.
+const DIGITS: u8 = 2;
+
+pub(crate) struct Latency(Histogram<u64>);
+
+impl Latency {
+    pub(crate) fn new() -> Self {
+        Latency(
+            Histogram::new_with_bounds(1, nanos(LONGEST), DIGITS)
+                .expect("fixed bounds that are valid"),
+        )
+    }
+
+    pub(crate) fn record(&mut self, took: Duration) {
+        self.0.saturating_record(nanos(took));
+    }
+
+    pub(crate) fn merge(&mut self, other: &Latency) {
+        self.0.add(&other.0).expect("both have the same bounds");
+    }
+
+    pub(crate) fn samples(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The time within which this share of the requests completed, in microseconds; 0 when nothing was sampled.
+    pub(crate) fn quantile_us(&self, share: f64) -> f64 {
+        micros(self.0.value_at_quantile(share))
+    }
+
+    /// The distribution, ascending: (microseconds, share of the requests that completed within them).
+    pub(crate) fn curve(&self) -> Vec<(f64, f64)> {
+        let mut within = 0;
+        let points = self.0.iter_recorded().map(|bucket| {
+            within += bucket.count_since_last_iteration();
+            (
+                micros(bucket.value_iterated_to()),
+                within as f64 / self.samples() as f64,
+            )
+        });
+        points.collect()
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn micros(nanos: u64) -> f64 {
+    nanos as f64 / 1000.0
+}
