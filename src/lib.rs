@@ -2,10 +2,30 @@
 
 pub mod sys;
 
+mod aio;
 mod aligned;
 mod buffer;
+mod completion;
+mod dispatch;
+mod engine;
+mod error;
 mod flags;
+mod future;
+mod iocb;
+mod operation;
+mod stats;
+mod submission;
+mod sync;
 
+pub use aio::{Aio, Builder};
 pub use aligned::AlignedBuf;
 pub use buffer::{IoBuf, IoBufMut, IoBufs, IoBufsMut, IoVec, IoVecArray, Slice};
+pub use completion::Completion;
+pub use dispatch::Dispatch;
+pub use error::{SetupError, SubmitError, Unavailable};
 pub use flags::{IoPriority, IoPriorityClass, PollFlags, RwFlags};
+pub use future::Pending;
+pub use iocb::{Blank, Iocb, Request, Submit};
+pub use operation::{Callback, Fsync, Operation, Read, ReadV, Rw, Write, WriteV};
+pub use stats::Stats;
+pub use submission::Submission;

@@ -22,7 +22,13 @@ struct Queue {
 
 impl Backlog {
     pub(super) fn new() -> Backlog {
-        Backlog { queue: Mutex::new(Queue { list: List::new(), pumping: false }), queued: AtomicUsize::new(0) }
+        Backlog {
+            queue: Mutex::new(Queue {
+                list: List::new(),
+                pumping: false,
+            }),
+            queued: AtomicUsize::new(0),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -44,10 +50,8 @@ impl Backlog {
         if queue.pumping || queue.list.len() == 0 {
             return None;
         }
-        let mut batch = List::new();
-        for _ in 0..slots(queue.list.len().min(most)) {
-            batch.push(queue.list.pop()?);
-        }
+        let wanted = queue.list.len().min(most);
+        let batch = queue.list.split(slots(wanted));
         queue.pumping = batch.len() > 0;
         queue.pumping.then_some(batch)
     }

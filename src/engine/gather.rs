@@ -22,7 +22,10 @@ loom::thread_local! {
 fn with<R>(engine: usize, look: impl FnOnce(&mut List) -> R) -> Option<R> {
     let look = |frames: &RefCell<Vec<Frame>>| {
         let mut frames = frames.borrow_mut();
-        let frame = frames.iter_mut().rev().find(|frame| frame.engine == engine)?;
+        let frame = frames
+            .iter_mut()
+            .rev()
+            .find(|frame| frame.engine == engine)?;
         Some(look(&mut frame.gathered))
     };
     // A thread that is ending dispatches nothing.
@@ -37,8 +40,16 @@ pub(super) struct Gathering {
 
 impl Gathering {
     pub(super) fn begin(engine: usize) -> Gathering {
-        debug_assert!(!is_dispatching(engine), "callbacks of one engine do not nest");
-        FRAMES.with(|frames| frames.borrow_mut().push(Frame { engine, gathered: List::new() }));
+        debug_assert!(
+            !is_dispatching(engine),
+            "callbacks of one engine do not nest"
+        );
+        FRAMES.with(|frames| {
+            frames.borrow_mut().push(Frame {
+                engine,
+                gathered: List::new(),
+            })
+        });
         Gathering { engine }
     }
 }
@@ -46,7 +57,9 @@ impl Gathering {
 impl Drop for Gathering {
     fn drop(&mut self) {
         let frame = FRAMES.with(|frames| frames.borrow_mut().pop());
-        debug_assert!(frame.is_some_and(|frame| frame.engine == self.engine && frame.gathered.len() == 0));
+        debug_assert!(
+            frame.is_some_and(|frame| frame.engine == self.engine && frame.gathered.len() == 0)
+        );
     }
 }
 
@@ -55,14 +68,17 @@ pub(super) fn is_dispatching(engine: usize) -> bool {
     with(engine, |_| ()).is_some()
 }
 
-/// Gathers the request, if this thread is running a callback of `engine`; says how many are gathered then.
-///
-/// The caller owns the request, and passes it on if the answer is not `None`.
-pub(super) fn push(engine: usize, request: Request) -> Option<usize> {
-    with(engine, |gathered| {
-        gathered.push(request);
+/// Gathers the request, if this thread is running a callback of `engine`, and says how many are gathered then; else gives it back.
+pub(super) fn push(engine: usize, request: Request) -> Result<usize, Request> {
+    let mut request = Some(request);
+    let gathered = with(engine, |gathered| {
+        request.take().map(|request| gathered.push(request));
         gathered.len()
-    })
+    });
+    match (gathered, request) {
+        (_, Some(request)) => Err(request),
+        (gathered, None) => Ok(gathered.unwrap_or_default()),
+    }
 }
 
 /// Takes all that was gathered.

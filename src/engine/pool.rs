@@ -71,7 +71,8 @@ mod imp {
 
     pub(super) fn take() -> NonNull<u8> {
         // A thread that is ending has no magazine any more.
-        MINE.try_with(|mine| mine.borrow_mut().take()).unwrap_or_else(|_| fresh())
+        MINE.try_with(|mine| mine.borrow_mut().take())
+            .unwrap_or_else(|_| fresh())
     }
 
     /// # Safety
@@ -184,14 +185,19 @@ mod tests {
         let theirs = cells.clone();
         let giver = std::thread::spawn(move || {
             for address in theirs {
-                let cell = NonNull::new(std::ptr::with_exposed_provenance_mut(address)).expect("not null");
+                let cell =
+                    NonNull::new(std::ptr::with_exposed_provenance_mut(address)).expect("not null");
                 // SAFETY: taken above, used by nobody.
                 unsafe { give(cell) }
             }
         });
         giver.join().expect("the giver ends well");
         let again: Vec<_> = (0..256).map(|_| take()).collect();
-        assert!(again.iter().any(|cell| cells.contains(&(cell.as_ptr() as usize))));
+        assert!(
+            again
+                .iter()
+                .any(|cell| cells.contains(&(cell.as_ptr() as usize)))
+        );
         for cell in again {
             // SAFETY: as above.
             unsafe { give(cell) }

@@ -107,11 +107,17 @@ impl Request {
         taker: impl FnOnce(Request) -> Result<(), (E, Request)>,
     ) -> Result<Watch<W>, (E, W)> {
         let request = Request::new(work, PENDING, attended, drop_body::<W>);
-        let watch = Watch { cell: request.0, work: PhantomData };
+        let watch = Watch {
+            cell: request.0,
+            work: PhantomData,
+        };
         match taker(request) {
             Ok(()) => Ok(watch),
             Err((error, back)) => {
-                assert!(back.0 == watch.cell, "a taker gives back what it was offered");
+                assert!(
+                    back.0 == watch.cell,
+                    "a taker gives back what it was offered"
+                );
                 let watch = ManuallyDrop::new(watch);
                 // SAFETY: with the Request and the Watch, both of the cell's users are here; it was filled with this W.
                 Err((error, unsafe { empty::<W>(watch.cell) }))
@@ -119,7 +125,12 @@ impl Request {
         }
     }
 
-    fn new<W: Work>(work: W, state: u32, attended: bool, finish: unsafe fn(NonNull<Header>)) -> Request {
+    fn new<W: Work>(
+        work: W,
+        state: u32,
+        attended: bool,
+        finish: unsafe fn(NonNull<Header>),
+    ) -> Request {
         let header = pool::take().cast::<Header>();
         let content = Header {
             iocb: UnsafeCell::new(iocb::default()),
@@ -162,6 +173,11 @@ impl Request {
         unsafe { self.0.as_ref() }
     }
 
+    /// The number that the kernel knows the request by.
+    pub(crate) fn tag(&self) -> u64 {
+        tag(self.0)
+    }
+
     /// Whether the request carries a callback, that is: nobody looks at its state.
     pub(crate) fn is_callback(&self) -> bool {
         // Relaxed: this never changes after the cell was filled, and the cell reached us by a synchronising way.
@@ -181,7 +197,10 @@ impl Request {
 
     /// Runs the callback, or drops the body of an abandoned request; gives the cell back. User code runs here and may panic.
     pub(crate) fn finish(self) {
-        debug_assert!(matches!(self.header().state.load(Ordering::Relaxed), CALLBACK | ABANDONED));
+        debug_assert!(matches!(
+            self.header().state.load(Ordering::Relaxed),
+            CALLBACK | ABANDONED
+        ));
         // SAFETY: having the Request is owning the cell, and the function was stored for this very body.
         unsafe { (self.header().finish)(self.0) }
     }
@@ -199,7 +218,10 @@ impl Request {
                 Err(_) => {}
             }
             // Acquire: the waker was written before WAITING was stored.
-            if state.compare_exchange(WAITING, WAKING, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            if state
+                .compare_exchange(WAITING, WAKING, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+            {
                 // SAFETY: leaving WAITING made the waker ours.
                 let waker = unsafe { (*self.header().waker.get()).assume_init_read() };
                 state.store(DONE, Ordering::SeqCst);
@@ -270,7 +292,10 @@ impl<W: Work> Watch<W> {
         unsafe { (*self.header().waker.get()).write(waker) };
         // Release: the reaper that leaves WAITING sees the waker. SeqCst: see `Request::settle`.
         let state = &self.header().state;
-        if state.compare_exchange(PENDING, WAITING, Ordering::SeqCst, Ordering::Acquire).is_ok() {
+        if state
+            .compare_exchange(PENDING, WAITING, Ordering::SeqCst, Ordering::Acquire)
+            .is_ok()
+        {
             return true;
         }
         // SAFETY: written above, and the reaper went from PENDING to DONE without looking at it.
@@ -282,11 +307,20 @@ impl<W: Work> Watch<W> {
     fn recall(&mut self) -> Result<Option<Waker>, Finished> {
         // Relaxed: the waker was written by this watcher, and the reaper has not looked at it.
         let state = &self.header().state;
-        if state.compare_exchange(WAITING, PENDING, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        if state
+            .compare_exchange(WAITING, PENDING, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+        {
             // SAFETY: leaving WAITING made the waker ours.
-            return Ok(Some(unsafe { (*self.header().waker.get()).assume_init_read() }));
+            return Ok(Some(unsafe {
+                (*self.header().waker.get()).assume_init_read()
+            }));
         }
-        if self.is_done() { Err(Finished) } else { Ok(None) }
+        if self.is_done() {
+            Err(Finished)
+        } else {
+            Ok(None)
+        }
     }
 
     /// The finished work, or the watch back where the result is not there yet.
@@ -297,7 +331,8 @@ impl<W: Work> Watch<W> {
         let watch = ManuallyDrop::new(self);
         // SAFETY: DONE made the cell the watcher's alone, the result was stored before, and the Watch is forgotten.
         let (result, work) = unsafe { (*watch.header().result.get(), empty::<W>(watch.cell)) };
-        Ok(work.finish(result))
+        // SAFETY: the result is what the kernel said of this very request, or the errno with which it refused it.
+        Ok(unsafe { work.finish(result) })
     }
 
     /// Lets go of the cell for ever: in a forked child it is a copy of something that only the parent may end.
@@ -307,9 +342,15 @@ impl<W: Work> Watch<W> {
 
     /// Whether the cell is now the reaper's, which drops the body when the event comes.
     fn abandon(&mut self) -> bool {
-        let Ok(waker) = self.recall() else { return false };
+        let Ok(waker) = self.recall() else {
+            return false;
+        };
         // Release: the reaper that sees ABANDONED sees everything the watcher did. Acquire: of DONE, the result.
-        let gone = self.header().state.compare_exchange(PENDING, ABANDONED, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        let gone = self
+            .header()
+            .state
+            .compare_exchange(PENDING, ABANDONED, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok();
         drop(waker); // last: a waker is user code and may panic
         gone
     }
@@ -385,7 +426,8 @@ unsafe fn run_callback<W: Work<Output = ()>>(cell: NonNull<Header>) {
     let result = unsafe { *cell.as_ref().result.get() };
     // SAFETY: the caller's promise. The cell is free before the callback runs: the request that it submits finds it warm.
     let work = unsafe { empty::<W>(cell) };
-    work.finish(result);
+    // SAFETY: the result is what the kernel said of this very request, or the errno with which it refused it.
+    unsafe { work.finish(result) }
 }
 
 /// # Safety
@@ -410,13 +452,22 @@ impl List {
         List { ends: None, len: 0 }
     }
 
+    pub(crate) fn of(request: Request) -> List {
+        let mut list = List::new();
+        list.push(request);
+        list
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     pub(crate) fn push(&mut self, request: Request) {
         link(request.0, None);
-        self.append(List { ends: Some((request.0, request.0)), len: 1 });
+        self.append(List {
+            ends: Some((request.0, request.0)),
+            len: 1,
+        });
     }
 
     /// Puts all of `other` behind all of this.
@@ -430,6 +481,20 @@ impl List {
             (ends, None) => ends,
             (None, ends) => ends,
         };
+    }
+
+    /// The oldest `most` of them, or all.
+    pub(crate) fn split(&mut self, most: usize) -> List {
+        if most >= self.len {
+            return std::mem::take(self);
+        }
+        let mut oldest = List::new();
+        while oldest.len < most
+            && let Some(request) = self.pop()
+        {
+            oldest.push(request);
+        }
+        oldest
     }
 
     /// The oldest.
@@ -459,10 +524,14 @@ pub(crate) struct Batch<const N: usize> {
 }
 
 impl<const N: usize> Batch<N> {
-    /// The first N of `list`, or all.
-    pub(crate) fn of(list: &mut List) -> Batch<N> {
-        let mut batch = Batch { iocbs: [std::ptr::null_mut(); N], next: 0, end: 0 };
-        while batch.end < N
+    /// The first `count` of `list`, but at most N.
+    pub(crate) fn of(list: &mut List, count: usize) -> Batch<N> {
+        let mut batch = Batch {
+            iocbs: [std::ptr::null_mut(); N],
+            next: 0,
+            end: 0,
+        };
+        while batch.end < count.min(N)
             && let Some(request) = list.pop()
         {
             batch.iocbs[batch.end] = request.header().iocb.get();

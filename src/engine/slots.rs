@@ -15,7 +15,11 @@ pub(super) struct Slots {
 
 impl Slots {
     pub(super) fn new(depth: u32) -> Slots {
-        Slots { taken: Line(AtomicU64::new(0)), returned: Line(AtomicU64::new(0)), depth: depth.into() }
+        Slots {
+            taken: Line(AtomicU64::new(0)),
+            returned: Line(AtomicU64::new(0)),
+            depth: depth.into(),
+        }
     }
 
     pub(super) fn depth(&self) -> u64 {
@@ -24,7 +28,9 @@ impl Slots {
 
     pub(super) fn in_use(&self) -> u64 {
         // A refund may come between the two loads; the figure is a snapshot at best.
-        self.taken.load(Ordering::Relaxed).saturating_sub(self.returned.load(Ordering::Relaxed))
+        self.taken
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.returned.load(Ordering::Relaxed))
     }
 
     /// Takes at most `wanted` slots and says how many it got. They count as in use before the kernel hears of them (I3).
@@ -39,7 +45,12 @@ impl Slots {
                 return 0;
             }
             // Acquire comes with `returned`; success publishes nothing, because a slot carries no data.
-            match self.taken.compare_exchange_weak(taken, taken + got, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.taken.compare_exchange_weak(
+                taken,
+                taken + got,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return usize::try_from(got).unwrap_or(wanted),
                 Err(now) => taken = now,
             }

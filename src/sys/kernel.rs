@@ -44,7 +44,11 @@ impl Kernel {
     pub(crate) fn setup(nr: u32, force_syscalls: bool) -> io::Result<Kernel> {
         let scratch = scratch_file()?;
         let id = setup_uninterrupted(nr)?;
-        let mut kernel = Kernel { id, ring: None, scratch };
+        let mut kernel = Kernel {
+            id,
+            ring: None,
+            scratch,
+        };
         // SAFETY: made just now, and destroyed only by `destroy`, whose caller promises that nobody reads the ring any more.
         let ring = unsafe { Ring::of(id, &kernel.scratch) };
         if let Some(ring) = &ring {
@@ -61,7 +65,11 @@ impl Kernel {
     }
 
     pub(crate) fn mode(&self) -> Mode {
-        if self.ring.is_some() { Mode::Ring } else { Mode::Syscalls }
+        if self.ring.is_some() {
+            Mode::Ring
+        } else {
+            Mode::Syscalls
+        }
     }
 
     /// Hands `iocbs` to the kernel: `Ok(k)` means that the first k were accepted.
@@ -103,17 +111,28 @@ impl Kernel {
         timeout: Option<Duration>,
         mut reader: impl FnMut(&io_event) -> Take,
     ) -> Result<usize, i32> {
-        debug_assert!(self.ring.is_none(), "a real event buffer beside ring readers delivers twice");
+        debug_assert!(
+            self.ring.is_none(),
+            "a real event buffer beside ring readers delivers twice"
+        );
         let mut events = [const { MaybeUninit::<io_event>::uninit() }; FETCH];
         let most = most.min(FETCH);
         // SAFETY: the array has room for `most` events.
-        let got = unsafe { syscall::io_getevents(self.id, min, most, events.as_mut_ptr().cast(), timeout) }.map_err(errno)?;
+        let got = unsafe {
+            syscall::io_getevents(self.id, min, most, events.as_mut_ptr().cast(), timeout)
+        }
+        .map_err(errno)?;
         debug_assert!(got <= most);
         for event in &events[..got] {
             // SAFETY: the kernel filled the first `got`. What was fetched is taken, whatever the reader says: it can't go back.
             reader(unsafe { event.assume_init_ref() });
         }
         Ok(got)
+    }
+
+    /// Whether an event is waiting on the ring. Without a ring nobody knows: no.
+    pub(crate) fn has_events(&self) -> bool {
+        self.ring.as_ref().is_some_and(|ring| !ring.is_empty())
     }
 
     /// Sleeps until the ring is not empty, the time is over or a signal came; takes nothing. For [`Mode::Ring`].
@@ -137,7 +156,7 @@ impl Kernel {
     fn self_wake(&self) -> iocb {
         iocb {
             aio_data: WAKE,
-            aio_lio_opcode: super::IOCB_CMD_PREAD as u16,
+            aio_lio_opcode: super::IOCB_CMD_PREAD,
             aio_fildes: self.scratch.as_raw_fd() as u32,
             ..iocb::default()
         }
@@ -164,7 +183,10 @@ impl Kernel {
 
     fn pure_wait_works(&self) -> bool {
         let empty_wait = self.pure_wait(Some(Duration::ZERO));
-        if empty_wait.is_err() || self.wake().is_err() || self.pure_wait(Some(Duration::from_secs(1))).is_err() {
+        if empty_wait.is_err()
+            || self.wake().is_err()
+            || self.pure_wait(Some(Duration::from_secs(1))).is_err()
+        {
             return false;
         }
         let mut seen = Vec::new();
@@ -177,7 +199,8 @@ impl Kernel {
 /// Only a fatal signal while waiting for the address space interrupts io_setup; trying again costs nothing.
 fn setup_uninterrupted(nr: u32) -> io::Result<aio_context_t> {
     loop {
-        match syscall::io_setup(nr) {
+        // SAFETY: the context is handed to a Kernel, which destroys it once.
+        match unsafe { syscall::io_setup(nr) } {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             made => return made,
         }

@@ -36,7 +36,13 @@
 
 mod abi;
 mod bindings;
+pub(crate) mod fork;
+mod kernel;
+mod ring;
 mod syscall;
+
+pub(crate) use kernel::{Kernel, Mode, WAKE};
+pub(crate) use ring::Take;
 
 pub use abi::{
     IOCB_CMD_FDSYNC, IOCB_CMD_FSYNC, IOCB_CMD_NOOP, IOCB_CMD_POLL, IOCB_CMD_PREAD, IOCB_CMD_PREADV,

@@ -88,7 +88,11 @@ impl Ring {
     ///
     /// # Safety
     /// One caller at a time, and no thread in `io_getevents` with a writable event buffer: either would deliver events twice.
-    pub(crate) unsafe fn consume(&self, most: usize, mut reader: impl FnMut(&io_event) -> Take) -> usize {
+    pub(crate) unsafe fn consume(
+        &self,
+        most: usize,
+        mut reader: impl FnMut(&io_event) -> Take,
+    ) -> usize {
         let header = self.header();
         // Relaxed: only the reader writes head, and there is one reader.
         let mut head = header.head.load(Ordering::Relaxed);
@@ -126,8 +130,13 @@ impl Ring {
     pub(crate) fn dont_fork(&self) -> std::io::Result<()> {
         let bytes = HEADER_LENGTH as usize + self.nr as usize * size_of::<io_event>();
         // SAFETY: the range is the ring's own mapping (the kernel rounds it up to whole pages); the advice changes nothing in this process.
-        let code = unsafe { libc::madvise(self.header.as_ptr().cast(), bytes, libc::MADV_DONTFORK) };
-        if code == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        let code =
+            unsafe { libc::madvise(self.header.as_ptr().cast(), bytes, libc::MADV_DONTFORK) };
+        if code == 0 {
+            Ok(())
+        } else {
+            Err(std::io::Error::last_os_error())
+        }
     }
 }
 

@@ -1,0 +1,21 @@
+//! Where callbacks run.
+
+/// Which thread runs the callbacks of an [`Aio`](crate::Aio).
+///
+/// Blocking waits and futures need no callback: whoever waits may take the events itself, whatever is chosen here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Dispatch {
+    /// One thread of the `Aio`'s own, the completion thread: callbacks never run elsewhere, and never two at once. The default.
+    ///
+    /// A lock of yours may be held across `submit`: no callback runs inside it.
+    #[default]
+    Thread,
+    /// Whichever thread finds the completion: the completion thread, or one that is inside `submit` or a wait on this `Aio`.
+    ///
+    /// Saves a change of thread where media answer at once. Callbacks may run at the same time as others, and **inside `submit`**: don't hold
+    /// a lock across it that a callback takes.
+    Anywhere,
+    /// Whoever calls [`Aio::poll`](crate::Aio::poll): no thread is made, and no callback runs elsewhere. For engines with a loop of their own.
+    Manual,
+}

@@ -1,0 +1,181 @@
+//! Waiting for silence, and the end: refuse new requests, drain, stop the thread, destroy the context.
+
+use super::sleep::is_over;
+use super::{Engine, gather};
+use crate::dispatch::Dispatch;
+use crate::error::Unavailable;
+use crate::sync::{Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// Where threads wait until nothing is outstanding.
+#[derive(Debug)]
+pub(super) struct Silence {
+    lock: Mutex<()>,
+    came: Condvar,
+}
+
+impl Silence {
+    pub(super) fn new() -> Silence {
+        Silence {
+            lock: Mutex::new(()),
+            came: Condvar::new(),
+        }
+    }
+}
+
+impl Engine {
+    /// Waits until nothing is outstanding, or the time is over.
+    pub(crate) fn drain(&self, deadline: Option<Instant>) -> Result<(), Unavailable> {
+        self.check_origin()?;
+        if self.is_waited_for_here() {
+            return Err(Unavailable::WouldDeadlock);
+        }
+        let silent = match self.dispatch {
+            Dispatch::Manual => self.poll_until_silent(deadline),
+            Dispatch::Thread | Dispatch::Anywhere => self.await_silence(deadline),
+        };
+        if silent {
+            Ok(())
+        } else {
+            Err(Unavailable::TimedOut)
+        }
+    }
+
+    /// Whether this thread is in the middle of something that must end before the engine can be silent.
+    fn is_waited_for_here(&self) -> bool {
+        gather::is_dispatching(self.id())
+            || (self.dispatch != Dispatch::Manual && self.dispatcher.is_this_thread())
+    }
+
+    fn poll_until_silent(&self, deadline: Option<Instant>) -> bool {
+        while self.tally.outstanding() > 0 && !is_over(deadline) {
+            self.poll_as_dispatcher(1, usize::MAX, deadline);
+        }
+        self.tally.outstanding() == 0
+    }
+
+    fn await_silence(&self, deadline: Option<Instant>) -> bool {
+        let _listening = self.tally.listen();
+        let mut guard = self.silence.lock.lock();
+        while self.tally.outstanding() > 0 {
+            match deadline {
+                None => self.silence.came.wait(&mut guard),
+                Some(deadline) if is_over(Some(deadline)) => return false,
+                Some(deadline) => {
+                    self.silence.came.wait_until(&mut guard, deadline);
+                }
+            }
+        }
+        true
+    }
+
+    /// Tells whoever waits for it that nothing is outstanding.
+    pub(super) fn report_silence(&self, quiet: bool) {
+        if quiet {
+            // Through the lock: who found something outstanding is asleep by the time we have it.
+            drop(self.silence.lock.lock());
+            self.silence.came.notify_all();
+            self.rouse_dispatcher();
+        }
+    }
+
+    /// Whether the dispatcher may end: it was told to, and nothing is outstanding.
+    pub(super) fn is_finished(&self) -> bool {
+        self.tally.is_stopping() && self.tally.outstanding() == 0
+    }
+
+    /// Whether the dispatcher has nothing to sleep for: the thread when it may end, a thread in `poll` when nothing can come.
+    pub(super) fn is_silent_for_dispatcher(&self) -> bool {
+        (self.dispatch == Dispatch::Manual || self.tally.is_stopping())
+            && self.tally.outstanding() == 0
+    }
+
+    /// Refuses new requests from now on.
+    pub(crate) fn close(&self) {
+        self.tally.close();
+    }
+
+    /// Ends the engine once nothing is outstanding; waits for that, unless not `joined`. Without a thread it drains on this one.
+    /// New requests must be refused already, or impossible.
+    pub(crate) fn stop(&self, joined: bool) {
+        // In a forked child the thread and the context are the parent's. Stopped before: somebody is at it, or has given up waiting.
+        if !self.origin.is_here() || self.tally.stop() {
+            return;
+        }
+        if self.dispatch == Dispatch::Manual {
+            // Dropped by a callback in `poll`, or given up: the `poll` that finds nothing outstanding ends it.
+            if joined && !gather::is_dispatching(self.id()) {
+                self.poll_until_silent(None);
+                self.tear_down();
+            }
+            return;
+        }
+        self.rouse_dispatcher();
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread
+            && joined
+            && !self.dispatcher.is_this_thread()
+        {
+            // If it panicked it has said so, and there is nobody else to tell.
+            let _ = thread.join();
+        }
+    }
+
+    /// Drains and stops within the time given. Past it everything goes on in the background, and nothing is freed before it is complete.
+    pub(crate) fn shut_down(&self, deadline: Option<Instant>) -> Result<(), Unavailable> {
+        self.close();
+        if let Err(error) = self.drain(deadline) {
+            if error == Unavailable::TimedOut {
+                let left = self.tally.outstanding();
+                log::warn!(
+                    "shutdown past its deadline: {left} requests are outstanding and keep their files and buffers"
+                );
+                self.stop(false);
+            }
+            return Err(error);
+        }
+        self.stop(true);
+        Ok(())
+    }
+
+    /// For `Dispatch::Manual`: see [`crate::Aio::poll`].
+    pub(crate) fn poll(
+        &self,
+        min: usize,
+        max: usize,
+        timeout: Option<Duration>,
+    ) -> Result<usize, Unavailable> {
+        self.check_origin()?;
+        if self.dispatch != Dispatch::Manual {
+            return Err(Unavailable::NotManual);
+        }
+        if gather::is_dispatching(self.id()) {
+            return Err(Unavailable::WouldDeadlock);
+        }
+        // A timeout beyond what the clock can hold is none.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        Ok(self.poll_as_dispatcher(min, max, deadline))
+    }
+
+    fn poll_as_dispatcher(&self, min: usize, max: usize, deadline: Option<Instant>) -> usize {
+        let Some(_poller) = self.become_poller(deadline) else {
+            return 0;
+        };
+        self.dispatcher.adopt();
+        let _listening = self.tally.listen();
+        let mut delivered = self.turn(max);
+        while delivered < min
+            && delivered < max
+            && self.tally.outstanding() > 0
+            && !is_over(deadline)
+        {
+            delivered += self.rest(deadline);
+            delivered += self.turn(max - delivered.min(max));
+        }
+        self.roles.leave(super::sleep::DISPATCHER);
+        if self.is_finished() {
+            self.tear_down();
+        }
+        delivered
+    }
+}

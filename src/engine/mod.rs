@@ -1,0 +1,154 @@
+//! The machine behind the handle: requests in, completions out, on one kernel context.
+//!
+//! | file | noun |
+//! | --- | --- |
+//! | `request` | the cell that `aio_data` points to; lists and batches of them; `pool` has their memory |
+//! | `submit` | the way in: `slots` of the kernel, the `backlog` behind them, what a callback has `gather`ed |
+//! | `reap` | the way out: events taken, results stored, callbacks run; `inbox`: on their way to the thread that may |
+//! | `sleep` | who sleeps where meanwhile; `thread`: the completion thread; `close`: silence and the end |
+//! | `context` | making the kernel context; `tally`: counters; `clock`: noticing that `io_submit` blocked |
+
+mod backlog;
+mod clock;
+mod close;
+mod context;
+mod gather;
+mod inbox;
+mod pool;
+mod reap;
+mod request;
+mod sleep;
+mod slots;
+mod submit;
+mod tally;
+mod thread;
+
+use crate::dispatch::Dispatch;
+use crate::error::{SetupError, Unavailable};
+use crate::stats::Stats;
+use crate::sync::{Mutex, Ordering};
+use crate::sys::Kernel;
+use crate::sys::fork::Origin;
+use parking_lot::MutexGuard;
+pub(crate) use request::Watch;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// What an engine is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) depth: u32,
+    pub(crate) dispatch: Dispatch,
+    pub(crate) thread_name: String,
+    pub(crate) force_syscalls: bool,
+}
+
+/// One kernel context and everything that drives it.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    kernel: Kernel,
+    dispatch: Dispatch,
+    origin: Origin,
+    slots: slots::Slots,
+    backlog: backlog::Backlog,
+    consumer: Mutex<reap::Consumer>,
+    roles: sleep::Roles,
+    dispatcher: sleep::Dispatcher,
+    inbox: inbox::Inbox,
+    tally: tally::Tally,
+    silence: close::Silence,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// One thread at a time is in `poll`.
+    poller: Mutex<()>,
+}
+
+impl Engine {
+    /// Makes a context, and a completion thread where there is one.
+    pub(crate) fn launch(config: Config) -> Result<Arc<Engine>, SetupError> {
+        let (kernel, depth) = context::make(config.depth, config.force_syscalls)?;
+        let engine = Arc::new(Engine::on(kernel, depth, config.dispatch));
+        if config.dispatch != Dispatch::Manual {
+            let thread = thread::spawn(Arc::clone(&engine), config.thread_name)
+                .inspect_err(|_| engine.tear_down())?;
+            *engine.thread.lock() = Some(thread);
+        }
+        Ok(engine)
+    }
+
+    fn on(kernel: Kernel, depth: u32, dispatch: Dispatch) -> Engine {
+        Engine {
+            kernel,
+            dispatch,
+            origin: Origin::here(),
+            slots: slots::Slots::new(depth),
+            backlog: backlog::Backlog::new(),
+            consumer: Mutex::new(reap::Consumer::default()),
+            roles: sleep::Roles::new(),
+            dispatcher: sleep::Dispatcher::new(),
+            inbox: inbox::Inbox::new(),
+            tally: tally::Tally::default(),
+            silence: close::Silence::new(),
+            thread: Mutex::new(None),
+            poller: Mutex::new(()),
+        }
+    }
+
+    /// The number by which threads know that they are running one of its callbacks.
+    fn id(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    fn runs_callbacks_anywhere(&self) -> bool {
+        self.dispatch == Dispatch::Anywhere
+    }
+
+    /// Whether this thread is running a callback of this engine.
+    pub(crate) fn is_dispatching_here(&self) -> bool {
+        gather::is_dispatching(self.id())
+    }
+
+    pub(crate) fn check_origin(&self) -> Result<(), Unavailable> {
+        if self.origin.is_here() {
+            Ok(())
+        } else {
+            Err(Unavailable::Forked)
+        }
+    }
+
+    /// Whether it takes requests at all.
+    fn check(&self) -> Result<(), Unavailable> {
+        self.check_origin()?;
+        if self.tally.is_closing() {
+            Err(Unavailable::ShutDown)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn become_poller(&self, deadline: Option<Instant>) -> Option<MutexGuard<'_, ()>> {
+        match deadline {
+            None => Some(self.poller.lock()),
+            Some(deadline) => self.poller.try_lock_until(deadline),
+        }
+    }
+
+    fn count_wait(&self) {
+        self.tally.waits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let completed = self.tally.completed();
+        Stats {
+            completed,
+            accepted: self.tally.accepted(),
+            in_flight: self.slots.in_use(),
+            queued: self.backlog.len() as u64,
+            depth: self.slots.depth(),
+            refused_late: self.tally.refused_late.load(Ordering::Relaxed),
+            panics: self.tally.panics.load(Ordering::Relaxed),
+            submits: self.tally.submits.load(Ordering::Relaxed),
+            waits: self.tally.waits.load(Ordering::Relaxed),
+        }
+    }
+}

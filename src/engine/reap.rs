@@ -1,0 +1,279 @@
+//! Taking events off the ring, and what follows: results stored, sleepers woken, callbacks run.
+//!
+//! One thread at a time is the consumer (I4): the lock is held while events are copied out and results stored, never while user code
+//! runs. What a waiter or a future needs any consumer does; callbacks run where `Dispatch` says.
+#![allow(unsafe_code, reason = "the kernel's events are addresses of requests")]
+
+use super::request::{List, Request, Settled};
+use super::sleep::{DISPATCHER, NOBODY};
+use super::{Engine, gather};
+use crate::sync::Ordering;
+use crate::sys::{Mode, Take, WAKE, io_event};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
+use std::time::Duration;
+
+/// Events taken in one go: enough to spread the costs of a round, few enough to submit again soon.
+pub(super) const MOST: usize = 64;
+/// Wakers that a harvest holds without an allocation.
+const WAKERS: usize = 8;
+
+/// What only the consumer may do, and only while the context exists.
+#[derive(Debug, Default)]
+pub(super) struct Consumer {
+    closed: bool,
+}
+
+impl Consumer {
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+}
+
+/// What was taken off the ring in one go, with what is left to do outside the lock.
+#[derive(Debug)]
+pub(super) struct Harvest {
+    callbacks: List,
+    abandoned: List,
+    wakers: [Option<Waker>; WAKERS],
+    more_wakers: Vec<Waker>,
+    /// Watched requests whose result was stored, and how many of them the dispatcher stays awake for.
+    settled: usize,
+    unattended: usize,
+    wakes: usize,
+}
+
+impl Harvest {
+    pub(super) fn new() -> Harvest {
+        Harvest {
+            callbacks: List::new(),
+            abandoned: List::new(),
+            wakers: [const { None }; WAKERS],
+            more_wakers: Vec::new(),
+            settled: 0,
+            unattended: 0,
+            wakes: 0,
+        }
+    }
+
+    /// Takes in a request whose result is stored.
+    fn add(&mut self, request: Request) {
+        if request.is_callback() {
+            self.callbacks.push(request);
+            return;
+        }
+        self.settled += 1;
+        self.unattended += usize::from(!request.is_attended());
+        match request.settle() {
+            Settled::Quiet => {}
+            Settled::Wake(waker) => self.add_waker(waker),
+            Settled::Abandoned(request) => self.abandoned.push(request),
+        }
+    }
+
+    fn add_waker(&mut self, waker: Waker) {
+        match self.wakers.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(waker),
+            None => self.more_wakers.push(waker),
+        }
+    }
+
+    /// How many results were delivered, or will be by whoever gets the callbacks.
+    fn len(&self) -> usize {
+        self.callbacks.len() + self.settled
+    }
+}
+
+impl Engine {
+    /// Takes what is on the ring (at most `most`) and does what follows. `me` is the tag of the role in which the caller reaps.
+    /// Says how much there was; 0 also when another thread is at it.
+    pub(super) fn reap(&self, me: u64, most: usize) -> usize {
+        let mut harvest = Harvest::new();
+        {
+            let Some(mut consumer) = self.consumer.try_lock() else {
+                return 0;
+            };
+            if consumer.closed {
+                return 0;
+            }
+            self.take(&mut consumer, &mut harvest, me, most);
+        }
+        self.conclude(harvest, me)
+    }
+
+    fn take(&self, _: &mut Consumer, harvest: &mut Harvest, me: u64, most: usize) {
+        // Without a ring nothing can be left for the leader, and needn't be: it holds the consumer's lock while it sleeps.
+        let leader = if self.kernel.mode() == Mode::Ring {
+            self.roles.leader()
+        } else {
+            NOBODY
+        };
+        // SAFETY: having the Consumer is being the only one, and the context lives until it is closed.
+        let taken = unsafe {
+            self.kernel
+                .take(most, |event| self.sort(event, leader, me, harvest))
+        };
+        self.slots.give_back(taken - harvest.wakes);
+    }
+
+    /// The sleep of the leader in the syscall-only mode.
+    pub(super) fn fetch(
+        &self,
+        _: &mut Consumer,
+        harvest: &mut Harvest,
+        me: u64,
+        timeout: Option<Duration>,
+    ) -> Result<(), i32> {
+        // SAFETY: as in `take`.
+        let taken = unsafe {
+            self.kernel.fetch(1, MOST, timeout, |event| {
+                self.sort(event, NOBODY, me, harvest)
+            })
+        };
+        match taken {
+            Ok(taken) => {
+                self.slots.give_back(taken - harvest.wakes);
+                Ok(())
+            }
+            Err(libc::EINTR) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Looks at one event: mine to take, or the sleeping leader's?
+    fn sort(&self, event: &io_event, leader: u64, me: u64, harvest: &mut Harvest) -> Take {
+        let others = leader != NOBODY && leader != me;
+        if event.data == WAKE {
+            if others {
+                return Take::Leave;
+            }
+            self.roles.wake_arrived();
+            harvest.wakes += 1;
+            return Take::Taken;
+        }
+        if others && event.data == leader {
+            return Take::Leave;
+        }
+        // SAFETY: every iocb that is submitted carries the tag of its request, the kernel accepted this one, and the event is taken once:
+        // if it is left after all, the request is forgotten again, which has no effect.
+        let request = unsafe { Request::of(event) };
+        if others
+            && leader == DISPATCHER
+            && request.is_callback()
+            && !self.runs_callbacks_anywhere()
+        {
+            return Take::Leave;
+        }
+        harvest.add(request);
+        Take::Taken
+    }
+
+    /// What follows a harvest, outside the lock. Says how many results it brought.
+    pub(super) fn conclude(&self, mut harvest: Harvest, me: u64) -> usize {
+        let delivered = harvest.len();
+        if delivered == 0 {
+            return 0;
+        }
+        self.pump_if_queued();
+        if harvest.settled > 0 {
+            self.settle_accounts(&mut harvest);
+        }
+        self.deliver(harvest.callbacks, me);
+        delivered
+    }
+
+    fn settle_accounts(&self, harvest: &mut Harvest) {
+        let quiet = self.tally.complete(harvest.settled, harvest.unattended);
+        let wakers = harvest
+            .wakers
+            .iter_mut()
+            .filter_map(Option::take)
+            .chain(harvest.more_wakers.drain(..));
+        for waker in wakers {
+            self.guard_user_code("a waker", || waker.wake());
+        }
+        while let Some(request) = harvest.abandoned.pop() {
+            self.guard_user_code("dropping an abandoned request", || request.finish());
+        }
+        self.report_silence(quiet);
+    }
+
+    /// Completes requests that were accepted and then refused by the kernel: their result is stored, and no event will come.
+    pub(super) fn fail(&self, mut late: List) {
+        self.tally
+            .refused_late
+            .fetch_add(late.len() as u64, Ordering::Relaxed);
+        while let Some(request) = late.pop() {
+            let tag = request.tag();
+            let mut harvest = Harvest::new();
+            harvest.add(request);
+            // Rule 3 of `sleep`: the watcher may be leader and asleep, and no event will wake it.
+            self.rouse_leader(tag);
+            self.settle_accounts(&mut harvest);
+            self.hand_over_callbacks(harvest.callbacks);
+        }
+    }
+
+    fn deliver(&self, callbacks: List, me: u64) {
+        if callbacks.len() == 0 {
+            return;
+        }
+        let may_run = me == DISPATCHER || self.runs_callbacks_anywhere();
+        if may_run && !gather::is_dispatching(self.id()) {
+            self.dispatch(callbacks);
+        } else {
+            self.hand_over_callbacks(callbacks);
+        }
+    }
+
+    fn hand_over_callbacks(&self, callbacks: List) {
+        if callbacks.len() > 0 {
+            self.inbox.put(callbacks);
+            self.rouse_dispatcher();
+        }
+    }
+
+    /// Runs callbacks, gathering what they submit.
+    pub(super) fn dispatch(&self, mut callbacks: List) {
+        self.roles.hand_on();
+        let count = callbacks.len();
+        let gathering = gather::Gathering::begin(self.id());
+        while let Some(request) = callbacks.pop() {
+            self.guard_user_code("a callback", || request.finish());
+        }
+        self.flush();
+        drop(gathering);
+        let quiet = self.tally.complete(count, count);
+        self.report_silence(quiet);
+    }
+
+    /// User code may panic: that is its own affair, and not the end of everybody's completions.
+    fn guard_user_code(&self, what: &str, run: impl FnOnce()) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+            self.tally.panics.fetch_add(1, Ordering::Relaxed);
+            log::error!("{what} panicked: {}", message(&*panic));
+            // The payload is user code too, and its destructor may panic: it is let go.
+            std::mem::forget(panic);
+        }
+    }
+
+    /// Shuts the ring for good and destroys the context. Nothing is outstanding, so nobody sleeps in the kernel.
+    pub(super) fn tear_down(&self) {
+        let mut consumer = self.consumer.lock();
+        if std::mem::replace(&mut consumer.closed, true) {
+            return;
+        }
+        drop(consumer);
+        // SAFETY: `closed` keeps everybody from the ring from now on.
+        if let Err(errno) = unsafe { self.kernel.destroy() } {
+            log::error!("io_destroy failed with errno {errno}");
+        }
+    }
+}
+
+/// What a panic said.
+fn message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
+}

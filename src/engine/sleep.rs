@@ -1,0 +1,336 @@
+//! Who sleeps where while there is nothing to reap.
+//!
+//! The plain version: one thread at a time, the *leader*, sleeps in the kernel, where any event wakes it; whoever else has to wait is a
+//! *follower* and parks until its result is there or the leader has gone. A leader that goes wakes a follower, which takes its place.
+//!
+//! The departure, for speed: while the leader sleeps, other threads may reap (a submitter that finds its event in the ring already needs
+//! no sleep at all). So the leader could be asleep while somebody else takes the event it sleeps for. Three rules prevent that:
+//!
+//! 1. A helper leaves in the ring what only the leader can use: its own event, the dispatcher's callbacks, the wake-up. The event that
+//!    is left has woken the leader, or keeps it from falling asleep.
+//! 2. Before it sleeps, the leader announces itself and then takes the consumer's lock once: a helper that was there before it has
+//!    finished, and its work can be seen; one that comes later sees the announcement.
+//! 3. What concerns the leader and comes without an event (a callback that the kernel refused late, the order to stop) is followed by a
+//!    wake-up: a read of zero bytes, tagged WAKE, that only the leader takes off the ring.
+//!
+//! In the syscall-only mode the leader sleeps holding the consumer's lock, and nobody can help; rule 3 is the same.
+//!
+//! Tried and dropped: several threads asleep in the kernel at once (every event wakes them all), and a wake-up for every event that a
+//! helper takes on behalf of a sleeper (a system call each, where leaving it costs nothing).
+
+use super::Engine;
+use super::reap::Harvest;
+use super::request::Watch;
+use crate::operation::Work;
+use crate::sync::{
+    AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, Thread, current, park, park_timeout,
+};
+use crate::sys::Mode;
+use std::cell::OnceCell;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// The tag of whoever reaps in passing, and of "no leader".
+pub(super) const NOBODY: u64 = 0;
+/// The tag of the completion thread, or of the thread in `poll`: who runs callbacks. Waiters have their request's tag, which is never 1.
+pub(super) const DISPATCHER: u64 = 1;
+
+/// Leader and followers.
+#[derive(Debug)]
+pub(super) struct Roles {
+    leader: AtomicU64,
+    followers: Mutex<Vec<(u64, Thread)>>,
+    /// A wake-up is on the ring, or on its way there.
+    wake_sent: AtomicBool,
+}
+
+impl Roles {
+    pub(super) fn new() -> Roles {
+        Roles {
+            leader: AtomicU64::new(NOBODY),
+            followers: Mutex::new(Vec::new()),
+            wake_sent: AtomicBool::new(false),
+        }
+    }
+
+    /// SeqCst: who has made something true looks here afterwards, and the leader looks at it after announcing itself.
+    pub(super) fn leader(&self) -> u64 {
+        self.leader.load(Ordering::SeqCst)
+    }
+
+    /// Makes `tag` the leader, or else a follower.
+    fn lead_or_follow(&self, tag: u64) -> bool {
+        let mut followers = self.followers.lock();
+        if self.leader() != NOBODY {
+            if !followers.iter().any(|follower| follower.0 == tag) {
+                followers.push((tag, current()));
+            }
+            return false;
+        }
+        followers.retain(|follower| follower.0 != tag);
+        self.leader.store(tag, Ordering::SeqCst);
+        true
+    }
+
+    /// The leader is awake again. It either leads again soon, or leaves.
+    fn resign(&self) {
+        // Release comes with SeqCst; only the leader itself stores here while there is one.
+        self.leader.store(NOBODY, Ordering::SeqCst);
+    }
+
+    /// `tag` will not sleep again for now: somebody else must, if anybody waits.
+    pub(super) fn leave(&self, tag: u64) {
+        let mut followers = self.followers.lock();
+        followers.retain(|follower| follower.0 != tag);
+        self.promote(&followers);
+    }
+
+    /// Wakes a follower to take the lead, if nobody has it. For a thread that goes off to run user code.
+    pub(super) fn hand_on(&self) {
+        if self.leader() == NOBODY {
+            self.promote(&self.followers.lock());
+        }
+    }
+
+    fn promote(&self, followers: &[(u64, Thread)]) {
+        if self.leader() == NOBODY
+            && let Some((_, thread)) = followers.first()
+        {
+            thread.unpark();
+        }
+    }
+
+    /// The wake-up was taken off the ring.
+    pub(super) fn wake_arrived(&self) {
+        self.wake_sent.store(false, Ordering::SeqCst);
+    }
+}
+
+/// The state of the thread that runs callbacks: the completion thread, or whoever is in `poll`.
+#[derive(Debug)]
+pub(super) struct Dispatcher {
+    state: AtomicU32,
+    thread: Mutex<Option<Thread>>,
+}
+
+/// Running, or leading.
+const AWAKE: u32 = 0;
+/// Parked with nothing to wait for: the next submission calls it.
+const IDLE: u32 = 1;
+/// Parked as a follower: the leader calls it when it has callbacks for it, or goes.
+const FOLLOWING: u32 = 2;
+
+impl Dispatcher {
+    pub(super) fn new() -> Dispatcher {
+        Dispatcher {
+            state: AtomicU32::new(AWAKE),
+            thread: Mutex::new(None),
+        }
+    }
+
+    /// This thread is the dispatcher now.
+    pub(super) fn adopt(&self) {
+        *self.thread.lock() = Some(current());
+    }
+
+    fn park(&self, state: u32, deadline: Option<Instant>, ready: impl Fn() -> bool) {
+        // SeqCst: announce, then look; see `Engine::rouse_dispatcher` and `Tally::count_in`.
+        self.state.store(state, Ordering::SeqCst);
+        while !ready() && park_until(deadline) {}
+        self.state.store(AWAKE, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_this_thread(&self) -> bool {
+        self.thread
+            .lock()
+            .as_ref()
+            .is_some_and(|thread| thread.id() == current().id())
+    }
+
+    fn unpark(&self) {
+        if let Some(thread) = &*self.thread.lock() {
+            thread.unpark();
+        }
+    }
+}
+
+impl Engine {
+    /// Blocks until the result is there or the time is over, reaping meanwhile; says whether it is there.
+    pub(crate) fn wait_for<W: Work>(
+        &self,
+        watch: &mut Watch<W>,
+        deadline: Option<Instant>,
+    ) -> bool {
+        self.flush();
+        let mut slept = false;
+        while !watch.is_done() && !is_over(deadline) {
+            if self.reap(watch.tag(), super::reap::MOST) == 0 && !watch.is_done() {
+                slept = true;
+                self.sleep_for(watch, deadline);
+            }
+        }
+        if slept {
+            self.roles.leave(watch.tag());
+        }
+        watch.is_done()
+    }
+
+    fn sleep_for<W: Work>(&self, watch: &mut Watch<W>, deadline: Option<Instant>) {
+        if self.roles.lead_or_follow(watch.tag()) {
+            self.lead(watch.tag(), deadline, || watch.is_done());
+        } else if with_thread_waker(|waker| watch.leave(waker)) {
+            while !watch.is_done() && self.roles.leader() != NOBODY && park_until(deadline) {}
+        }
+    }
+
+    /// The leader's sleep: until there is an event, the time is over, a signal came or somebody sent the wake-up.
+    /// Says how many results it brought (in the syscall-only mode sleeping is reaping).
+    fn lead(&self, tag: u64, deadline: Option<Instant>, ready: impl Fn() -> bool) -> usize {
+        let harvest = match self.kernel.mode() {
+            Mode::Ring => {
+                self.lead_beside_helpers(deadline, ready);
+                Harvest::new()
+            }
+            Mode::Syscalls => self.lead_alone(tag, deadline, ready),
+        };
+        self.roles.resign();
+        self.conclude(harvest, tag)
+    }
+
+    fn lead_beside_helpers(&self, deadline: Option<Instant>, ready: impl Fn() -> bool) {
+        let consumer = self.consumer.lock();
+        let stay_awake = consumer.is_closed() || ready() || self.kernel.has_events();
+        drop(consumer);
+        if !stay_awake {
+            self.count_wait();
+            let slept = self.kernel.pure_wait(time_left(deadline));
+            self.mourn(slept);
+        }
+    }
+
+    fn lead_alone(&self, tag: u64, deadline: Option<Instant>, ready: impl Fn() -> bool) -> Harvest {
+        let mut harvest = Harvest::new();
+        let mut consumer = self.consumer.lock();
+        if !consumer.is_closed() && !ready() {
+            self.count_wait();
+            let slept = self.fetch(&mut consumer, &mut harvest, tag, time_left(deadline));
+            drop(consumer);
+            self.mourn(slept);
+        }
+        harvest
+    }
+
+    /// A wait that failed otherwise than by time or signal: somebody destroyed the context, or unmapped its ring.
+    /// What was in flight is lost, and its memory with it, because the kernel may still write there. Its waiters wait for ever.
+    fn mourn(&self, slept: Result<(), i32>) {
+        if let Err(errno) = slept
+            && !self.tally.is_closing()
+        {
+            log::error!(
+                "io_getevents failed with errno {errno}: the kernel AIO context was destroyed behind our back"
+            );
+            park_timeout(Duration::from_secs(1)); // nothing will ever come: don't burn the processor
+        }
+    }
+
+    /// The dispatcher rests until there is something for it, or the time is over. Says how many results it brought.
+    pub(super) fn rest(&self, deadline: Option<Instant>) -> usize {
+        let ready = || !self.inbox.is_empty() || self.is_silent_for_dispatcher();
+        if self.roles.lead_or_follow(DISPATCHER) {
+            return self.lead(DISPATCHER, deadline, ready);
+        }
+        self.dispatcher.park(FOLLOWING, deadline, || {
+            ready() || self.roles.leader() == NOBODY
+        });
+        0
+    }
+
+    /// The dispatcher has nothing to wait for, and sleeps until it has.
+    pub(super) fn rest_idle(&self) {
+        self.roles.leave(DISPATCHER);
+        self.dispatcher.park(IDLE, None, || {
+            !self.inbox.is_empty() || self.tally.unattended() > 0 || self.is_finished()
+        });
+    }
+
+    /// A request was counted as unattended before this call.
+    pub(super) fn call_idle_dispatcher(&self) {
+        // SeqCst: the count was raised before, and the dispatcher looks at it after announcing itself.
+        if self.dispatcher.state.load(Ordering::SeqCst) == IDLE {
+            self.dispatcher.unpark();
+        }
+    }
+
+    /// Something for the dispatcher became true before this call: it will look.
+    pub(super) fn rouse_dispatcher(&self) {
+        if self.dispatcher.state.load(Ordering::SeqCst) != AWAKE {
+            self.dispatcher.unpark();
+        }
+        self.rouse_leader(DISPATCHER);
+    }
+
+    /// Sends the wake-up, if `tag` leads.
+    pub(super) fn rouse_leader(&self, tag: u64) {
+        if self.roles.leader() == tag && !self.roles.wake_sent.swap(true, Ordering::SeqCst) {
+            self.send_wake();
+        }
+    }
+
+    /// A slot is kept for the wake-up, so that EAGAIN can only be a lack of memory: it is tried until there is some.
+    fn send_wake(&self) {
+        while let Err(errno) = self.kernel.wake() {
+            if errno != libc::EAGAIN {
+                log::error!("the wake-up of a sleeping thread failed with errno {errno}");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+pub(super) fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+}
+
+fn time_left(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+}
+
+/// Parks until unparked, or perhaps a little less; `false` once the time is over.
+fn park_until(deadline: Option<Instant>) -> bool {
+    match time_left(deadline) {
+        None => park(),
+        Some(Duration::ZERO) => return false,
+        Some(left) => park_timeout(left),
+    }
+    true
+}
+
+/// This thread's waker: unparks it. Made once for each thread.
+fn with_thread_waker<R>(look: impl FnOnce(&Waker) -> R) -> R {
+    struct Unpark(Thread);
+
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    #[cfg(not(loom))]
+    {
+        thread_local! {
+            static WAKER: OnceCell<Waker> = const { OnceCell::new() };
+        }
+        let make = || Waker::from(std::sync::Arc::new(Unpark(current())));
+        let mut look = Some(look);
+        let seen = WAKER.try_with(|waker| look.take().map(|look| look(waker.get_or_init(make))));
+        match (seen, look) {
+            (Ok(Some(result)), _) => result,
+            // A thread that is ending has no memory for one any more: make one for this once.
+            (_, Some(look)) => look(&make()),
+            (_, None) => unreachable!("the closure was called, and its result returned"),
+        }
+    }
+    #[cfg(loom)]
+    look(&Waker::from(std::sync::Arc::new(Unpark(current()))))
+}

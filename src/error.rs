@@ -1,0 +1,210 @@
+//! What can go wrong, as types: a context that can't be made, an engine that takes no requests, a request that comes back.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+/// Why a context could not be made. Found inside the [`io::Error`] of [`Aio::global`](crate::Aio::global) and
+/// [`Builder::build`](crate::Builder::build):
+///
+/// ```
+/// # fn explain(error: std::io::Error) {
+/// use kiocb::SetupError;
+/// match error.get_ref().and_then(|inner| inner.downcast_ref::<SetupError>()) {
+///     Some(SetupError::Exhausted { asked, in_use, max }) => println!("{asked} + {in_use:?} > {max:?}"),
+///     Some(SetupError::Unsupported | SetupError::Refused) => println!("use threads and pread here"),
+///     _ => println!("{error}"),
+/// }
+/// # }
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// `io_setup`: ENOSYS. The kernel was built without `CONFIG_AIO`.
+    Unsupported,
+    /// `io_setup`: EPERM. A seccomp filter refuses the call.
+    Refused,
+    /// `io_setup`: EAGAIN, even for the smallest context. The limit is for the whole machine, containers included.
+    Exhausted {
+        /// Requests in flight that were asked for at first ([`Builder::depth`](crate::Builder::depth)).
+        asked: u32,
+        /// `/proc/sys/fs/aio-nr`: what all contexts of the machine have asked for; `None` where it can't be read.
+        in_use: Option<u64>,
+        /// `/proc/sys/fs/aio-max-nr`: the limit of that sum.
+        max: Option<u64>,
+    },
+    /// `io_setup`: ENOMEM. The ring did not fit, most likely in `RLIMIT_AS`.
+    NoMemory,
+    /// A depth of 0, or of more than 65535.
+    Depth(u32),
+    /// Anything else: another errno of `io_setup`, no memfd, no thread.
+    Other(io::Error),
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SetupError::Unsupported => f.write_str("this kernel has no AIO (io_setup: ENOSYS): it was built without CONFIG_AIO"),
+            SetupError::Refused => f.write_str("io_setup is not permitted here (EPERM): a seccomp filter refuses it; allow the io_* calls in its profile"),
+            SetupError::Exhausted { asked, in_use, max } => exhausted(f, *asked, *in_use, *max),
+            SetupError::NoMemory => f.write_str("no memory for an AIO ring (io_setup: ENOMEM): is RLIMIT_AS (ulimit -v) too small?"),
+            SetupError::Depth(depth) => write!(f, "a depth of {depth} is not possible: choose 1 to 65535"),
+            SetupError::Other(error) => write!(f, "can't set up kernel AIO: {error}"),
+        }
+    }
+}
+
+fn exhausted(
+    f: &mut fmt::Formatter<'_>,
+    asked: u32,
+    in_use: Option<u64>,
+    max: Option<u64>,
+) -> fmt::Result {
+    let number =
+        |value: Option<u64>| value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
+    write!(
+        f,
+        "fs.aio-max-nr is {} and {} are in use: no room for a context (asked for {asked} requests in flight, tried down to 1); \
+         raise it with `sysctl fs.aio-max-nr=1048576`, or close what holds them (the limit is shared by all containers of the machine)",
+        number(max),
+        number(in_use)
+    )
+}
+
+impl Error for SetupError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            SetupError::Other(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<SetupError> for io::Error {
+    fn from(error: SetupError) -> io::Error {
+        let kind = match &error {
+            SetupError::Unsupported => io::ErrorKind::Unsupported,
+            SetupError::Refused => io::ErrorKind::PermissionDenied,
+            SetupError::Exhausted { .. } => io::ErrorKind::QuotaExceeded,
+            SetupError::NoMemory => io::ErrorKind::OutOfMemory,
+            SetupError::Depth(_) => io::ErrorKind::InvalidInput,
+            SetupError::Other(error) => error.kind(),
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// Why a handle does not do what it is asked. Found inside an [`io::Error`], as [`SetupError`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unavailable {
+    /// [`Aio::shutdown`](crate::Aio::shutdown) was called: no new requests.
+    ShutDown,
+    /// This process is a forked child of the one that made the context. A context of its own works: [`Builder::build`](crate::Builder::build).
+    Forked,
+    /// The kernel context no longer exists: something in this process destroyed it.
+    ContextGone,
+    /// `io_submit` said EAGAIN again and again with nothing in flight: the kernel has no memory for requests. Try later.
+    Stalled,
+    /// The call would wait for the very callback that it is made in.
+    WouldDeadlock,
+    /// The call is for [`Dispatch::Manual`](crate::Dispatch::Manual) only.
+    NotManual,
+    /// The time given to [`Aio::drain_timeout`](crate::Aio::drain_timeout) or [`Aio::shutdown`](crate::Aio::shutdown) is over, and requests are
+    /// still outstanding. After `shutdown` they go on in the background; what they own stays alive until they are complete.
+    TimedOut,
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unavailable::ShutDown => "this Aio was shut down: it takes no new requests",
+            Unavailable::Forked => "this Aio belongs to the parent process: after fork, build a context of your own",
+            Unavailable::ContextGone => "the kernel AIO context is gone: something in this process destroyed it",
+            Unavailable::Stalled => "io_submit keeps saying EAGAIN with nothing in flight: the kernel has no memory for requests, try again later",
+            Unavailable::WouldDeadlock => "called inside a callback, this would wait for that callback itself: call it on another thread",
+            Unavailable::NotManual => "only an Aio built with Dispatch::Manual is polled: the others have a completion thread",
+            Unavailable::TimedOut => "the time is over and requests are still outstanding",
+        })
+    }
+}
+
+impl Error for Unavailable {}
+
+impl From<Unavailable> for io::Error {
+    fn from(error: Unavailable) -> io::Error {
+        let kind = match error {
+            Unavailable::ShutDown | Unavailable::ContextGone => io::ErrorKind::BrokenPipe,
+            Unavailable::Forked | Unavailable::NotManual => io::ErrorKind::Unsupported,
+            Unavailable::Stalled => io::ErrorKind::OutOfMemory,
+            Unavailable::WouldDeadlock => io::ErrorKind::Deadlock,
+            Unavailable::TimedOut => io::ErrorKind::TimedOut,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// A request that was not submitted: the reason, and the request itself with everything it owns. Its callback will not be called.
+///
+/// ```
+/// use kiocb::{Iocb, Write};
+/// # fn main() -> std::io::Result<()> {
+/// let read_only = std::fs::File::open("/dev/null")?;
+/// let refused = Iocb::alloc().init_rw(read_only, Write, vec![1, 2, 3], 0).wait().unwrap_err();
+/// assert_eq!(refused.error().raw_os_error(), Some(9)); // EBADF: not open for writing
+/// let request = refused.into_request(); // file and buffer are still in it
+/// # drop(request);
+/// # Ok(())
+/// # }
+/// ```
+pub struct SubmitError<T> {
+    error: io::Error,
+    request: T,
+}
+
+impl<T> SubmitError<T> {
+    pub(crate) fn new(error: io::Error, request: T) -> Self {
+        SubmitError { error, request }
+    }
+
+    /// Why it was not submitted: an errno of `io_submit`, or [`SetupError`] or [`Unavailable`] inside.
+    pub fn error(&self) -> &io::Error {
+        &self.error
+    }
+
+    /// The request as it was, to be submitted again or taken apart.
+    pub fn into_request(self) -> T {
+        self.request
+    }
+
+    /// Both.
+    pub fn into_parts(self) -> (io::Error, T) {
+        (self.error, self.request)
+    }
+}
+
+impl<T> fmt::Debug for SubmitError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubmitError")
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for SubmitError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the request was not submitted: {}", self.error)
+    }
+}
+
+impl<T> Error for SubmitError<T> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl<T> From<SubmitError<T>> for io::Error {
+    fn from(error: SubmitError<T>) -> io::Error {
+        error.error
+    }
+}

@@ -1,0 +1,115 @@
+//! A submitted request that somebody will ask for: by blocking or by `.await`.
+
+use crate::engine::{Engine, Watch};
+use crate::operation::{Job, Work};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// A request on its way, from [`Iocb::start`](crate::Iocb::start): a future, or something to block on.
+///
+/// Dropping it does not take the request back (the kernel can't): it completes, and then its file and buffer are dropped, on whichever thread
+/// reaps it. Forgetting it (`mem::forget`) leaks them. As a future it needs no runtime, may be polled by any executor and moved between tasks; polled
+/// after it has answered, it panics.
+pub struct Pending<S: Work> {
+    engine: Arc<Engine>,
+    watch: Option<Watch<Job<S>>>,
+}
+
+impl<S: Work> Pending<S> {
+    pub(crate) fn new(engine: Arc<Engine>, watch: Watch<Job<S>>) -> Self {
+        Pending {
+            engine,
+            watch: Some(watch),
+        }
+    }
+
+    /// Whether the result is there: then nothing of this blocks. Does not look for new completions.
+    pub fn is_complete(&self) -> bool {
+        self.watch.as_ref().is_none_or(Watch::is_done)
+    }
+
+    /// Blocks until the result is there. The waiting thread takes events from the kernel itself.
+    ///
+    /// In a forked child it never comes: this blocks for ever.
+    ///
+    /// # Panics
+    /// If it has answered already, as a future.
+    pub fn wait(mut self) -> S::Output {
+        let output = self.wait_until(None);
+        output.expect("without a deadline there is a result")
+    }
+
+    /// As [`wait`](Pending::wait), but not longer than `timeout`.
+    ///
+    /// # Errors
+    /// The handle itself, when the time is over: it still stands for the request.
+    ///
+    /// # Panics
+    /// If it has answered already, as a future.
+    pub fn wait_timeout(mut self, timeout: Duration) -> Result<S::Output, Self> {
+        match self.wait_until(Instant::now().checked_add(timeout)) {
+            Some(output) => Ok(output),
+            None => Err(self),
+        }
+    }
+
+    fn wait_until(&mut self, deadline: Option<Instant>) -> Option<S::Output> {
+        let watch = self.watch.as_mut().expect("a request answers once");
+        while self.engine.check_origin().is_err() {
+            std::thread::park(); // the parent's request: see `wait`
+        }
+        self.engine.wait_for(watch, deadline);
+        self.take()
+    }
+
+    fn take(&mut self) -> Option<S::Output> {
+        match self.watch.take()?.take() {
+            Ok(output) => Some(output),
+            Err(watch) => {
+                self.watch = Some(watch);
+                None
+            }
+        }
+    }
+}
+
+impl<S: Work> Future for Pending<S> {
+    type Output = S::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<S::Output> {
+        let this = &mut *self;
+        let watch = this.watch.as_mut().expect("a request answers once");
+        if !watch.is_done() {
+            this.engine.help();
+            if watch.leave(context.waker()) {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(this.take().expect("done, as `leave` said"))
+    }
+}
+
+// The body is behind a pointer of the engine's: moving the handle moves nothing that the kernel knows.
+impl<S: Work> Unpin for Pending<S> {}
+
+impl<S: Work> Drop for Pending<S> {
+    fn drop(&mut self) {
+        if self.engine.check_origin().is_err()
+            && let Some(watch) = self.watch.take()
+        {
+            watch.forget();
+        }
+    }
+}
+
+impl<S: Work> fmt::Debug for Pending<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending")
+            .field("complete", &self.is_complete())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,304 @@
+//! A request in the making: alloc → init → callback → submit. What is not ready does not compile.
+
+use crate::aio::Aio;
+use crate::engine::Engine;
+use crate::error::SubmitError;
+use crate::flags::{IoPriority, RwFlags};
+use crate::future::Pending;
+use crate::operation::{Callback, Fsync, Job, Operation, Options, Rw, Work};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// A request that has no operation yet.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Blank;
+
+/// A request with an operation, which can be waited for or given a callback.
+pub trait Request: Work + 'static {}
+
+impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Request for Rw<F, O, B> {}
+impl<F: AsFd + Send + 'static> Request for Fsync<F> {}
+
+/// A request with everything that [`Iocb::submit`] needs.
+#[diagnostic::on_unimplemented(
+    message = "this request is not ready to be submitted: it is `Iocb<{Self}>`",
+    label = "call `init_rw` (or `init_fsync`, …) and then `init_callback` before `submit`",
+    note = "the order is alloc, init_…, init_callback, submit; without a callback, use `.wait()` or `.start()` instead of `.submit()`"
+)]
+pub trait Submit: Work<Output = ()> + 'static {}
+
+impl<S: Request, C: FnOnce(S::Output) + Send + 'static> Submit for Callback<S, C> {}
+
+/// A request in the making (`struct kiocb`'s user side). Made by [`Iocb::alloc`] or [`Aio::alloc`], given an operation by an `init_…`, a callback by
+/// [`init_callback`](Iocb::init_callback), and passed on by [`submit`](Iocb::submit).
+///
+/// Until then it is a plain value: dropping it frees it and everything it owns, and nothing has happened. It can be made on one thread and submitted
+/// on another.
+///
+/// ```
+/// use kiocb::{AlignedBuf, Iocb, Read};
+/// use std::sync::mpsc;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (send, receive) = mpsc::channel();
+/// let file = std::fs::File::open("/dev/zero")?;
+/// Iocb::alloc()
+///     .init_rw(file, Read, AlignedBuf::zeroed(4096), 0)
+///     .init_callback(move |done| {
+///         let _ = send.send(done.result); // on the completion thread
+///     })
+///     .submit()?;
+/// assert_eq!(receive.recv().unwrap()?, 4096);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a request does nothing before it is submitted or waited for"]
+pub struct Iocb<S = Blank> {
+    target: Target,
+    options: Options,
+    state: S,
+}
+
+/// The context it will go to.
+#[derive(Clone, Debug)]
+enum Target {
+    /// Made when the first request is submitted.
+    Global,
+    Own(Aio),
+}
+
+impl Target {
+    fn aio(&self) -> io::Result<&Aio> {
+        match self {
+            Target::Global => Aio::global_ref(),
+            Target::Own(aio) => Ok(aio),
+        }
+    }
+}
+
+impl Iocb {
+    /// A blank request for the process-wide context ([`Aio::global`]), which is made when the first is submitted. Never fails.
+    pub fn alloc() -> Iocb {
+        Iocb {
+            target: Target::Global,
+            options: Options::default(),
+            state: Blank,
+        }
+    }
+
+    fn with<S>(self, state: S) -> Iocb<S> {
+        Iocb {
+            target: self.target,
+            options: self.options,
+            state,
+        }
+    }
+
+    /// A read or write at `offset` (in bytes; ignored by pipes, and by files opened with O_APPEND when written).
+    ///
+    /// `op` is [`Read`](crate::Read) or [`Write`](crate::Write) for one buffer, [`ReadV`](crate::ReadV) or [`WriteV`](crate::WriteV) for an array or `Vec` of buffers. A
+    /// read fills the buffer's capacity, a write sends its length; use [`slice`](crate::IoBuf::slice) for a part. More than 2 GiB less a page comes back short.
+    ///
+    /// The request owns `file` and `buf` until it is complete. A file may be shared as `Arc<File>`. With O_DIRECT the device decides how offset, length and
+    /// address must be aligned ([`DirectFile`](crate::DirectFile) knows it), and says EINVAL as the result.
+    ///
+    /// Opcodes `IOCB_CMD_PREAD`, `PWRITE`, `PREADV`, `PWRITEV`; Linux 2.6, vectored 2.6.19.
+    /// See [`io_submit(2)`](https://man7.org/linux/man-pages/man2/io_submit.2.html).
+    #[doc(alias = "IOCB_CMD_PREAD")]
+    #[doc(alias = "IOCB_CMD_PWRITE")]
+    #[doc(alias = "IOCB_CMD_PREADV")]
+    #[doc(alias = "IOCB_CMD_PWRITEV")]
+    pub fn init_rw<F, O, B>(self, file: F, op: O, buf: B, offset: u64) -> Iocb<Rw<F, O, B>>
+    where
+        F: AsFd + Send + 'static,
+        O: Operation<B>,
+        B: Send + 'static,
+    {
+        self.with(Rw::new(file, op, buf, offset))
+    }
+
+    /// Flushes data and metadata of `file` to its device: `fsync(2)`, on a kernel thread. Needs no write access; works on directories.
+    ///
+    /// It is **not ordered** after writes in flight: submit it when their callbacks have come. EINVAL where the file has no fsync (pipes, sockets).
+    /// Opcode `IOCB_CMD_FSYNC`, Linux 4.18.
+    #[doc(alias = "IOCB_CMD_FSYNC")]
+    pub fn init_fsync<F: AsFd + Send + 'static>(self, file: F) -> Iocb<Fsync<F>> {
+        self.with(Fsync::whole(file))
+    }
+
+    /// As [`init_fsync`](Iocb::init_fsync), but without metadata that reading the data back does not need: `fdatasync(2)`. Opcode `IOCB_CMD_FDSYNC`, Linux 4.18.
+    #[doc(alias = "IOCB_CMD_FDSYNC")]
+    pub fn init_fdsync<F: AsFd + Send + 'static>(self, file: F) -> Iocb<Fsync<F>> {
+        self.with(Fsync::data(file))
+    }
+}
+
+impl Aio {
+    /// A blank request for this context.
+    pub fn alloc(&self) -> Iocb {
+        Iocb {
+            target: Target::Own(self.clone()),
+            options: Options::default(),
+            state: Blank,
+        }
+    }
+}
+
+impl<S: Request> Iocb<S> {
+    /// Flags for this request alone (`RWF_…`); they replace those set before. What the kernel or the file does not know makes `submit` say
+    /// EOPNOTSUPP; `fsync` takes none (EINVAL). Linux 4.13.
+    #[doc(alias = "aio_rw_flags")]
+    pub fn rw_flags(mut self, flags: RwFlags) -> Self {
+        self.options.rw_flags = flags;
+        self
+    }
+
+    /// The priority of this request at the I/O scheduler, where there is one that cares (BFQ, mq-deadline). EPERM for real time without
+    /// CAP_SYS_ADMIN or CAP_SYS_NICE. Linux 4.18. See [`ioprio_set(2)`](https://man7.org/linux/man-pages/man2/ioprio_set.2.html).
+    #[doc(alias = "IOCB_FLAG_IOPRIO")]
+    #[doc(alias = "aio_reqprio")]
+    pub fn priority(mut self, priority: IoPriority) -> Self {
+        self.options.priority = Some(priority);
+        self
+    }
+
+    /// An [`eventfd(2)`](https://man7.org/linux/man-pages/man2/eventfd.2.html) to which the kernel adds 1 when the request is complete, for a loop around `epoll`. The
+    /// result still comes by callback, wait or future, a moment later. EINVAL from `submit` if it is no eventfd.
+    #[doc(alias = "IOCB_FLAG_RESFD")]
+    #[doc(alias = "aio_resfd")]
+    pub fn eventfd(mut self, eventfd: Arc<OwnedFd>) -> Self {
+        self.options.eventfd = Some(eventfd);
+        self
+    }
+
+    /// What to do when the request is complete: called exactly once, with the result, the buffer and the file, on the thread that
+    /// [`Dispatch`](crate::Dispatch) says (the completion thread, unless chosen otherwise), as soon as `submit` is entered.
+    ///
+    /// It may submit further requests, which leave together when the batch of callbacks is done; wait for others; drop the last `Aio`. It should not
+    /// block for long: other callbacks wait behind it. If it panics, that is logged and counted, and others go on. Closures of up to about 100 bytes with
+    /// their file and buffer need no allocation.
+    pub fn init_callback<C>(self, callback: C) -> Iocb<Callback<S, C>>
+    where
+        C: FnOnce(S::Output) + Send + 'static,
+    {
+        Iocb {
+            target: self.target,
+            options: self.options,
+            state: Callback::new(self.state, callback),
+        }
+    }
+
+    /// Submits the request and blocks until it is complete. The waiting thread takes the completion from the kernel itself, without the completion thread;
+    /// under [`Dispatch::Anywhere`](crate::Dispatch::Anywhere) other requests' callbacks may run inside. Works inside a callback.
+    ///
+    /// # Errors
+    /// The request was not submitted and is inside the error: see [`submit`](Iocb::submit) for the reasons. How the I/O went is in the completion's `result`.
+    pub fn wait(self) -> Result<S::Output, SubmitError<Self>> {
+        self.send(|engine, job| engine.submit_and_wait(job))
+    }
+
+    /// Submits the request and returns a handle that stands for it: a future, or something to wait for with a deadline.
+    ///
+    /// # Errors
+    /// As [`submit`](Iocb::submit).
+    pub fn start(self) -> Result<Pending<S>, SubmitError<Self>> {
+        self.send(|engine, job| {
+            let watch = engine.start(job)?;
+            Ok(Pending::new(Arc::clone(engine), watch))
+        })
+    }
+}
+
+impl<S: Submit> Iocb<S> {
+    /// Submits the request: it is not the caller's any more, and its callback will be called exactly once, whatever happens afterwards.
+    ///
+    /// Never blocks, and never fails, because the kernel's slots are full: then the request queues in user space, in the order of submission. It *does* block where the kernel
+    /// carries out the I/O inside `io_submit`: buffered files, writes that extend a file (ext4), a frozen file system, an empty pipe.
+    ///
+    /// # Errors
+    /// The request was not submitted, its callback will not be called, and it is inside the error, whole:
+    ///
+    /// - EBADF: the descriptor is not open for this operation.
+    /// - EINVAL: the offset is negative as an `i64`, more than 1024 buffers, an operation that this kind of file has not, a bad priority, no eventfd.
+    /// - EFAULT: a buffer reaches into the kernel's half of the address space.
+    /// - EOPNOTSUPP: a flag that the kernel or the file system does not know.
+    /// - EPERM: a real-time priority without privilege.
+    /// - a [`SetupError`](crate::SetupError) inside: the process-wide context could not be made.
+    /// - an [`Unavailable`](crate::Unavailable) inside: after `shutdown`, in a forked child, no memory in the kernel, context gone.
+    ///
+    /// What the file operation itself says (EIO, misaligned O_DIRECT, …) comes as the completion's result. So does a refusal by the kernel after the request was queued, or gathered
+    /// inside a callback: with the same errnos.
+    pub fn submit(self) -> Result<(), SubmitError<Self>> {
+        self.send(|engine, job| engine.submit(job))
+    }
+}
+
+impl<S: Work> Iocb<S> {
+    /// Passes the request on to its engine, or gives it back whole.
+    fn send<T>(
+        self,
+        way: impl FnOnce(&Arc<Engine>, Job<S>) -> Result<T, (io::Error, Job<S>)>,
+    ) -> Result<T, SubmitError<Self>> {
+        let Iocb {
+            target,
+            options,
+            state,
+        } = self;
+        let job = Job { state, options };
+        let sent = match target.aio() {
+            Ok(aio) => way(aio.engine(), job),
+            Err(error) => Err((error, job)),
+        };
+        sent.map_err(|(error, job)| {
+            SubmitError::new(
+                error,
+                Iocb {
+                    target,
+                    options: job.options,
+                    state: job.state,
+                },
+            )
+        })
+    }
+}
+
+impl<S: Request, C> Iocb<Callback<S, C>> {
+    /// Takes the callback off again: what a refused request carried.
+    pub fn into_parts(self) -> (Iocb<S>, C) {
+        let (state, callback) = self.state.into_parts();
+        (
+            Iocb {
+                target: self.target,
+                options: self.options,
+                state,
+            },
+            callback,
+        )
+    }
+}
+
+impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Rw<F, O, B>> {
+    /// Takes the request apart: the file and the buffer that it would have used.
+    pub fn into_parts(self) -> (F, B) {
+        self.state.into_parts()
+    }
+}
+
+impl<F: AsFd + Send + 'static> Iocb<Fsync<F>> {
+    /// Takes the request apart: the file that it would have synced.
+    pub fn into_file(self) -> F {
+        self.state.into_file()
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Iocb<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iocb")
+            .field("state", &self.state)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
