@@ -102,10 +102,10 @@ macro_rules! flag_set {
 /// | --- | --- | --- |
 /// | [`HIPRI`](Self::HIPRI) | 4.13 | never, and without effect |
 /// | [`DSYNC`](Self::DSYNC), [`SYNC`](Self::SYNC) | 4.13 | never; without effect on reads |
-/// | [`NOWAIT`](Self::NOWAIT) | 4.13 | submit `EOPNOTSUPP`: the file can't; result `EAGAIN`: it would block |
+/// | [`NOWAIT`](Self::NOWAIT) | 4.13 | submit `EOPNOTSUPP`: the file can't; result `EOPNOTSUPP`: it can't for this write; result `EAGAIN`: it would block |
 /// | [`APPEND`](Self::APPEND) | 4.16 | submit `EINVAL`: together with `NOAPPEND` |
 /// | [`NOAPPEND`](Self::NOAPPEND) | 6.9 | submit `EPERM`: the file is append-only by attribute |
-/// | [`ATOMIC`](Self::ATOMIC) | 6.11 | submit `EOPNOTSUPP`: a read, or the file can't; result `EINVAL`: size or offset |
+/// | [`ATOMIC`](Self::ATOMIC) | 6.11 | submit `EOPNOTSUPP`: a read, or the file can't; result `EOPNOTSUPP`: not `O_DIRECT`; result `EINVAL`: size or offset |
 /// | [`DONTCACHE`](Self::DONTCACHE) | 6.14 | submit `EOPNOTSUPP`: the file system can't, or the file is DAX |
 /// | [`NOSIGNAL`](Self::NOSIGNAL) | 6.18 | never |
 /// | any other bit | | submit `EOPNOTSUPP` |
@@ -148,7 +148,7 @@ impl RwFlags {
     /// that has to be read, for a full device queue.
     ///
     /// A short result is possible where only the first part could be done. The file has to know about it: where it does not
-    /// (tmpfs, FUSE in most cases) the submission fails with `EOPNOTSUPP`. Reads of settled data pass on ext4 and XFS; writes
+    /// (tmpfs) the submission fails with `EOPNOTSUPP`; where just buffered writes can't (ext4, block devices) that is the result. Reads of settled data pass on ext4 and XFS; writes
     /// often do not (holes, extents not yet written, pages dirty in the cache), whatever the device's load. Since Linux 4.13
     /// for direct I/O, 4.14 for buffered reads.
     pub const NOWAIT: Self = Self(sys::RWF_NOWAIT);
@@ -173,14 +173,15 @@ impl RwFlags {
     /// within the file's number of segments.
     ///
     /// Atomic does not mean durable: add [`DSYNC`](Self::DSYNC) or sync the file. `EOPNOTSUPP` from the submission: a read, or
-    /// the file was opened without `O_DIRECT` or can't. `EINVAL` as the result: size or offset. Since Linux 6.11.
+    /// the file can't. As the result: `EOPNOTSUPP` where the file could but was not opened with `O_DIRECT`, `EINVAL` for a wrong size
+    /// or offset. Since Linux 6.11.
     pub const ATOMIC: Self = Self(sys::RWF_ATOMIC);
 
     /// Through the page cache, but without staying there: pages that this request brought in are dropped when it is done (a
     /// read) or written back (a write).
     ///
-    /// No effect with `O_DIRECT`. `EOPNOTSUPP` from the submission where the file system can't or the file is DAX: ext4, XFS and
-    /// btrfs can, tmpfs and block devices can't. Since Linux 6.14.
+    /// No effect with `O_DIRECT`. `EOPNOTSUPP` from the submission where the file system can't or the file is DAX. In Linux 6.18
+    /// ext4 and XFS can; btrfs, tmpfs and block devices can't. Since Linux 6.14.
     pub const DONTCACHE: Self = Self(sys::RWF_DONTCACHE);
 
     /// No `SIGPIPE` for a write to a pipe or socket whose other end is closed: just the result `EPIPE`.

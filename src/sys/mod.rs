@@ -39,6 +39,7 @@ mod bindings;
 pub(crate) mod fork;
 mod kernel;
 mod ring;
+pub(crate) mod statx;
 mod syscall;
 
 pub(crate) use kernel::{Kernel, Mode, WAKE};

@@ -1,0 +1,499 @@
+//! Files opened with `O_DIRECT`, and what their file system or device wants of a transfer.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl};
+
+use crate::aligned::AlignedBuf;
+use crate::sys::statx::{self, Statx};
+
+/// A file or block device opened with `O_DIRECT`: transfers go between the device and the buffer, past the page cache.
+///
+/// Only such a file is read and written asynchronously by kernel AIO in general; through the page cache the submission itself does
+/// the work and blocks meanwhile.
+///
+/// Direct I/O moves whole blocks: offset and length have to be multiples of [`offset_alignment`](Self::offset_alignment), the
+/// buffer's address a multiple of [`memory_alignment`](Self::memory_alignment). Otherwise the request completes with `EINVAL`, or,
+/// on some file systems, is silently done through the page cache. [`buffer`](Self::buffer) hands out memory that fits.
+///
+/// # Where the alignments come from
+///
+/// 1. The kernel's own word, `STATX_DIOALIGN` of `statx(2)`: block devices, ext4, XFS and f2fs since Linux 6.1, others later.
+/// 2. For a block device on an older kernel, or where `statx` is refused: the logical block size (`BLKSSZGET`), for both.
+/// 3. For any other file: its preferred block size (`st_blksize`), at least 512 and at most 4096, for both. That is the file
+///    system's block size for most, and a multiple of what the device wants.
+///
+/// # Examples
+///
+/// ```
+/// use kiocb::DirectFile;
+/// # fn main() -> std::io::Result<()> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("pages");
+/// let file = DirectFile::options().read(true).write(true).create(true).open_or_buffered(&path)?;
+/// if !file.is_direct() {
+///     eprintln!("{}: no direct I/O here, going through the page cache", path.display());
+/// }
+/// file.preallocate(1 << 20)?;
+/// let page = file.buffer(4096);
+/// assert_eq!(page.len() as u64 % file.offset_alignment(), 0);
+/// # Ok(())
+/// # }
+/// ```
+pub struct DirectFile {
+    file: File,
+    /// `None`: it goes through the page cache, which takes anything.
+    limits: Option<Limits>,
+}
+
+/// What direct I/O on one file wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Limits {
+    /// A power of two.
+    memory: u32,
+    /// For writes; at least 1.
+    offset: u32,
+    /// At least 1, at most `offset`.
+    read_offset: u32,
+    atomic: Option<AtomicWrite>,
+}
+
+/// The writes that a file can do untorn ([`RwFlags::ATOMIC`](crate::RwFlags::ATOMIC)): wholly or not at all, whatever happens to the
+/// machine meanwhile.
+///
+/// # Examples
+///
+/// ```no_run
+/// # fn main() -> std::io::Result<()> {
+/// let file = kiocb::DirectFile::open("/var/lib/db/pages")?;
+/// let can = file.atomic_write().is_some_and(|unit| unit.fits(16384, 5 * 16384));
+/// # let _ = can;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AtomicWrite {
+    /// The smallest such write in bytes, a power of two.
+    pub unit_min: u32,
+    /// The largest such write in bytes, a power of two.
+    pub unit_max: u32,
+    /// The largest that the device does by itself; longer ones, up to `unit_max`, are done by the file system and slower (XFS since
+    /// Linux 6.16). Equal to `unit_max` where there is no difference.
+    pub unit_max_opt: u32,
+    /// How many pieces a vectored write may have.
+    pub segments_max: u32,
+}
+
+impl AtomicWrite {
+    /// Whether a write of `len` bytes at `offset` may be atomic: the length is a power of two within the limits, and the offset a
+    /// multiple of it.
+    pub const fn fits(&self, len: usize, offset: u64) -> bool {
+        len.is_power_of_two()
+            && len >= self.unit_min as usize
+            && len <= self.unit_max as usize
+            && offset % len as u64 == 0
+    }
+}
+
+impl DirectFile {
+    /// Opens a file or block device for reading. For anything else see [`options`](Self::options).
+    ///
+    /// # Errors
+    ///
+    /// As [`DirectOptions::open`].
+    pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
+        Self::options().read(true).open(path)
+    }
+
+    /// How to open: for writing, creating, truncating.
+    pub fn options() -> DirectOptions {
+        DirectOptions::new()
+    }
+
+    /// Takes over an open file or block device and switches it to direct I/O, which every other descriptor made from it by `dup` or
+    /// `fork` notices too.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](io::ErrorKind::Unsupported) where the file system or the file can't; the file is closed then, so keep a
+    /// `try_clone` where it is still wanted.
+    pub fn from_file(file: File) -> io::Result<Self> {
+        match switched(&file)? {
+            Some(limits) => Ok(Self {
+                file,
+                limits: Some(limits),
+            }),
+            None => Err(refusal("the file")),
+        }
+    }
+
+    /// Whether transfers really go past the page cache. Always true, except after [`DirectOptions::open_or_buffered`].
+    pub const fn is_direct(&self) -> bool {
+        self.limits.is_some()
+    }
+
+    /// What the address of a buffer has to be a multiple of: a power of two. 1 where the file is not direct.
+    pub fn memory_alignment(&self) -> usize {
+        self.limits.map_or(1, |limits| limits.memory as usize)
+    }
+
+    /// What offset and length have to be multiples of, for reads and writes alike. 1 where the file is not direct.
+    pub fn offset_alignment(&self) -> u64 {
+        self.limits.map_or(1, |limits| limits.offset.into())
+    }
+
+    /// What offset and length of a *read* have to be multiples of: less than [`offset_alignment`](Self::offset_alignment) on file
+    /// systems that write whole blocks elsewhere (XFS with reflink, since Linux 6.14), and equal to it otherwise.
+    pub fn read_offset_alignment(&self) -> u64 {
+        self.limits.map_or(1, |limits| limits.read_offset.into())
+    }
+
+    /// Which writes can be atomic, `None` where none can. Known since Linux 6.11.
+    pub fn atomic_write(&self) -> Option<AtomicWrite> {
+        self.limits.and_then(|limits| limits.atomic)
+    }
+
+    /// A zeroed buffer that fits: at least `len` bytes, rounded up to whole blocks, at an address that this file and a page want.
+    ///
+    /// # Panics
+    ///
+    /// As [`AlignedBuf::with_alignment`]: if the length is more than an address space can hold.
+    pub fn buffer(&self, len: usize) -> AlignedBuf {
+        let block = usize::try_from(self.offset_alignment()).unwrap_or(usize::MAX);
+        let len = len.checked_next_multiple_of(block).unwrap_or(usize::MAX);
+        AlignedBuf::with_alignment(len, self.memory_alignment().max(AlignedBuf::DEFAULT_ALIGN))
+    }
+
+    /// `offset`, or the start of the block that it lies in.
+    pub fn round_down(&self, offset: u64) -> u64 {
+        offset - offset % self.offset_alignment()
+    }
+
+    /// `offset`, or the end of the block that it lies in; `None` where that is beyond `u64::MAX`.
+    pub fn round_up(&self, offset: u64) -> Option<u64> {
+        offset.checked_next_multiple_of(self.offset_alignment())
+    }
+
+    /// The length in bytes: of a file its size, of a block device its capacity. Does not move the file's position.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fstat(2)`, or of the ioctl `BLKGETSIZE64` (`ENXIO`, `ENODEV`: the device has gone).
+    pub fn len(&self) -> io::Result<u64> {
+        use std::os::unix::fs::FileTypeExt;
+        let metadata = self.file.metadata()?;
+        if metadata.file_type().is_block_device() {
+            statx::device_len(self.as_fd())
+        } else {
+            Ok(metadata.len())
+        }
+    }
+
+    /// Whether the length is 0.
+    ///
+    /// # Errors
+    ///
+    /// As [`len`](Self::len).
+    pub fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reserves disk space for the first `len` bytes and makes the file at least that long; what was not written reads as zeroes
+    /// (`fallocate(2)`). Blocks while the file system works.
+    ///
+    /// A write that extends a file is done synchronously inside the submission on ext4 and, whatever the file system, can fail for
+    /// want of space; a write into space that is reserved is asynchronous and can't.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOSPC`, `EDQUOT`: not enough space; some of it may be reserved now.
+    /// - `EFBIG`: longer than the file system or the process's limit allows.
+    /// - `EOPNOTSUPP`: the file system can't, or a block device, which has all its space already.
+    /// - `EBADF`: not open for writing.
+    pub fn preallocate(&self, len: u64) -> io::Result<()> {
+        let Some(len) = NonZeroU64::new(len) else {
+            return Ok(());
+        };
+        let len = i64::try_from(len.get()).map_err(|_| nix::errno::Errno::EFBIG)?;
+        loop {
+            match fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+                // A signal arrived; what was reserved stays, and doing it again goes on from there.
+                Err(nix::errno::Errno::EINTR) => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    /// The file itself: `set_len`, `sync_all`, `metadata`. Its `Read` and `Write` want aligned memory too.
+    pub const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Another descriptor of the same open file.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`: the process has no descriptor left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            file: self.file.try_clone()?,
+            limits: self.limits,
+        })
+    }
+}
+
+/// Switches an open file to direct I/O and asks what it wants; `None` where it can't, and then it is as it was.
+fn switched(file: &File) -> io::Result<Option<Limits>> {
+    let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
+    match fcntl(file, FcntlArg::F_SETFL(flags | OFlag::O_DIRECT)) {
+        Err(nix::errno::Errno::EINVAL) => return Ok(None),
+        result => result?,
+    };
+    let limits = Limits::of(file.as_fd())?;
+    if limits.is_none() {
+        fcntl(file, FcntlArg::F_SETFL(flags))?;
+    }
+    Ok(limits)
+}
+
+impl Limits {
+    /// `None`: the file's own word is that it can't do direct I/O, although it was opened so (ext4 with data journalling or encryption
+    /// would go through the page cache in silence).
+    fn of(fd: BorrowedFd<'_>) -> io::Result<Option<Self>> {
+        let told = statx::statx(fd).ok();
+        match told.filter(|stat| stat.mask & statx::STATX_DIOALIGN != 0) {
+            Some(stat) if stat.dio_mem_align == 0 => Ok(None),
+            Some(stat) => Ok(Some(Self::told(&stat))),
+            None => Ok(Some(Self::guessed(fd)?)),
+        }
+    }
+
+    /// From the kernel's own word.
+    fn told(stat: &Statx) -> Self {
+        let offset = stat.dio_offset_align.max(1);
+        let read = stat.dio_read_offset_align;
+        let has_read = stat.mask & statx::STATX_DIO_READ_ALIGN != 0 && read != 0;
+        Self {
+            memory: stat.dio_mem_align.next_power_of_two(),
+            offset,
+            read_offset: if has_read { read.min(offset) } else { offset },
+            atomic: AtomicWrite::told(stat),
+        }
+    }
+
+    /// From the block size of the device or file: steps 2 and 3.
+    fn guessed(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        let block = match statx::logical_block_size(fd) {
+            Ok(block) => block.max(1),
+            Err(_) => {
+                let preferred = nix::sys::stat::fstat(fd)?.st_blksize;
+                u32::try_from(preferred.clamp(512, 4096)).unwrap_or(4096)
+            }
+        };
+        Ok(Self {
+            memory: block.next_power_of_two(),
+            offset: block,
+            read_offset: block,
+            atomic: None,
+        })
+    }
+}
+
+impl AtomicWrite {
+    fn told(stat: &Statx) -> Option<Self> {
+        let known = stat.mask & statx::STATX_WRITE_ATOMIC != 0;
+        let unit_max = stat.atomic_write_unit_max;
+        (known && stat.atomic_write_unit_min != 0).then_some(Self {
+            unit_min: stat.atomic_write_unit_min,
+            unit_max,
+            unit_max_opt: match stat.atomic_write_unit_max_opt {
+                0 => unit_max,
+                opt => opt,
+            },
+            segments_max: stat.atomic_write_segments_max,
+        })
+    }
+}
+
+/// `O_DIRECT` was refused.
+fn refusal(what: impl fmt::Display) -> io::Error {
+    let text =
+        format!("{what} can't be used with direct I/O: its file system or driver refuses O_DIRECT");
+    io::Error::new(io::ErrorKind::Unsupported, text)
+}
+
+impl AsFd for DirectFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl AsRawFd for DirectFile {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+/// The open file, still with `O_DIRECT`.
+impl From<DirectFile> for File {
+    fn from(direct: DirectFile) -> Self {
+        direct.file
+    }
+}
+
+/// The open file, still with `O_DIRECT`.
+impl From<DirectFile> for OwnedFd {
+    fn from(direct: DirectFile) -> Self {
+        direct.file.into()
+    }
+}
+
+/// The same as [`DirectFile::from_file`].
+impl TryFrom<File> for DirectFile {
+    type Error = io::Error;
+
+    fn try_from(file: File) -> io::Result<Self> {
+        Self::from_file(file)
+    }
+}
+
+/// The same as [`DirectFile::from_file`].
+impl TryFrom<OwnedFd> for DirectFile {
+    type Error = io::Error;
+
+    fn try_from(fd: OwnedFd) -> io::Result<Self> {
+        Self::from_file(fd.into())
+    }
+}
+
+impl fmt::Debug for DirectFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DirectFile")
+            .field("file", &self.file)
+            .field("direct", &self.is_direct())
+            .field("memory_alignment", &self.memory_alignment())
+            .field("offset_alignment", &self.offset_alignment())
+            .field("atomic_write", &self.atomic_write())
+            .finish()
+    }
+}
+
+/// How to open a [`DirectFile`]: [`std::fs::OpenOptions`] that always adds `O_DIRECT`.
+///
+/// # Examples
+///
+/// ```no_run
+/// # fn main() -> std::io::Result<()> {
+/// let log = kiocb::DirectFile::options().write(true).create_new(true).open("/var/lib/db/wal-1")?;
+/// log.preallocate(64 << 20)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct DirectOptions {
+    options: OpenOptions,
+    flags: i32,
+}
+
+impl DirectOptions {
+    fn new() -> Self {
+        Self {
+            options: OpenOptions::new(),
+            flags: 0,
+        }
+    }
+
+    /// Open for reading.
+    pub fn read(&mut self, read: bool) -> &mut Self {
+        self.options.read(read);
+        self
+    }
+
+    /// Open for writing.
+    pub fn write(&mut self, write: bool) -> &mut Self {
+        self.options.write(write);
+        self
+    }
+
+    /// Cut an existing file to nothing. Needs `write`.
+    pub fn truncate(&mut self, truncate: bool) -> &mut Self {
+        self.options.truncate(truncate);
+        self
+    }
+
+    /// Create the file where there is none. Needs `write`. Where direct I/O is refused, an empty new file may stay behind.
+    pub fn create(&mut self, create: bool) -> &mut Self {
+        self.options.create(create);
+        self
+    }
+
+    /// Create the file, and fail where there is one. Needs `write`. Where direct I/O is refused, an empty new file may stay behind.
+    pub fn create_new(&mut self, create_new: bool) -> &mut Self {
+        self.options.create_new(create_new);
+        self
+    }
+
+    /// The permissions of a new file, less the process's umask; `0o666` unless said.
+    pub fn mode(&mut self, mode: u32) -> &mut Self {
+        self.options.mode(mode);
+        self
+    }
+
+    /// Further `O_*` flags of `open(2)`, such as `O_DSYNC`, `O_EXCL` (on a block device: fail where it is mounted) or `O_NOFOLLOW`.
+    /// They replace what an earlier call said; `O_DIRECT` is added in any case.
+    pub fn custom_flags(&mut self, flags: i32) -> &mut Self {
+        self.flags = flags;
+        self
+    }
+
+    /// Opens the file, with direct I/O or not at all.
+    ///
+    /// Blocks as `open(2)` does.
+    ///
+    /// # Errors
+    ///
+    /// - [`Unsupported`](io::ErrorKind::Unsupported): the file system, or the driver of a device, refuses `O_DIRECT`, or does direct
+    ///   I/O in general but not on this file (ext4 with data journalling, encryption, inline data). Use
+    ///   [`open_or_buffered`](Self::open_or_buffered), or another place for the file.
+    /// - Everything else that `open(2)` says: `ENOENT`, `EACCES`, `EISDIR`, `EBUSY`, `EMFILE`.
+    pub fn open(&self, path: impl AsRef<Path>) -> io::Result<DirectFile> {
+        let path = path.as_ref();
+        let mut options = self.options.clone();
+        options.custom_flags(self.flags | libc::O_DIRECT);
+        let file = options
+            .open(path)
+            .map_err(|error| match error.raw_os_error() {
+                Some(libc::EINVAL) => refusal(path.display()),
+                _ => error,
+            })?;
+        match Limits::of(file.as_fd())? {
+            Some(limits) => Ok(DirectFile {
+                file,
+                limits: Some(limits),
+            }),
+            None => Err(refusal(path.display())),
+        }
+    }
+
+    /// Opens the file with direct I/O where that is possible and through the page cache where it is not.
+    /// [`DirectFile::is_direct`] tells; say so to the user, for buffered reads and writes block the thread that submits them.
+    ///
+    /// # Errors
+    ///
+    /// Those of `open(2)`.
+    pub fn open_or_buffered(&self, path: impl AsRef<Path>) -> io::Result<DirectFile> {
+        // O_DIRECT afterwards: an open that it makes fail may have created the file already.
+        let mut options = self.options.clone();
+        options.custom_flags(self.flags & !libc::O_DIRECT);
+        let file = options.open(path)?;
+        let limits = switched(&file)?;
+        Ok(DirectFile { file, limits })
+    }
+}
