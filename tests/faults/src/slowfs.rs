@@ -1,0 +1,205 @@
+//! A file system whose every read, write and sync the test decides about.
+//!
+//! It is a real one, served over FUSE by a thread of the test process. Its files are opened with
+//! `FOPEN_DIRECT_IO` and the connection has `FUSE_ASYNC_DIO`, so kernel AIO on an `O_DIRECT` descriptor is
+//! truly asynchronous: `io_submit` returns as soon as the request is sent, and the request is in flight until
+//! the test lets the server answer. Three exceptions are the kernel's: a write that extends the file, an fd
+//! without `O_DIRECT`, and fsync of one file at a time (`inode_lock`).
+
+mod gate;
+mod rules;
+mod server;
+mod state;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fuser::{BackgroundSession, Config, Session, SessionACL};
+
+pub use gate::Gate;
+pub use rules::When;
+pub use state::{Op, Seen};
+
+use crate::fsapi::Configuring;
+use crate::guardian::{Guardian, LastAct};
+use state::Shared;
+
+/// The file system and its server. Dropping it ends the connection: what is still held fails with
+/// ECONNABORTED, what comes later with ENOTCONN.
+#[derive(Debug)]
+pub struct SlowFs {
+    shared: Arc<Shared>,
+    root: OwnedFd,
+    abort: File,
+    session: Option<BackgroundSession>,
+    _guardian: Guardian,
+}
+
+impl SlowFs {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// No FUSE in the kernel, no right to mount.
+    pub fn new() -> io::Result<SlowFs> {
+        let device = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/fuse")?;
+        let root = mount(&device)?;
+        let shared = Arc::new(Shared::default());
+        let server = server::Server(Arc::clone(&shared));
+        let session =
+            Session::from_fd(server, device.into(), SessionACL::All, Config::default())?.spawn()?;
+        let abort = abort_file(&root)?;
+        let guardian = Guardian::over(abort.as_fd(), LastAct::AbortFuse)?;
+        Ok(SlowFs {
+            shared,
+            root,
+            abort,
+            session: Some(session),
+            _guardian: guardian,
+        })
+    }
+
+    /// Adds a file with these contents and opens it with `O_DIRECT`, for reading and writing.
+    ///
+    /// # Panics
+    /// When it cannot be opened.
+    pub fn file(&self, name: &str, contents: Vec<u8>) -> File {
+        self.shared.add(name, contents);
+        self.open(name, libc::O_DIRECT)
+            .expect("opening a file of ours")
+    }
+
+    /// Opens a file for reading and writing with further open(2) flags. Without `O_DIRECT` the kernel does
+    /// AIO on it synchronously: `io_submit` blocks until the server has answered.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn open(&self, name: &str, flags: i32) -> io::Result<File> {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(flags)
+            .open(self.path().join(name))
+    }
+
+    /// The path of its root directory, good in this process and its children while `self` lives.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            self.root.as_raw_fd()
+        ))
+    }
+
+    /// Begins a rule for requests of one kind: `fs.on(Op::Read).at(0..4096).fail(libc::EIO)`. Of all rules
+    /// that fit a request, the one made last decides.
+    pub fn on(&self, op: Op) -> When<'_> {
+        When::new(&self.shared, Some(op))
+    }
+
+    /// Begins a rule for reads, writes and syncs.
+    pub fn on_any(&self) -> When<'_> {
+        When::new(&self.shared, None)
+    }
+
+    /// Holds the reads in a range of offsets until the test lets them go.
+    pub fn hold_reads(&self, range: Range<u64>) -> Gate {
+        self.on(Op::Read).at(range).hold()
+    }
+
+    /// Holds the writes in a range of offsets until the test lets them go.
+    pub fn hold_writes(&self, range: Range<u64>) -> Gate {
+        self.on(Op::Write).at(range).hold()
+    }
+
+    /// Forgets all rules but those of gates that still hold something or still exist.
+    pub fn forget_rules(&self) {
+        self.shared.lock().forget_rules();
+    }
+
+    /// All requests seen so far, in the order in which the kernel sent them.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.shared.lock().seen.clone()
+    }
+
+    /// The offsets of the requests of one kind, in the order in which the kernel sent them.
+    pub fn offsets(&self, op: Op) -> Vec<u64> {
+        self.shared
+            .lock()
+            .seen
+            .iter()
+            .filter(|seen| seen.op == op)
+            .map(|seen| seen.offset)
+            .collect()
+    }
+
+    /// Waits until so many requests have been seen.
+    ///
+    /// # Panics
+    /// When they do not come within the lab's patience.
+    pub fn wait_for_seen(&self, count: usize) {
+        self.shared
+            .wait(&format!("{count} requests to come"), |state| {
+                state.seen.len() >= count
+            });
+    }
+
+    /// What is in a file now.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn contents(&self, name: &str) -> Vec<u8> {
+        self.shared.lock().contents(name)
+    }
+
+    /// Ends the connection as if the server had died: requests in flight fail with ECONNABORTED, later ones
+    /// with ENOTCONN. (fusectl's `abort`.)
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn abort(&self) {
+        use std::io::Write as _;
+        (&self.abort).write_all(b"1").expect("fusectl abort");
+    }
+}
+
+impl Drop for SlowFs {
+    fn drop(&mut self) {
+        self.abort();
+        if let Some(session) = self.session.take() {
+            // Ends by itself: its device says ENODEV.
+            let _ = session.join();
+        }
+    }
+}
+
+/// Mounts the file system that is served through `device`.
+fn mount(device: &File) -> io::Result<OwnedFd> {
+    let fs = Configuring::open("fuse")?;
+    fs.set("source", "kiocb-faults")?;
+    fs.set("fd", &device.as_raw_fd().to_string())?;
+    fs.set("rootmode", "40000")?;
+    fs.set("user_id", "0")?;
+    fs.set("group_id", "0")?;
+    fs.flag("allow_other")?;
+    fs.mount()
+}
+
+/// The connection's `abort` file. A connection is named after its file system's minor device number.
+fn abort_file(root: &OwnedFd) -> io::Result<File> {
+    let device = std::fs::metadata(format!("/proc/self/fd/{}", root.as_raw_fd()))?.dev();
+    let control = Configuring::open("fusectl")?.mount()?;
+    let path = format!(
+        "/proc/self/fd/{}/{}/abort",
+        control.as_raw_fd(),
+        nix::libc::minor(device)
+    );
+    OpenOptions::new().write(true).open(path)
+}
