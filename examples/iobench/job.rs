@@ -124,10 +124,6 @@ impl Job {
     }
 
     /// For engines whose system calls are counted elsewhere: how many there were so far.
-    #[allow(
-        dead_code,
-        reason = "for the kiocb engines, which come with the safe layer"
-    )]
     pub(crate) fn count_syscalls_by(&self, counter: impl Fn() -> u64 + Send + Sync + 'static) {
         assert!(
             self.syscalls.set(Box::new(counter)).is_ok(),

@@ -169,27 +169,26 @@ impl ValueFormatter<f64> for Axis {
     }
 }
 
-/// From the tick below the fastest request to the tick above the slowest; ticks at 1, 2 and 5 of each decade.
+/// From the step below the fastest request to the step above the slowest, where the steps are 1, 2 and 5 of each decade;
+/// ticks at all of them, or at whole decades when there are many.
 fn time_axis(curves: &[Curve]) -> Axis {
     let times = || curves.iter().flatten().map(|&(time, _)| time);
     let fastest = times().reduce(f64::min).unwrap_or(0.0);
     let slowest = times().reduce(f64::max).unwrap_or(3.0);
-    let steps = |decade: i32| [1.0_f64, 2.0, 5.0].map(|step| f64::from(decade) + step.log10());
-    let ticks: Vec<f64> = (-3..=8).flat_map(steps).collect();
-    let low = ticks
-        .iter()
-        .rposition(|&tick| tick <= fastest)
-        .unwrap_or(0)
-        .min(ticks.len() - 2);
-    let high = ticks
-        .iter()
-        .position(|&tick| tick >= slowest)
-        .unwrap_or(ticks.len() - 1)
-        .max(low + 1);
-    let ticks = ticks[low..=high].to_vec();
+    let of_decade = |decade: i32| [1.0_f64, 2.0, 5.0].map(|step| f64::from(decade) + step.log10());
+    let steps = || (-3..=8).flat_map(of_decade);
+    let start = steps()
+        .filter(|step| *step <= fastest)
+        .last()
+        .unwrap_or(-3.0);
+    let end = steps()
+        .find(|step| *step >= slowest.max(start + 0.1))
+        .unwrap_or(9.0);
+    let crowded = end - start > 3.0;
+    let shown = |step: &f64| (start..=end).contains(step) && (!crowded || step.fract() == 0.0);
     Axis {
-        range: ticks[0]..ticks[ticks.len() - 1],
-        ticks,
+        range: start..end,
+        ticks: steps().filter(shown).collect(),
         label: time_label,
     }
 }

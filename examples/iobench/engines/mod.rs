@@ -1,7 +1,9 @@
 //! The ways to drive a file, one per module. To add one: its module, and its line in [`ENGINES`].
 
+mod callback;
 mod pread;
 mod raw;
+mod wait;
 
 use std::io;
 use std::sync::Arc;
@@ -21,6 +23,18 @@ pub(crate) struct Engine {
 
 /// In the order in which they run and are shown.
 pub(crate) static ENGINES: &[Engine] = &[
+    Engine {
+        name: "callback",
+        about: "kiocb, each callback submits the next request",
+        one_at_a_time: false,
+        run: callback::run,
+    },
+    Engine {
+        name: "wait",
+        about: "kiocb, one blocking request at a time (depth 1)",
+        one_at_a_time: true,
+        run: wait::run,
+    },
     Engine {
         name: "raw",
         about: "system calls by hand, ring read in user space: the yardstick",
@@ -58,4 +72,13 @@ fn on_threads(threads: usize, body: impl Fn(usize) -> io::Result<()> + Sync) -> 
             .map(|thread| thread.join().expect("a loop panicked"))
             .fold(Ok(()), Result::and)
     })
+}
+
+/// For kiocb's engines: the context counts its own system calls.
+fn count_syscalls(job: &Job, aio: &kiocb::Aio) {
+    let aio = aio.clone();
+    job.count_syscalls_by(move || {
+        let stats = aio.stats();
+        stats.submits + stats.waits
+    });
 }
