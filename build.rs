@@ -19,6 +19,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=wrapper.h");
     println!("cargo::rerun-if-changed={COMMITTED}");
+    println!("cargo::rerun-if-env-changed=LIBCLANG_PATH");
     if !supported() {
         println!("cargo::error={UNSUPPORTED}");
         return;

@@ -7,55 +7,35 @@ use std::path::{Path, PathBuf};
 
 /// Who may import whom: a module from the rows before its own, and from its own row if that does not
 /// make a circle. A folder counts as one module. Not every module need exist.
+#[rustfmt::skip]
 const ROWS: &[&[&str]] = &[
     // What everything stands on: threads' tools (loom's in a model), and the kernel.
     &["sync"],
     &["sys"],
     // The nouns: plain values, each of which can be read alone.
-    &[
-        "aligned",
-        "buffer",
-        "completion",
-        "direct",
-        "dispatch",
-        "error",
-        "flags",
-        "stats",
-    ],
+    &["aligned", "buffer", "completion", "direct", "dispatch", "error", "flags", "stats"],
     &["operation"],
     // The machine.
     &["engine"],
     // What a user holds in his hands.
-    &[
-        "aio",
-        "batch",
-        "future",
-        "iocb",
-        "pool",
-        "scope",
-        "submission",
-    ],
+    &["aio", "batch", "future", "iocb", "pool", "scope", "submission"],
     &["lib"],
 ];
 
 /// The files with `unsafe` in them, and what it is needed for. Each begins with
 /// `#![allow(unsafe_code, reason = "…")]`; no other file has the word.
+#[rustfmt::skip]
 const UNSAFE: &[(&str, &str)] = &[
     ("sys/syscall", "the system calls"),
     ("sys/ring", "reads memory that the kernel writes"),
     ("sys/kernel", "passes addresses to the system calls"),
     ("sys/fork", "a page that a fork wipes"),
     ("sys/statx", "a system call that nix lacks"),
-    (
-        "engine/request",
-        "the cell shared with the kernel, behind a type-erased pointer",
-    ),
+    ("engine/request", "the cell shared with the kernel, behind a type-erased pointer"),
     ("engine/pool", "memory of cells"),
     ("engine/reap", "an event's number is a cell's address"),
-    (
-        "buffer",
-        "what may be lent to the kernel: unsafe traits and their implementations",
-    ),
+    ("operation", "the contract between a request and the memory that its iocb names"),
+    ("buffer", "what may be lent to the kernel: unsafe traits and their implementations"),
     ("aligned", "aligned memory"),
 ];
 
