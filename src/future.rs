@@ -59,8 +59,9 @@ impl<S: Work> Pending<S> {
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<S::Output> {
         let watch = self.watch.as_mut().expect("a request answers once");
-        while self.engine.check_origin().is_err() {
-            std::thread::park(); // the parent's request: see `wait`
+        if self.engine.check_origin().is_err() {
+            wait_in_child(deadline);
+            return None;
         }
         self.engine.wait_for(watch, deadline);
         self.take()
@@ -72,6 +73,19 @@ impl<S: Work> Pending<S> {
             Err(watch) => {
                 self.watch = Some(watch);
                 None
+            }
+        }
+    }
+}
+
+/// The request is the parent's, and its result never comes here.
+fn wait_in_child(deadline: Option<Instant>) {
+    let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+    while !is_over() {
+        match deadline {
+            None => std::thread::park(),
+            Some(deadline) => {
+                std::thread::park_timeout(deadline.saturating_duration_since(Instant::now()))
             }
         }
     }

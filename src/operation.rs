@@ -23,14 +23,46 @@ pub unsafe trait Work: Send {
     /// What comes back.
     type Output;
 
+    /// What the engine has to know of it beforehand.
+    fn traits(&self) -> Traits {
+        Traits::default()
+    }
+
     /// Fills in the iocb. Called once, when the value has reached the address at which it will stay until it is complete.
     fn describe(&mut self, iocb: &mut iocb);
+
+    /// Whether the kernel's answer is the end, or the operation goes on with what it changed in the iocb; the answer may be changed too.
+    /// Asked only of what [`Traits::may_go_on`].
+    fn proceed(&mut self, iocb: &mut iocb, result: &mut i64) -> Progress {
+        let _ = (iocb, result);
+        Progress::Done
+    }
 
     /// Makes the kernel's answer into what the user gets.
     ///
     /// # Safety
     /// `result` is the kernel's answer to the iocb that this value described, or a negative errno.
     unsafe fn finish(self, result: i64) -> Self::Output;
+}
+
+/// What the engine has to know of an operation beforehand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traits {
+    /// Its first answer may not be its last: ask [`Work::proceed`].
+    pub may_go_on: bool,
+    /// The kernel can cancel it.
+    pub cancellable: bool,
+    /// It has NOWAIT set, and should go on without, on a thread that may block, where it would have.
+    pub offload: bool,
+}
+
+/// What to do with an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Deliver it.
+    Done,
+    /// Submit the iocb again.
+    Again,
 }
 
 /// What [`init_rw`](crate::Iocb::init_rw) does with a buffer of type `B`: [`Read`], [`Write`], [`ReadV`] or [`WriteV`].
@@ -254,11 +286,18 @@ pub(crate) struct Options {
     pub(crate) priority: Option<IoPriority>,
     /// Kept open until the request is complete: the kernel looks it up only when it takes the request.
     pub(crate) eventfd: Option<Arc<OwnedFd>>,
+    /// Try with NOWAIT, and go on without on a helper thread.
+    pub(crate) offload: bool,
 }
 
 impl Options {
     fn apply(&self, iocb: &mut iocb) {
-        iocb.aio_rw_flags = self.rw_flags.bits();
+        let nowait = if self.offload {
+            RwFlags::NOWAIT
+        } else {
+            RwFlags::empty()
+        };
+        iocb.aio_rw_flags = (self.rw_flags | nowait).bits();
         if let Some(priority) = self.priority {
             iocb.aio_flags |= sys::IOCB_FLAG_IOPRIO;
             iocb.aio_reqprio = priority.raw().cast_signed();
@@ -281,9 +320,20 @@ pub(crate) struct Job<S> {
 unsafe impl<S: Work> Work for Job<S> {
     type Output = S::Output;
 
+    fn traits(&self) -> Traits {
+        Traits {
+            offload: self.options.offload,
+            ..self.state.traits()
+        }
+    }
+
     fn describe(&mut self, iocb: &mut iocb) {
         self.state.describe(iocb);
         self.options.apply(iocb);
+    }
+
+    fn proceed(&mut self, iocb: &mut iocb, result: &mut i64) -> Progress {
+        self.state.proceed(iocb, result)
     }
 
     unsafe fn finish(self, result: i64) -> Self::Output {
@@ -313,8 +363,16 @@ impl<S, C> Callback<S, C> {
 unsafe impl<S: Work, C: FnOnce(S::Output) + Send> Work for Callback<S, C> {
     type Output = ();
 
+    fn traits(&self) -> Traits {
+        self.state.traits()
+    }
+
     fn describe(&mut self, iocb: &mut iocb) {
         self.state.describe(iocb);
+    }
+
+    fn proceed(&mut self, iocb: &mut iocb, result: &mut i64) -> Progress {
+        self.state.proceed(iocb, result)
     }
 
     unsafe fn finish(self, result: i64) {

@@ -38,9 +38,24 @@ impl Backlog {
     }
 
     pub(super) fn push(&self, list: List) {
+        // Nothing refuses, so nothing comes back.
+        let _ = self.push_unless(list, || false);
+    }
+
+    /// Queues the list, unless `refuse` says no once it counts as queued.
+    pub(super) fn push_unless(
+        &self,
+        list: List,
+        refuse: impl FnOnce() -> bool,
+    ) -> Result<(), List> {
         let mut queue = self.queue.lock();
         self.queued.fetch_add(list.len(), Ordering::SeqCst);
+        if refuse() {
+            self.queued.fetch_sub(list.len(), Ordering::SeqCst);
+            return Err(list);
+        }
         queue.list.append(list);
+        Ok(())
     }
 
     /// Takes the oldest off: as many as `slots` gives for all that are there. `None`: nothing to do, no slot, or somebody else is at it

@@ -48,16 +48,16 @@ impl Engine {
     }
 
     fn poll_until_silent(&self, deadline: Option<Instant>) -> bool {
-        while self.tally.outstanding() > 0 && !is_over(deadline) {
+        while self.outstanding() > 0 && !is_over(deadline) {
             self.poll_as_dispatcher(1, usize::MAX, deadline);
         }
-        self.tally.outstanding() == 0
+        self.outstanding() == 0
     }
 
     fn await_silence(&self, deadline: Option<Instant>) -> bool {
         let _listening = self.tally.listen();
         let mut guard = self.silence.lock.lock();
-        while self.tally.outstanding() > 0 {
+        while self.outstanding() > 0 {
             match deadline {
                 None => self.silence.came.wait(&mut guard),
                 Some(deadline) if is_over(Some(deadline)) => return false,
@@ -69,9 +69,21 @@ impl Engine {
         true
     }
 
-    /// Tells whoever waits for it that nothing is outstanding.
-    pub(super) fn report_silence(&self, quiet: bool) {
-        if quiet {
+    /// Requests accepted and not completed: never too few.
+    pub(super) fn outstanding(&self) -> u64 {
+        loop {
+            let moves = self.tally.backward_moves();
+            // In the order in which a request goes its way, so that none is missed by moving forward.
+            let sum = self.backlog.len() as u64 + self.slots.in_use() + self.tally.in_hand();
+            if moves == self.tally.backward_moves() {
+                return sum;
+            }
+        }
+    }
+
+    /// Tells whoever waits for it that nothing is outstanding, if it is so. For whoever has completed something.
+    pub(super) fn report_if_silent(&self) {
+        if self.tally.has_listeners() && self.outstanding() == 0 {
             // Through the lock: who found something outstanding is asleep by the time we have it.
             drop(self.silence.lock.lock());
             self.silence.came.notify_all();
@@ -81,13 +93,12 @@ impl Engine {
 
     /// Whether the dispatcher may end: it was told to, and nothing is outstanding.
     pub(super) fn is_finished(&self) -> bool {
-        self.tally.is_stopping() && self.tally.outstanding() == 0
+        self.tally.is_stopping() && self.outstanding() == 0
     }
 
     /// Whether the dispatcher has nothing to sleep for: the thread when it may end, a thread in `poll` when nothing can come.
     pub(super) fn is_silent_for_dispatcher(&self) -> bool {
-        (self.dispatch == Dispatch::Manual || self.tally.is_stopping())
-            && self.tally.outstanding() == 0
+        (self.dispatch == Dispatch::Manual || self.tally.is_stopping()) && self.outstanding() == 0
     }
 
     /// Refuses new requests from now on.
@@ -126,7 +137,7 @@ impl Engine {
         self.close();
         if let Err(error) = self.drain(deadline) {
             if error == Unavailable::TimedOut {
-                let left = self.tally.outstanding();
+                let left = self.outstanding();
                 log::warn!(
                     "shutdown past its deadline: {left} requests are outstanding and keep their files and buffers"
                 );
@@ -164,15 +175,11 @@ impl Engine {
         self.dispatcher.adopt();
         let _listening = self.tally.listen();
         let mut delivered = self.turn(max);
-        while delivered < min
-            && delivered < max
-            && self.tally.outstanding() > 0
-            && !is_over(deadline)
-        {
-            delivered += self.rest(deadline);
+        while delivered < min && delivered < max && self.outstanding() > 0 && !is_over(deadline) {
+            delivered += self.rest(max - delivered, deadline);
             delivered += self.turn(max - delivered.min(max));
         }
-        self.roles.leave(super::sleep::DISPATCHER);
+        self.roles.hand_on(super::sleep::DISPATCHER);
         if self.is_finished() {
             self.tear_down();
         }

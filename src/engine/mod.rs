@@ -14,6 +14,7 @@ mod close;
 mod context;
 mod gather;
 mod inbox;
+mod offload;
 mod pool;
 mod reap;
 mod request;
@@ -22,16 +23,17 @@ mod slots;
 mod submit;
 mod tally;
 mod thread;
+mod wakers;
 
 use crate::dispatch::Dispatch;
 use crate::error::{SetupError, Unavailable};
 use crate::stats::Stats;
-use crate::sync::{Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::sys::Kernel;
 use crate::sys::fork::Origin;
 use parking_lot::MutexGuard;
 pub(crate) use request::Watch;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -47,6 +49,8 @@ pub(crate) struct Config {
 /// One kernel context and everything that drives it.
 #[derive(Debug)]
 pub(crate) struct Engine {
+    /// For threads that it starts.
+    me: Weak<Engine>,
     kernel: Kernel,
     dispatch: Dispatch,
     origin: Origin,
@@ -56,6 +60,7 @@ pub(crate) struct Engine {
     roles: sleep::Roles,
     dispatcher: sleep::Dispatcher,
     inbox: inbox::Inbox,
+    offload: offload::Offload,
     tally: tally::Tally,
     silence: close::Silence,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -67,7 +72,8 @@ impl Engine {
     /// Makes a context, and a completion thread where there is one.
     pub(crate) fn launch(config: Config) -> Result<Arc<Engine>, SetupError> {
         let (kernel, depth) = context::make(config.depth, config.force_syscalls)?;
-        let engine = Arc::new(Engine::on(kernel, depth, config.dispatch));
+        let engine =
+            Arc::new_cyclic(|me| Engine::on(kernel, depth, config.dispatch, Weak::clone(me)));
         if config.dispatch != Dispatch::Manual {
             let thread = thread::spawn(Arc::clone(&engine), config.thread_name)
                 .inspect_err(|_| engine.tear_down())?;
@@ -76,8 +82,9 @@ impl Engine {
         Ok(engine)
     }
 
-    fn on(kernel: Kernel, depth: u32, dispatch: Dispatch) -> Engine {
+    fn on(kernel: Kernel, depth: u32, dispatch: Dispatch, me: Weak<Engine>) -> Engine {
         Engine {
+            me,
             kernel,
             dispatch,
             origin: Origin::here(),
@@ -87,6 +94,7 @@ impl Engine {
             roles: sleep::Roles::new(),
             dispatcher: sleep::Dispatcher::new(),
             inbox: inbox::Inbox::new(),
+            offload: offload::Offload::new(),
             tally: tally::Tally::default(),
             silence: close::Silence::new(),
             thread: Mutex::new(None),
@@ -138,17 +146,28 @@ impl Engine {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let completed = self.tally.completed();
+        let tally = &self.tally;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (queued, taken, in_hand, returned) = (
+            self.backlog.len() as u64,
+            self.slots.taken(),
+            tally.in_hand(),
+            self.slots.returned(),
+        );
+        let in_flight = taken.saturating_sub(returned) + in_hand;
+        // Came back by event or without one, less what was submitted again, less what is not at its end.
+        let completed =
+            (returned + load(&tally.eventless)).saturating_sub(load(&tally.resumed) + in_hand);
         Stats {
+            accepted: completed + in_flight + queued,
             completed,
-            accepted: self.tally.accepted(),
-            in_flight: self.slots.in_use(),
-            queued: self.backlog.len() as u64,
+            in_flight,
+            queued,
             depth: self.slots.depth(),
-            refused_late: self.tally.refused_late.load(Ordering::Relaxed),
-            panics: self.tally.panics.load(Ordering::Relaxed),
-            submits: self.tally.submits.load(Ordering::Relaxed),
-            waits: self.tally.waits.load(Ordering::Relaxed),
+            refused_late: load(&tally.refused_late),
+            panics: load(&tally.panics),
+            submits: (taken + load(&tally.empty)).saturating_sub(load(&tally.along)),
+            waits: load(&tally.waits),
         }
     }
 }

@@ -7,8 +7,8 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
-/// Bytes of a cell: with the allocator's own word it stays below 256.
-pub(crate) const CELL: usize = 224;
+/// Bytes of a cell: with the allocator's own word no more than 256.
+pub(crate) const CELL: usize = 240;
 /// Alignment of a cell: what a closure, a file or a buffer handle may need; more is kept in a box.
 pub(crate) const ALIGN: usize = 16;
 

@@ -6,7 +6,9 @@
 
 use super::request::{List, Request, Settled};
 use super::sleep::{DISPATCHER, NOBODY};
+use super::wakers::Wakers;
 use super::{Engine, gather};
+use crate::operation::Progress;
 use crate::sync::Ordering;
 use crate::sys::{Mode, Take, WAKE, io_event};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,13 +17,13 @@ use std::time::Duration;
 
 /// Events taken in one go: enough to spread the costs of a round, few enough to submit again soon.
 pub(super) const MOST: usize = 64;
-/// Wakers that a harvest holds without an allocation.
-const WAKERS: usize = 8;
 
 /// What only the consumer may do, and only while the context exists.
 #[derive(Debug, Default)]
 pub(super) struct Consumer {
     closed: bool,
+    /// Memory for wakers.
+    spare: Vec<Waker>,
 }
 
 impl Consumer {
@@ -31,56 +33,55 @@ impl Consumer {
 }
 
 /// What was taken off the ring in one go, with what is left to do outside the lock.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Harvest {
     callbacks: List,
     abandoned: List,
-    wakers: [Option<Waker>; WAKERS],
-    more_wakers: Vec<Waker>,
+    /// Not finished yet: to be submitted again.
+    again: List,
+    /// The same, from a thread that may block.
+    offload: List,
+    wakers: Wakers,
     /// Watched requests whose result was stored, and how many of them the dispatcher stays awake for.
     settled: usize,
-    unattended: usize,
+    unattended: isize,
     wakes: usize,
 }
 
 impl Harvest {
-    pub(super) fn new() -> Harvest {
-        Harvest {
-            callbacks: List::new(),
-            abandoned: List::new(),
-            wakers: [const { None }; WAKERS],
-            more_wakers: Vec::new(),
-            settled: 0,
-            unattended: 0,
-            wakes: 0,
+    /// Takes in a request for which an event came.
+    fn add_event(&mut self, mut request: Request, result: i64, spare: &mut Vec<Waker>) {
+        if result < 0 && i32::try_from(-result).is_ok_and(|errno| request.wants_offload(errno)) {
+            return self.offload.push(request);
+        }
+        match request.proceed() {
+            Progress::Done => self.add(request, spare),
+            Progress::Again => self.again.push(request),
         }
     }
 
     /// Takes in a request whose result is stored.
-    fn add(&mut self, request: Request) {
+    fn add(&mut self, request: Request, spare: &mut Vec<Waker>) {
         if request.is_callback() {
             self.callbacks.push(request);
             return;
         }
         self.settled += 1;
-        self.unattended += usize::from(!request.is_attended());
+        self.unattended += isize::from(!request.is_attended());
         match request.settle() {
             Settled::Quiet => {}
-            Settled::Wake(waker) => self.add_waker(waker),
+            Settled::Wake(waker) => self.wakers.push(waker, spare),
             Settled::Abandoned(request) => self.abandoned.push(request),
         }
     }
 
-    fn add_waker(&mut self, waker: Waker) {
-        match self.wakers.iter_mut().find(|place| place.is_none()) {
-            Some(place) => *place = Some(waker),
-            None => self.more_wakers.push(waker),
-        }
+    /// Requests that are neither in flight any more nor at their end.
+    fn in_hand(&self) -> usize {
+        self.callbacks.len() + self.again.len() + self.offload.len()
     }
 
-    /// How many results were delivered, or will be by whoever gets the callbacks.
-    fn len(&self) -> usize {
-        self.callbacks.len() + self.settled
+    fn is_empty(&self) -> bool {
+        self.in_hand() + self.settled == 0
     }
 }
 
@@ -88,7 +89,7 @@ impl Engine {
     /// Takes what is on the ring (at most `most`) and does what follows. `me` is the tag of the role in which the caller reaps.
     /// Says how much there was; 0 also when another thread is at it.
     pub(super) fn reap(&self, me: u64, most: usize) -> usize {
-        let mut harvest = Harvest::new();
+        let mut harvest = Harvest::default();
         {
             let Some(mut consumer) = self.consumer.try_lock() else {
                 return 0;
@@ -101,7 +102,7 @@ impl Engine {
         self.conclude(harvest, me)
     }
 
-    fn take(&self, _: &mut Consumer, harvest: &mut Harvest, me: u64, most: usize) {
+    fn take(&self, consumer: &mut Consumer, harvest: &mut Harvest, me: u64, most: usize) {
         // Without a ring nothing can be left for the leader, and needn't be: it holds the consumer's lock while it sleeps.
         let leader = if self.kernel.mode() == Mode::Ring {
             self.roles.leader()
@@ -110,29 +111,39 @@ impl Engine {
         };
         // SAFETY: having the Consumer is being the only one, and the context lives until it is closed.
         let taken = unsafe {
-            self.kernel
-                .take(most, |event| self.sort(event, leader, me, harvest))
+            self.kernel.take(most, |event| {
+                self.sort(event, leader, me, harvest, &mut consumer.spare)
+            })
         };
-        self.slots.give_back(taken - harvest.wakes);
+        self.account(taken, harvest);
+    }
+
+    /// What is in hand counts before it ceases to be in flight.
+    fn account(&self, taken: usize, harvest: &Harvest) {
+        if taken > 0 {
+            self.tally.take_in_hand(harvest.in_hand());
+            self.slots.give_back(taken - harvest.wakes);
+        }
     }
 
     /// The sleep of the leader in the syscall-only mode.
     pub(super) fn fetch(
         &self,
-        _: &mut Consumer,
+        consumer: &mut Consumer,
         harvest: &mut Harvest,
         me: u64,
+        most: usize,
         timeout: Option<Duration>,
     ) -> Result<(), i32> {
         // SAFETY: as in `take`.
         let taken = unsafe {
-            self.kernel.fetch(1, MOST, timeout, |event| {
-                self.sort(event, NOBODY, me, harvest)
+            self.kernel.fetch(1, most.min(MOST), timeout, |event| {
+                self.sort(event, NOBODY, me, harvest, &mut consumer.spare)
             })
         };
         match taken {
             Ok(taken) => {
-                self.slots.give_back(taken - harvest.wakes);
+                self.account(taken, harvest);
                 Ok(())
             }
             Err(libc::EINTR) => Ok(()),
@@ -141,7 +152,14 @@ impl Engine {
     }
 
     /// Looks at one event: mine to take, or the sleeping leader's?
-    fn sort(&self, event: &io_event, leader: u64, me: u64, harvest: &mut Harvest) -> Take {
+    fn sort(
+        &self,
+        event: &io_event,
+        leader: u64,
+        me: u64,
+        harvest: &mut Harvest,
+        spare: &mut Vec<Waker>,
+    ) -> Take {
         let others = leader != NOBODY && leader != me;
         if event.data == WAKE {
             if others {
@@ -164,53 +182,60 @@ impl Engine {
         {
             return Take::Leave;
         }
-        harvest.add(request);
+        harvest.add_event(request, event.res, spare);
         Take::Taken
     }
 
     /// What follows a harvest, outside the lock. Says how many results it brought.
     pub(super) fn conclude(&self, mut harvest: Harvest, me: u64) -> usize {
-        let delivered = harvest.len();
-        if delivered == 0 {
+        if harvest.is_empty() {
             return 0;
         }
-        self.pump_if_queued();
+        let brought = harvest.in_hand() + harvest.settled;
         if harvest.settled > 0 {
             self.settle_accounts(&mut harvest);
         }
+        // What follows may block: user code, and submissions of others.
+        self.roles.hand_on(me);
+        self.pump_if_queued();
+        harvest.abandoned.for_each(|request| {
+            self.guard_user_code("dropping an abandoned request", || request.finish());
+        });
+        self.go_on(harvest.again);
+        self.offload(harvest.offload);
         self.deliver(harvest.callbacks, me);
-        delivered
+        brought
     }
 
     fn settle_accounts(&self, harvest: &mut Harvest) {
-        let quiet = self.tally.complete(harvest.settled, harvest.unattended);
-        let wakers = harvest
-            .wakers
-            .iter_mut()
-            .filter_map(Option::take)
-            .chain(harvest.more_wakers.drain(..));
-        for waker in wakers {
+        self.tally.attend(-harvest.unattended);
+        while let Some(waker) = harvest.wakers.pop() {
             self.guard_user_code("a waker", || waker.wake());
         }
-        while let Some(request) = harvest.abandoned.pop() {
-            self.guard_user_code("dropping an abandoned request", || request.finish());
+        if let Some(spare) = harvest.wakers.spare()
+            && let Some(mut consumer) = self.consumer.try_lock()
+        {
+            consumer.spare = spare;
         }
-        self.report_silence(quiet);
+        self.report_if_silent();
     }
 
-    /// Completes requests that were accepted and then refused by the kernel: their result is stored, and no event will come.
+    /// Completes requests that were accepted and then refused by the kernel: they are in hand, with their result, and no event will come.
     pub(super) fn fail(&self, mut late: List) {
-        self.tally
-            .refused_late
-            .fetch_add(late.len() as u64, Ordering::Relaxed);
         while let Some(request) = late.pop() {
             let tag = request.tag();
-            let mut harvest = Harvest::new();
-            harvest.add(request);
-            // Rule 3 of `sleep`: the watcher may be leader and asleep, and no event will wake it.
-            self.rouse_leader(tag);
-            self.settle_accounts(&mut harvest);
-            self.hand_over_callbacks(harvest.callbacks);
+            let mut harvest = Harvest::default();
+            harvest.add(request, &mut Vec::new());
+            self.hand_over_callbacks(std::mem::take(&mut harvest.callbacks));
+            if harvest.settled > 0 {
+                // Rule 3 of `sleep`: the watcher may be leader and asleep, and no event will wake it.
+                self.rouse_leader(tag);
+                self.tally.let_go(1);
+                self.settle_accounts(&mut harvest);
+                harvest.abandoned.for_each(|request| {
+                    self.guard_user_code("dropping an abandoned request", || request.finish());
+                });
+            }
         }
     }
 
@@ -235,16 +260,22 @@ impl Engine {
 
     /// Runs callbacks, gathering what they submit.
     pub(super) fn dispatch(&self, mut callbacks: List) {
-        self.roles.hand_on();
         let count = callbacks.len();
         let gathering = gather::Gathering::begin(self.id());
         while let Some(request) = callbacks.pop() {
             self.guard_user_code("a callback", || request.finish());
         }
-        self.flush();
+        let gathered = gather::take(self.id());
         drop(gathering);
-        let quiet = self.tally.complete(count, count);
-        self.report_silence(quiet);
+        // What the callbacks submitted waits for the dispatcher, and they themselves don't any more.
+        self.tally
+            .attend(gathered.len().cast_signed() - count.cast_signed());
+        self.send_gathered(gathered);
+        self.tally.let_go(count);
+        self.report_if_silent();
+        if self.tally.needs_dispatcher() {
+            self.call_idle_dispatcher();
+        }
     }
 
     /// User code may panic: that is its own affair, and not the end of everybody's completions.

@@ -25,9 +25,9 @@
 #![allow(unsafe_code, reason = "type-erased cells shared with the kernel")]
 
 use super::pool;
-use crate::operation::Work;
+use crate::operation::{Progress, Traits, Work};
 use crate::sync::{AtomicU32, Ordering, yield_now};
-use crate::sys::{Kernel, io_event, iocb};
+use crate::sys::{Kernel, RWF_NOWAIT, io_event, iocb};
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -41,19 +41,40 @@ const DONE: u32 = 3;
 const ABANDONED: u32 = 4;
 const CALLBACK: u32 = 5;
 
-/// The part that every cell has, whatever it carries.
-#[repr(C)]
+/// Not submitted: a canceller may still keep it from being.
+const FREE: u32 = 0;
+/// Cancelled before it was submitted: its submitter completes it.
+const CANCELLED: u32 = 1;
+/// The kernel has it, or will in a moment: only the kernel can cancel it.
+const HANDED: u32 = 2;
+
+/// The operations on a cell that depend on the type of its body.
+struct Verbs {
+    /// Empties the cell and gives it back, running a callback with the result.
+    run: unsafe fn(NonNull<Header>),
+    /// Empties the cell and gives it back, dropping the body.
+    discard: unsafe fn(NonNull<Header>),
+    /// Asks the body whether the result is the end of it.
+    proceed: unsafe fn(NonNull<Header>) -> Progress,
+}
+
+/// The part that every cell has, whatever it carries. As aligned as a body may want to be, so that the body can follow.
+#[repr(C, align(16))]
 struct Header {
     iocb: UnsafeCell<iocb>,
-    /// Empties the cell and gives it back: runs a callback with the result, or drops the body of an abandoned request.
-    finish: unsafe fn(NonNull<Header>),
+    /// What can be done with a body of this type.
+    verbs: &'static Verbs,
     /// Link of the one list in which the cell's owner keeps it.
     next: UnsafeCell<Option<NonNull<Header>>>,
     /// What the event said: bytes, or a negative errno.
     result: UnsafeCell<i64>,
     state: AtomicU32,
+    /// Between a canceller and the submitter: `FREE`, `CANCELLED` or `HANDED`.
+    hand: AtomicU32,
     /// Whether its watcher takes the reaper's role itself, so that the dispatcher need not stay awake for it.
     attended: bool,
+    /// What `Work::traits` said.
+    traits: Traits,
     /// Valid in `WAITING`.
     waker: UnsafeCell<MaybeUninit<Waker>>,
 }
@@ -71,6 +92,7 @@ const BODY: usize = std::mem::offset_of!(Cell, body);
 
 const _: () = assert!(size_of::<Cell>() == pool::CELL && align_of::<Cell>() <= pool::ALIGN);
 const _: () = assert!(cfg!(loom) || ROOM >= 112);
+const _: () = assert!(align_of::<Header>() == pool::ALIGN);
 const _: () = assert!(BODY.is_multiple_of(pool::ALIGN));
 
 const fn fits<W>() -> bool {
@@ -91,7 +113,7 @@ impl Request {
         work: W,
         taker: impl FnOnce(Request) -> Result<(), (E, Request)>,
     ) -> Result<(), (E, W)> {
-        let request = Request::new(work, CALLBACK, false, run_callback::<W>);
+        let request = Request::new(work, CALLBACK, false, &Callbacks::<W>::VERBS);
         let cell = request.0;
         taker(request).map_err(|(error, back)| {
             assert!(back.0 == cell, "a taker gives back what it was offered");
@@ -106,7 +128,7 @@ impl Request {
         attended: bool,
         taker: impl FnOnce(Request) -> Result<(), (E, Request)>,
     ) -> Result<Watch<W>, (E, W)> {
-        let request = Request::new(work, PENDING, attended, drop_body::<W>);
+        let request = Request::new(work, PENDING, attended, &Watched::<W>::VERBS);
         let watch = Watch {
             cell: request.0,
             work: PhantomData,
@@ -125,20 +147,17 @@ impl Request {
         }
     }
 
-    fn new<W: Work>(
-        work: W,
-        state: u32,
-        attended: bool,
-        finish: unsafe fn(NonNull<Header>),
-    ) -> Request {
+    fn new<W: Work>(work: W, state: u32, attended: bool, verbs: &'static Verbs) -> Request {
         let header = pool::take().cast::<Header>();
         let content = Header {
             iocb: UnsafeCell::new(iocb::default()),
-            finish,
+            verbs,
             next: UnsafeCell::new(None),
             result: UnsafeCell::new(0),
             state: AtomicU32::new(state),
+            hand: AtomicU32::new(FREE),
             attended,
+            traits: work.traits(),
             waker: UnsafeCell::new(MaybeUninit::uninit()),
         };
         // SAFETY: the pool's cells are large and aligned enough for a header (asserted above), and this one is ours.
@@ -195,6 +214,26 @@ impl Request {
         unsafe { *self.header().result.get() = result }
     }
 
+    /// Asks the operation whether the stored result is the end of it, and goes on with it otherwise.
+    pub(crate) fn proceed(&mut self) -> Progress {
+        if !self.header().traits.may_go_on {
+            return Progress::Done;
+        }
+        // SAFETY: having the Request is owning the cell, whose result is stored, and the function was stored for this very body.
+        unsafe { (self.header().verbs.proceed)(self.0) }
+    }
+
+    /// Whether it was submitted with NOWAIT and the wish to go on without, from a thread that may block, where that is refused.
+    pub(crate) fn wants_offload(&self, errno: i32) -> bool {
+        self.header().traits.offload && matches!(errno, libc::EAGAIN | libc::EOPNOTSUPP)
+    }
+
+    /// From now on it may block.
+    pub(crate) fn allow_blocking(&mut self) {
+        // SAFETY: having the Request is owning the cell, iocb included.
+        unsafe { (*self.header().iocb.get()).aio_rw_flags &= !RWF_NOWAIT };
+    }
+
     /// Runs the callback, or drops the body of an abandoned request; gives the cell back. User code runs here and may panic.
     pub(crate) fn finish(self) {
         debug_assert!(matches!(
@@ -202,7 +241,32 @@ impl Request {
             CALLBACK | ABANDONED
         ));
         // SAFETY: having the Request is owning the cell, and the function was stored for this very body.
-        unsafe { (self.header().finish)(self.0) }
+        unsafe { (self.header().verbs.run)(self.0) }
+    }
+
+    /// Drops the body without running a callback; gives the cell back. For a request that was never submitted.
+    pub(crate) fn discard(self) {
+        debug_assert_eq!(self.header().state.load(Ordering::Relaxed), CALLBACK);
+        // SAFETY: as in `finish`; there is no watcher.
+        unsafe { (self.header().verbs.discard)(self.0) }
+    }
+
+    /// On its way to the kernel: from now on cancelling is the kernel's. `false`: it was cancelled before.
+    fn hand(&self) -> bool {
+        // Relaxed: the two parties agree on one word and nothing else; the canceller looks at the result by the state.
+        !self.header().traits.cancellable
+            || self
+                .header()
+                .hand
+                .compare_exchange(FREE, HANDED, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// It goes back to wait for its turn.
+    fn take_back_from_hand(&self) {
+        if self.header().traits.cancellable {
+            self.header().hand.store(FREE, Ordering::Relaxed);
+        }
     }
 
     /// Publishes the stored result to the watcher, and says what is left to do.
@@ -335,6 +399,23 @@ impl<W: Work> Watch<W> {
         Ok(unsafe { work.finish(result) })
     }
 
+    /// Keeps the request from being submitted, if it was not: its submitter completes it then.
+    pub(crate) fn cancel_before_submission(&self) -> bool {
+        let before = self.header().hand.compare_exchange(
+            FREE,
+            CANCELLED,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        matches!(before, Ok(FREE) | Err(CANCELLED))
+    }
+
+    /// Asks the kernel to cancel the request; `false`: it doesn't have it, any more or yet.
+    pub(crate) fn cancel_in(&self, kernel: &Kernel) -> bool {
+        // SAFETY: the cell lives as long as the Watch, so its address is this request's and no other's.
+        unsafe { kernel.cancel(self.header().iocb.get()) }
+    }
+
     /// Lets go of the cell for ever: in a forked child it is a copy of something that only the parent may end.
     pub(crate) fn forget(self) {
         let _ = ManuallyDrop::new(self);
@@ -407,16 +488,40 @@ unsafe fn put<W: Work>(cell: NonNull<Header>, work: W) {
 /// # Safety
 /// The caller owns the cell, which was filled with this `W`, and nobody uses it afterwards.
 unsafe fn empty<W: Work>(cell: NonNull<Header>) -> W {
+    // SAFETY: the caller's promise.
+    let home = unsafe { home::<W>(cell) };
     let work = if fits::<W>() {
         // SAFETY: `put` wrote it there, and it is read once.
-        unsafe { body(cell).cast::<W>().read() }
+        unsafe { home.read() }
     } else {
-        // SAFETY: `put` wrote the address of a leaked box there.
-        *unsafe { Box::from_raw(body(cell).cast::<NonNull<W>>().read().as_ptr()) }
+        // SAFETY: `put` leaked this box, and it is taken back once.
+        *unsafe { Box::from_raw(home.as_ptr()) }
     };
     // SAFETY: the cell came from the pool, and its content has been moved out.
     unsafe { pool::give(cell.cast()) };
     work
+}
+
+/// The verbs of a request with a callback.
+struct Callbacks<W>(PhantomData<W>);
+
+impl<W: Work<Output = ()>> Callbacks<W> {
+    const VERBS: Verbs = Verbs {
+        run: run_callback::<W>,
+        discard: drop_body::<W>,
+        proceed: proceed::<W>,
+    };
+}
+
+/// The verbs of a request with a watcher.
+struct Watched<W>(PhantomData<W>);
+
+impl<W: Work> Watched<W> {
+    const VERBS: Verbs = Verbs {
+        run: drop_body::<W>,
+        discard: drop_body::<W>,
+        proceed: proceed::<W>,
+    };
 }
 
 /// # Safety
@@ -435,6 +540,33 @@ unsafe fn run_callback<W: Work<Output = ()>>(cell: NonNull<Header>) {
 unsafe fn drop_body<W: Work>(cell: NonNull<Header>) {
     // SAFETY: the caller's promise.
     drop(unsafe { empty::<W>(cell) });
+}
+
+/// # Safety
+/// The caller owns the cell, which was filled with this `W`; the result is stored.
+unsafe fn proceed<W: Work>(cell: NonNull<Header>) -> Progress {
+    // SAFETY: the kernel is done with it, so the body may be touched; the three borrows are of different memory.
+    let (work, iocb, result) = unsafe {
+        let header = cell.as_ref();
+        (
+            home::<W>(cell).as_mut(),
+            &mut *header.iocb.get(),
+            &mut *header.result.get(),
+        )
+    };
+    work.proceed(iocb, result)
+}
+
+/// Where the body lives.
+///
+/// # Safety
+/// The cell was filled with this `W`.
+unsafe fn home<W>(cell: NonNull<Header>) -> NonNull<W> {
+    if fits::<W>() {
+        return body(cell).cast();
+    }
+    // SAFETY: `put` wrote the address of a leaked box there.
+    unsafe { body(cell).cast::<NonNull<W>>().read() }
 }
 
 /// A queue of requests, first in first out, linked through the cells: it never allocates.
@@ -468,6 +600,13 @@ impl List {
             ends: Some((request.0, request.0)),
             len: 1,
         });
+    }
+
+    /// Takes them off one after the other.
+    pub(crate) fn for_each(mut self, mut each: impl FnMut(Request)) {
+        while let Some(request) = self.pop() {
+            each(request);
+        }
     }
 
     /// Puts all of `other` behind all of this.
@@ -521,6 +660,8 @@ pub(crate) struct Batch<const N: usize> {
     /// Before `next` the kernel has them, or they were taken out; up to `end` they are ours.
     next: usize,
     end: usize,
+    /// Cancelled before they were submitted.
+    cancelled: List,
 }
 
 impl<const N: usize> Batch<N> {
@@ -530,14 +671,26 @@ impl<const N: usize> Batch<N> {
             iocbs: [std::ptr::null_mut(); N],
             next: 0,
             end: 0,
+            cancelled: List::new(),
         };
-        while batch.end < count.min(N)
-            && let Some(request) = list.pop()
-        {
-            batch.iocbs[batch.end] = request.header().iocb.get();
-            batch.end += 1;
+        for _ in 0..count.min(N) {
+            match list.pop() {
+                None => break,
+                Some(request) if request.hand() => batch.push(request),
+                Some(request) => batch.cancelled.push(request),
+            }
         }
         batch
+    }
+
+    fn push(&mut self, request: Request) {
+        self.iocbs[self.end] = request.header().iocb.get();
+        self.end += 1;
+    }
+
+    /// What was cancelled instead of being submitted.
+    pub(crate) fn take_cancelled(&mut self) -> List {
+        std::mem::take(&mut self.cancelled)
     }
 
     /// How many are still ours.
@@ -575,6 +728,7 @@ impl<const N: usize> Batch<N> {
     pub(crate) fn rest(mut self) -> List {
         let mut list = List::new();
         while let Some(request) = self.pop() {
+            request.take_back_from_hand();
             list.push(request);
         }
         list

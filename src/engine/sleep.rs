@@ -19,11 +19,12 @@
 //! helper takes on behalf of a sleeper (a system call each, where leaving it costs nothing).
 
 use super::Engine;
-use super::reap::Harvest;
+use super::reap::{Harvest, MOST};
 use super::request::Watch;
 use crate::operation::Work;
 use crate::sync::{
-    AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, Thread, current, park, park_timeout,
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, Thread, current, park,
+    park_timeout,
 };
 use crate::sys::Mode;
 use std::cell::OnceCell;
@@ -40,6 +41,8 @@ pub(super) const DISPATCHER: u64 = 1;
 pub(super) struct Roles {
     leader: AtomicU64,
     followers: Mutex<Vec<(u64, Thread)>>,
+    /// How many they are, for who only wants to know whether there are any.
+    following: AtomicUsize,
     /// A wake-up is on the ring, or on its way there.
     wake_sent: AtomicBool,
 }
@@ -49,6 +52,7 @@ impl Roles {
         Roles {
             leader: AtomicU64::new(NOBODY),
             followers: Mutex::new(Vec::new()),
+            following: AtomicUsize::new(0),
             wake_sent: AtomicBool::new(false),
         }
     }
@@ -64,35 +68,31 @@ impl Roles {
         if self.leader() != NOBODY {
             if !followers.iter().any(|follower| follower.0 == tag) {
                 followers.push((tag, current()));
+                // SeqCst: a follower is counted and then looks for the leader, before it parks; a leader resigns and then looks here.
+                self.following.store(followers.len(), Ordering::SeqCst);
             }
             return false;
         }
-        followers.retain(|follower| follower.0 != tag);
+        self.strike(&mut followers, tag);
         self.leader.store(tag, Ordering::SeqCst);
         true
     }
 
-    /// The leader is awake again. It either leads again soon, or leaves.
+    /// The leader is awake again. It either leads again soon, or hands on.
     fn resign(&self) {
-        // Release comes with SeqCst; only the leader itself stores here while there is one.
+        // Only the leader itself stores here while there is one. SeqCst: see `hand_on`.
         self.leader.store(NOBODY, Ordering::SeqCst);
     }
 
-    /// `tag` will not sleep again for now: somebody else must, if anybody waits.
-    pub(super) fn leave(&self, tag: u64) {
-        let mut followers = self.followers.lock();
-        followers.retain(|follower| follower.0 != tag);
-        self.promote(&followers);
-    }
-
-    /// Wakes a follower to take the lead, if nobody has it. For a thread that goes off to run user code.
-    pub(super) fn hand_on(&self) {
-        if self.leader() == NOBODY {
-            self.promote(&self.followers.lock());
+    /// `tag` will not sleep for now: it has its result, or goes off to run user code or to submit, which may block. If nobody leads, a
+    /// follower must: it is woken.
+    pub(super) fn hand_on(&self, tag: u64) {
+        if self.following.load(Ordering::SeqCst) == 0 {
+            return;
         }
-    }
-
-    fn promote(&self, followers: &[(u64, Thread)]) {
+        let mut followers = self.followers.lock();
+        // Its own entry goes first: who is not asleep can't take the lead.
+        self.strike(&mut followers, tag);
         if self.leader() == NOBODY
             && let Some((_, thread)) = followers.first()
         {
@@ -100,7 +100,14 @@ impl Roles {
         }
     }
 
-    /// The wake-up was taken off the ring.
+    fn strike(&self, followers: &mut Vec<(u64, Thread)>, tag: u64) {
+        if tag != NOBODY {
+            followers.retain(|follower| follower.0 != tag);
+            self.following.store(followers.len(), Ordering::SeqCst);
+        }
+    }
+
+    /// The wake-up was taken off the ring, or could not be sent.
     pub(super) fn wake_arrived(&self) {
         self.wake_sent.store(false, Ordering::SeqCst);
     }
@@ -112,6 +119,9 @@ pub(super) struct Dispatcher {
     state: AtomicU32,
     thread: Mutex<Option<Thread>>,
 }
+
+/// How often the wake-up is tried, about a millisecond apart.
+const WAKE_TRIES: u32 = 1000;
 
 /// Running, or leading.
 const AWAKE: u32 = 0;
@@ -162,22 +172,31 @@ impl Engine {
         deadline: Option<Instant>,
     ) -> bool {
         self.flush();
+        self.wait_for_flushed(watch, deadline)
+    }
+
+    /// As `wait_for`, where this thread has nothing gathered.
+    pub(super) fn wait_for_flushed<W: Work>(
+        &self,
+        watch: &mut Watch<W>,
+        deadline: Option<Instant>,
+    ) -> bool {
         let mut slept = false;
         while !watch.is_done() && !is_over(deadline) {
-            if self.reap(watch.tag(), super::reap::MOST) == 0 && !watch.is_done() {
+            if self.reap(watch.tag(), MOST) == 0 && !watch.is_done() {
                 slept = true;
                 self.sleep_for(watch, deadline);
             }
         }
         if slept {
-            self.roles.leave(watch.tag());
+            self.roles.hand_on(watch.tag());
         }
         watch.is_done()
     }
 
     fn sleep_for<W: Work>(&self, watch: &mut Watch<W>, deadline: Option<Instant>) {
         if self.roles.lead_or_follow(watch.tag()) {
-            self.lead(watch.tag(), deadline, || watch.is_done());
+            self.lead(watch.tag(), MOST, deadline, || watch.is_done());
         } else if with_thread_waker(|waker| watch.leave(waker)) {
             while !watch.is_done() && self.roles.leader() != NOBODY && park_until(deadline) {}
         }
@@ -185,13 +204,19 @@ impl Engine {
 
     /// The leader's sleep: until there is an event, the time is over, a signal came or somebody sent the wake-up.
     /// Says how many results it brought (in the syscall-only mode sleeping is reaping).
-    fn lead(&self, tag: u64, deadline: Option<Instant>, ready: impl Fn() -> bool) -> usize {
+    fn lead(
+        &self,
+        tag: u64,
+        most: usize,
+        deadline: Option<Instant>,
+        ready: impl Fn() -> bool,
+    ) -> usize {
         let harvest = match self.kernel.mode() {
             Mode::Ring => {
                 self.lead_beside_helpers(deadline, ready);
-                Harvest::new()
+                Harvest::default()
             }
-            Mode::Syscalls => self.lead_alone(tag, deadline, ready),
+            Mode::Syscalls => self.lead_alone(tag, most, deadline, ready),
         };
         self.roles.resign();
         self.conclude(harvest, tag)
@@ -208,12 +233,18 @@ impl Engine {
         }
     }
 
-    fn lead_alone(&self, tag: u64, deadline: Option<Instant>, ready: impl Fn() -> bool) -> Harvest {
-        let mut harvest = Harvest::new();
+    fn lead_alone(
+        &self,
+        tag: u64,
+        most: usize,
+        deadline: Option<Instant>,
+        ready: impl Fn() -> bool,
+    ) -> Harvest {
+        let mut harvest = Harvest::default();
         let mut consumer = self.consumer.lock();
         if !consumer.is_closed() && !ready() {
             self.count_wait();
-            let slept = self.fetch(&mut consumer, &mut harvest, tag, time_left(deadline));
+            let slept = self.fetch(&mut consumer, &mut harvest, tag, most, time_left(deadline));
             drop(consumer);
             self.mourn(slept);
         }
@@ -234,10 +265,10 @@ impl Engine {
     }
 
     /// The dispatcher rests until there is something for it, or the time is over. Says how many results it brought.
-    pub(super) fn rest(&self, deadline: Option<Instant>) -> usize {
+    pub(super) fn rest(&self, most: usize, deadline: Option<Instant>) -> usize {
         let ready = || !self.inbox.is_empty() || self.is_silent_for_dispatcher();
         if self.roles.lead_or_follow(DISPATCHER) {
-            return self.lead(DISPATCHER, deadline, ready);
+            return self.lead(DISPATCHER, most, deadline, ready);
         }
         self.dispatcher.park(FOLLOWING, deadline, || {
             ready() || self.roles.leader() == NOBODY
@@ -247,9 +278,9 @@ impl Engine {
 
     /// The dispatcher has nothing to wait for, and sleeps until it has.
     pub(super) fn rest_idle(&self) {
-        self.roles.leave(DISPATCHER);
+        self.roles.hand_on(DISPATCHER);
         self.dispatcher.park(IDLE, None, || {
-            !self.inbox.is_empty() || self.tally.unattended() > 0 || self.is_finished()
+            !self.inbox.is_empty() || self.tally.needs_dispatcher() || self.is_finished()
         });
     }
 
@@ -272,18 +303,26 @@ impl Engine {
     /// Sends the wake-up, if `tag` leads.
     pub(super) fn rouse_leader(&self, tag: u64) {
         if self.roles.leader() == tag && !self.roles.wake_sent.swap(true, Ordering::SeqCst) {
-            self.send_wake();
+            self.send_wake(tag);
         }
     }
 
-    /// A slot is kept for the wake-up, so that EAGAIN can only be a lack of memory: it is tried until there is some.
-    fn send_wake(&self) {
-        while let Err(errno) = self.kernel.wake() {
-            if errno != libc::EAGAIN {
-                log::error!("the wake-up of a sleeping thread failed with errno {errno}");
-                return;
+    /// A slot is kept for the wake-up, so that EAGAIN can only be a lack of memory: it is tried for a while, as long as it is needed.
+    fn send_wake(&self, tag: u64) {
+        for _ in 0..WAKE_TRIES {
+            match self.kernel.wake() {
+                Ok(()) => return,
+                Err(libc::EAGAIN) if self.roles.leader() == tag => {
+                    std::thread::sleep(Duration::from_millis(1))
+                }
+                Err(_) => break,
             }
-            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.roles.wake_arrived();
+        if self.roles.leader() == tag {
+            log::error!(
+                "the wake-up of a sleeping thread can't be submitted: it sleeps on until the next completion"
+            );
         }
     }
 }

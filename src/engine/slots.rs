@@ -26,11 +26,20 @@ impl Slots {
         self.depth
     }
 
+    /// Slots ever taken, less refunds.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::SeqCst)
+    }
+
+    /// Slots whose event was reaped.
+    pub(super) fn returned(&self) -> u64 {
+        self.returned.load(Ordering::SeqCst)
+    }
+
+    /// Returned is read first, so that the answer is never too small.
     pub(super) fn in_use(&self) -> u64 {
-        // A refund may come between the two loads; the figure is a snapshot at best.
-        self.taken
-            .load(Ordering::Relaxed)
-            .saturating_sub(self.returned.load(Ordering::Relaxed))
+        let returned = self.returned();
+        self.taken().saturating_sub(returned)
     }
 
     /// Takes at most `wanted` slots and says how many it got. They count as in use before the kernel hears of them (I3).

@@ -32,6 +32,8 @@ pub(super) enum Refusal {
     ContextGone,
     /// EAGAIN again and again, with nothing in flight that could free a slot: the kernel has no memory for requests.
     Stalled,
+    /// The engine takes no more.
+    ShutDown,
 }
 
 impl Refusal {
@@ -39,7 +41,7 @@ impl Refusal {
     fn errno(self) -> i32 {
         match self {
             Refusal::Errno(errno) => errno,
-            Refusal::ContextGone => libc::ECANCELED,
+            Refusal::ContextGone | Refusal::ShutDown => libc::ECANCELED,
             Refusal::Stalled => libc::ENOMEM,
         }
     }
@@ -51,6 +53,7 @@ impl From<Refusal> for io::Error {
             Refusal::Errno(errno) => io::Error::from_raw_os_error(errno),
             Refusal::ContextGone => Unavailable::ContextGone.into(),
             Refusal::Stalled => Unavailable::Stalled.into(),
+            Refusal::ShutDown => Unavailable::ShutDown.into(),
         }
     }
 }
@@ -82,9 +85,9 @@ impl Engine {
             return Err((error.into(), work));
         }
         self.flush(); // first what this thread submitted first
-        let mut watch = Request::offer_watched(work, true, |request| self.send_one(request, 0))?;
+        let mut watch = Request::offer_watched(work, true, |request| self.send_one(request))?;
         loop {
-            self.wait_for(&mut watch, None);
+            self.wait_for_flushed(&mut watch, None);
             match watch.take() {
                 Ok(output) => return Ok(output),
                 Err(unfinished) => watch = unfinished,
@@ -107,24 +110,24 @@ impl Engine {
                 self.flush();
                 Ok(())
             }
-            Err(request) => self.send_one(request, 1),
+            Err(request) => {
+                self.tally.attend(1);
+                self.send_one(request)
+                    .inspect_err(|_| self.tally.attend(-1))
+            }
         }
     }
 
     /// The submitter's own `io_submit`, or the backlog.
-    fn send_one(&self, request: Request, unattended: usize) -> Result<(), (io::Error, Request)> {
-        if self.tally.enter(1, unattended).is_err() {
-            return Err((Unavailable::ShutDown.into(), request));
-        }
+    fn send_one(&self, request: Request) -> Result<(), (io::Error, Request)> {
         let mut refused = None;
-        self.send::<1>(List::of(request), |request, why| {
+        self.send::<1>(List::of(request), Gate::Closed, |request, why| {
             refused = Some((why.into(), request))
         });
         let Some(refused) = refused else {
             return Ok(());
         };
-        self.tally.leave(1, unattended);
-        self.report_silence(self.tally.is_quiet_for_listeners());
+        self.report_if_silent(); // for a moment it counted
         Err(refused)
     }
 
@@ -137,45 +140,88 @@ impl Engine {
         if help {
             self.reap(NOBODY, MOST);
         }
-        if self.tally.unattended() > 0 {
+        if self.tally.needs_dispatcher() {
             self.call_idle_dispatcher();
         }
     }
 
-    /// Sends what this thread's callbacks have gathered. It was accepted: what the kernel refuses now completes with the errno.
+    /// Sends what this thread's callbacks have gathered so far.
     pub(super) fn flush(&self) {
         let gathered = gather::take(self.id());
-        if gathered.len() == 0 {
-            return;
+        if gathered.len() > 0 {
+            self.tally.attend(gathered.len().cast_signed());
+            self.send_gathered(gathered);
         }
-        self.tally.count_in(gathered.len(), gathered.len());
-        let mut late = List::new();
+    }
+
+    /// It was accepted: what the kernel refuses now completes with the errno.
+    pub(super) fn send_gathered(&self, gathered: List) {
         match gathered.len() {
-            1 => self.send::<1>(gathered, |request, why| late.push(refuse(request, why))),
-            2..=8 => self.send::<8>(gathered, |request, why| late.push(refuse(request, why))),
-            _ => self.send::<BATCH>(gathered, |request, why| late.push(refuse(request, why))),
+            0 => {}
+            1 => self.send_accepted::<1>(gathered),
+            2..=8 => self.send_accepted::<8>(gathered),
+            _ => self.send_accepted::<BATCH>(gathered),
         }
+    }
+
+    /// Submits again what is not finished, and was taken in hand.
+    pub(super) fn go_on(&self, unfinished: List) {
+        let count = unfinished.len();
+        if count > 0 {
+            self.send_accepted::<8>(unfinished);
+            self.tally
+                .resumed
+                .fetch_add(count as u64, Ordering::Relaxed);
+            self.tally.let_go(count);
+        }
+    }
+
+    /// Sends requests that their owners have no claim on any more: a refusal is their result.
+    fn send_accepted<const N: usize>(&self, list: List) {
+        let mut late = List::new();
+        self.send::<N>(list, Gate::Open, |request, why| {
+            late.push(self.refuse_late(request, why))
+        });
         self.fail(late);
     }
 
     /// Submits in order, as far as there are slots; the rest goes behind the backlog.
-    fn send<const N: usize>(&self, mut list: List, mut refused: impl FnMut(Request, Refusal)) {
+    fn send<const N: usize>(
+        &self,
+        mut list: List,
+        gate: Gate,
+        mut refused: impl FnMut(Request, Refusal),
+    ) {
         while list.len() > 0 && self.backlog.len() == 0 {
             let slots = self.slots.take(list.len().min(N));
             if slots == 0 {
                 break;
             }
-            let mut rest = self.hand_over(Batch::<N>::of(&mut list, slots), &mut refused);
-            if rest.len() > 0 {
-                rest.append(list);
-                list = rest;
-                break;
+            if gate == Gate::Closed && self.tally.is_closing() {
+                self.refund(slots);
+                return list.for_each(|request| refused(request, Refusal::ShutDown));
             }
+            let mut handed = self.hand_over(Batch::<N>::of(&mut list, slots), &mut refused);
+            if handed.rest.len() > 0 {
+                self.tally.moved_backward();
+                handed.rest.append(list);
+                self.backlog.push(handed.rest);
+                self.refund(handed.unused);
+                return self.pump();
+            }
+            self.refund(handed.unused);
         }
         if list.len() > 0 {
-            self.backlog.push(list);
+            self.queue(list, gate, refused);
+        }
+    }
+
+    fn queue(&self, list: List, gate: Gate, mut refused: impl FnMut(Request, Refusal)) {
+        let refuse = || gate == Gate::Closed && self.tally.is_closing();
+        match self.backlog.push_unless(list, refuse) {
             // The last reaper may have looked at the backlog just before, and with nothing in flight nobody else would.
-            self.pump();
+            Ok(()) => self.pump(),
+            Err(list) => list.for_each(|request| refused(request, Refusal::ShutDown)),
         }
     }
 
@@ -184,11 +230,14 @@ impl Engine {
         while let Some(mut list) = self.backlog.begin(BATCH, |wanted| self.slots.take(wanted)) {
             let taken = list.len();
             let mut late = List::new();
-            let rest = self.hand_over(Batch::<BATCH>::of(&mut list, taken), &mut |request, why| {
-                late.push(refuse(request, why))
+            let batch = Batch::<BATCH>::of(&mut list, taken);
+            let handed = self.hand_over(batch, &mut |request, why| {
+                late.push(self.refuse_late(request, why))
             });
-            let stuck = rest.len() > 0;
-            self.backlog.end(taken - rest.len(), rest);
+            let stuck = handed.rest.len() > 0;
+            self.tally.moved_backward();
+            self.backlog.end(taken - handed.rest.len(), handed.rest);
+            self.slots.refund(handed.unused);
             self.fail(late);
             // Stuck behind what is in flight: its reaper pumps. It may have come while we were at it, and gone: then we go on.
             if stuck && self.slots.in_use() > 0 {
@@ -202,33 +251,60 @@ impl Engine {
         &self,
         mut batch: Batch<N>,
         refused: &mut impl FnMut(Request, Refusal),
-    ) -> List {
-        let offered = batch.len();
-        let mut accepted = 0;
+    ) -> Handed {
+        let cancelled = batch.take_cancelled();
+        let mut unused = cancelled.len();
+        cancelled.for_each(|request| refused(request, Refusal::Errno(libc::ECANCELED)));
         let mut tries = 0;
         while batch.len() > 0 {
+            let before = batch.len();
             // After an EAGAIN one at a time: the kernel may have memory for one request, or some filter a dislike of many.
             match self.io_submit(&mut batch, if tries == 0 { N } else { 1 }) {
-                Ok(count) if count > 0 => {
-                    accepted += count;
-                    tries = 0;
+                Ok(count) if count > 0 => tries = 0,
+                Ok(_) | Err(libc::EAGAIN) if self.slots.in_use() > (unused + before) as u64 => {
+                    break;
                 }
                 Ok(_) | Err(libc::EAGAIN) => {
-                    if self.slots.in_use() > (offered - accepted) as u64 {
-                        break;
-                    }
                     tries += 1;
                     self.wait_for_memory(tries, &mut batch, refused);
+                    unused += before - batch.len();
                 }
                 Err(libc::EINTR) => {}
-                Err(libc::EINVAL) if !self.kernel.is_alive() => {
-                    refuse_all(&mut batch, Refusal::ContextGone, refused)
+                Err(errno) => {
+                    self.refuse(errno, &mut batch, refused);
+                    unused += before - batch.len();
                 }
-                Err(errno) => refuse_head(&mut batch, Refusal::Errno(errno), refused),
             }
         }
-        self.refund(offered - accepted);
-        batch.rest()
+        unused += batch.len();
+        Handed {
+            rest: batch.rest(),
+            unused,
+        }
+    }
+
+    /// The head of the batch is refused; all of it, if the context is gone. For NOWAIT on a file system that doesn't know it
+    /// (EOPNOTSUPP) the helper tries without.
+    fn refuse<const N: usize>(
+        &self,
+        errno: i32,
+        batch: &mut Batch<N>,
+        refused: &mut impl FnMut(Request, Refusal),
+    ) {
+        if errno == libc::EINVAL && !self.kernel.is_alive() {
+            while let Some(request) = batch.pop() {
+                refused(request, Refusal::ContextGone);
+            }
+            return;
+        }
+        match batch.pop() {
+            Some(request) if request.wants_offload(errno) => {
+                self.tally.take_in_hand_without_event(1);
+                self.offload(List::of(request));
+            }
+            Some(request) => refused(request, Refusal::Errno(errno)),
+            None => {}
+        }
     }
 
     /// EAGAIN with nothing in flight: no completion will come to wait for, so give the kernel some time, and up at last.
@@ -244,7 +320,9 @@ impl Engine {
             log::error!(
                 "io_submit says EAGAIN with nothing in flight, {TRIES} times: the kernel has no memory for requests"
             );
-            refuse_head(batch, Refusal::Stalled, refused);
+            if let Some(request) = batch.pop() {
+                refused(request, Refusal::Stalled);
+            }
         }
     }
 
@@ -263,37 +341,36 @@ impl Engine {
     }
 
     fn io_submit<const N: usize>(&self, batch: &mut Batch<N>, most: usize) -> Result<usize, i32> {
-        self.tally.submits.fetch_add(1, Ordering::Relaxed);
         let head = batch.head();
-        let started = clock::coarse();
+        let started = clock::now();
         let submitted = batch.submit(&self.kernel, most);
         clock::report_if_slow(started, head);
+        self.tally.count_call(submitted.unwrap_or(0));
         submitted
     }
-}
 
-/// The request with the refusal as its result.
-fn refuse(mut request: Request, why: Refusal) -> Request {
-    request.set_result(-i64::from(why.errno()));
-    request
-}
-
-fn refuse_head<const N: usize>(
-    batch: &mut Batch<N>,
-    why: Refusal,
-    refused: &mut impl FnMut(Request, Refusal),
-) {
-    if let Some(request) = batch.pop() {
-        refused(request, why);
+    /// Takes a request in hand whose owner has gone, with the refusal as its result.
+    fn refuse_late(&self, mut request: Request, why: Refusal) -> Request {
+        request.set_result(-i64::from(why.errno()));
+        self.tally.take_in_hand_without_event(1);
+        self.tally.refused_late.fetch_add(1, Ordering::Relaxed);
+        request
     }
 }
 
-fn refuse_all<const N: usize>(
-    batch: &mut Batch<N>,
-    why: Refusal,
-    refused: &mut impl FnMut(Request, Refusal),
-) {
-    while let Some(request) = batch.pop() {
-        refused(request, why);
-    }
+/// Whether requests may still be refused because the engine is closing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    /// They come from outside.
+    Closed,
+    /// They were let in before.
+    Open,
+}
+
+/// What `io_submit` left.
+struct Handed {
+    /// Met EAGAIN behind what is in flight.
+    rest: List,
+    /// Slots that nobody uses: of the rest and of the refused.
+    unused: usize,
 }

@@ -1,95 +1,103 @@
 //! What the engine counts: for its own decisions (is anything outstanding? must the dispatcher stay awake?) and for `Stats`.
+//!
+//! A request is always in one of three places: queued (`Backlog`), in flight (`Slots`), or in hand, between its event and the end of
+//! its callback (here). It enters the next place before it leaves the last, so a reader that looks at them in this order misses
+//! nothing that moves forward. Moves backward (EAGAIN puts a request back on the backlog) are counted, and the reader looks again.
 
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Line, Ordering};
 
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// Requests accepted, less those that were given back after all.
-    accepted: Line<AtomicU64>,
-    /// Requests whose result was delivered: the callback has returned, or the watcher can see it.
-    completed: Line<AtomicU64>,
-    /// Outstanding requests that nobody reaps for but the dispatcher.
+    /// Requests whose event was taken, and whose callback has not returned, or which will be submitted again.
+    in_hand: Line<AtomicU64>,
+    /// Outstanding requests that nobody reaps for but the dispatcher. Counted up late inside callbacks, so it may be below zero for a moment.
     unattended: Line<AtomicUsize>,
+    /// Moves from the kernel's side back to the queue.
+    backward: AtomicU64,
     /// No new requests.
     closing: AtomicBool,
     /// End when nothing is outstanding.
     stopping: AtomicBool,
     /// Threads that want to hear when nothing is outstanding.
     listeners: AtomicUsize,
-    pub(super) panics: AtomicU64,
+    /// Events that were not the end of their request.
+    pub(super) resumed: AtomicU64,
+    /// Requests that came in hand without an event.
+    pub(super) eventless: AtomicU64,
     pub(super) refused_late: AtomicU64,
-    pub(super) submits: Line<AtomicU64>,
+    pub(super) panics: AtomicU64,
     pub(super) waits: AtomicU64,
+    /// Requests that went along in another one's `io_submit`, and calls that took none: calls = requests - along + empty.
+    pub(super) along: AtomicU64,
+    pub(super) empty: AtomicU64,
 }
 
-/// The engine takes no new requests.
-#[derive(Debug)]
-pub(super) struct Closing;
-
 impl Tally {
-    /// Counts new requests in, of which `unattended` wait for the dispatcher; refused once the engine is closing.
-    pub(super) fn enter(&self, count: usize, unattended: usize) -> Result<(), Closing> {
-        self.count_in(count, unattended);
-        // SeqCst, after counting: who closes stores the flag and then waits for what was counted. One of the two sees the other.
-        if self.closing.load(Ordering::SeqCst) {
-            self.leave(count, unattended);
-            return Err(Closing);
+    /// SeqCst: counted before the slot is returned, so that the request is not missed on its way.
+    pub(super) fn take_in_hand(&self, count: usize) {
+        if count > 0 {
+            self.in_hand.fetch_add(count as u64, Ordering::SeqCst);
         }
-        Ok(())
     }
 
-    /// As `enter`, for requests from inside a callback: its own request is outstanding, so nobody has finished closing.
-    pub(super) fn count_in(&self, count: usize, unattended: usize) {
-        if unattended > 0 {
-            // SeqCst: the dispatcher announces that it parks and then looks here; see `sleep`.
-            self.unattended.fetch_add(unattended, Ordering::SeqCst);
+    /// As `take_in_hand`, for requests that the kernel did not take.
+    pub(super) fn take_in_hand_without_event(&self, count: usize) {
+        self.take_in_hand(count);
+        self.eventless.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a call of `io_submit` that took so many.
+    pub(super) fn count_call(&self, took: usize) {
+        match took {
+            0 => self.empty.fetch_add(1, Ordering::Relaxed),
+            1 => 0,
+            more => self.along.fetch_add(more as u64 - 1, Ordering::Relaxed),
+        };
+    }
+
+    pub(super) fn let_go(&self, count: usize) {
+        if count > 0 {
+            self.in_hand.fetch_sub(count as u64, Ordering::SeqCst);
         }
-        self.accepted.fetch_add(count as u64, Ordering::SeqCst);
     }
 
-    /// Takes back what `enter` counted, for a request that goes back to its owner.
-    pub(super) fn leave(&self, count: usize, unattended: usize) {
-        self.accepted.fetch_sub(count as u64, Ordering::SeqCst);
-        self.unattended.fetch_sub(unattended, Ordering::SeqCst);
+    pub(super) fn in_hand(&self) -> u64 {
+        self.in_hand.load(Ordering::SeqCst)
     }
 
-    /// Counts requests out. Says whether somebody listens and nothing is outstanding now.
-    #[must_use = "somebody may be waiting to hear it"]
-    pub(super) fn complete(&self, count: usize, unattended: usize) -> bool {
-        if unattended > 0 {
-            self.unattended.fetch_sub(unattended, Ordering::SeqCst);
+    /// Counted before the request enters the queue again.
+    pub(super) fn moved_backward(&self) {
+        self.backward.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn backward_moves(&self) -> u64 {
+        self.backward.load(Ordering::SeqCst)
+    }
+
+    /// Requests that wait for the dispatcher have come, or (negative) gone.
+    pub(super) fn attend(&self, change: isize) {
+        if change != 0 {
+            // SeqCst: the dispatcher announces that it parks and then looks here; see `sleep`. Two's complement: adding is subtracting.
+            self.unattended
+                .fetch_add(change.cast_unsigned(), Ordering::SeqCst);
         }
-        // SeqCst: a listener registers and then looks whether anything is outstanding; one of us sees the other.
-        self.completed.fetch_add(count as u64, Ordering::SeqCst);
-        self.is_quiet_for_listeners()
     }
 
-    pub(super) fn is_quiet_for_listeners(&self) -> bool {
-        self.listeners.load(Ordering::SeqCst) > 0 && self.outstanding() == 0
+    /// Whether anything waits for the dispatcher.
+    pub(super) fn needs_dispatcher(&self) -> bool {
+        self.unattended.load(Ordering::SeqCst).cast_signed() > 0
     }
 
-    pub(super) fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn completed(&self) -> u64 {
-        self.completed.load(Ordering::SeqCst)
-    }
-
-    /// Accepted and not completed. Completed is read first, so that the answer is never too small.
-    pub(super) fn outstanding(&self) -> u64 {
-        let completed = self.completed();
-        self.accepted().saturating_sub(completed)
-    }
-
-    pub(super) fn unattended(&self) -> usize {
-        self.unattended.load(Ordering::SeqCst)
+    pub(super) fn has_listeners(&self) -> bool {
+        // SeqCst: a listener registers and then looks whether anything is outstanding; who completes something looks here afterwards.
+        self.listeners.load(Ordering::SeqCst) > 0
     }
 
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
     }
 
+    /// SeqCst, after taking a slot: who closes stores the flag and then waits for what is counted. One of the two sees the other.
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
     }
@@ -110,7 +118,7 @@ impl Tally {
     }
 }
 
-/// While it lives, `complete` reports silence.
+/// While it lives, silence is reported.
 #[derive(Debug)]
 pub(super) struct Listening<'a>(&'a Tally);
 

@@ -46,10 +46,10 @@ impl Engine {
         while !self.is_finished() {
             if self.turn(usize::MAX) > 0 {
                 fresh = true;
-            } else if self.tally.unattended() > 0 {
-                self.rest(None);
+            } else if self.tally.needs_dispatcher() {
+                self.rest(MOST, None);
             } else if std::mem::take(&mut fresh) {
-                self.rest(Some(Instant::now() + LINGER));
+                self.rest(MOST, Some(Instant::now() + LINGER));
             } else {
                 self.rest_idle();
             }

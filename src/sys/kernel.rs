@@ -146,6 +146,20 @@ impl Kernel {
         }
     }
 
+    /// Cancels a poll; its event follows. `false`: the kernel has no such request, or can't cancel it.
+    ///
+    /// # Safety
+    /// `iocb` points to the iocb of a request whose cell is not given back meanwhile: the kernel knows requests by this address alone.
+    pub(crate) unsafe fn cancel(&self, iocb: *mut iocb) -> bool {
+        let mut unused = io_event::default();
+        // SAFETY: the caller's promise; the event is written only by kernels before 3.11, and is ours.
+        let cancelled = unsafe { syscall::io_cancel(self.id, iocb, &raw mut unused) };
+        match cancelled.map_err(errno) {
+            Ok(()) | Err(libc::EINPROGRESS) => true,
+            Err(_) => false,
+        }
+    }
+
     /// Puts an event tagged [`WAKE`] on the ring. One slot must be kept free for it.
     pub(crate) fn wake(&self) -> Result<(), i32> {
         let mut iocb = self.self_wake();
@@ -211,7 +225,10 @@ fn scratch_file() -> io::Result<File> {
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(c"kiocb-wake".as_ptr(), libc::MFD_CLOEXEC) };
     if fd < 0 {
-        return Err(io::Error::last_os_error());
+        // Where a filter refuses memfds any other file does: it can only be read, so the ring stays unchecked and unused.
+        return File::open("/dev/null").map_err(|error| {
+            io::Error::new(error.kind(), format!("no memfd and no /dev/null: {error}"))
+        });
     }
     // SAFETY: a new descriptor that nobody else has.
     Ok(unsafe { File::from_raw_fd(fd) })

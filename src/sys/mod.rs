@@ -36,6 +36,7 @@
 
 mod abi;
 mod bindings;
+pub(crate) mod clock;
 pub(crate) mod fork;
 mod kernel;
 mod ring;
