@@ -9,7 +9,7 @@
 #[path = "common/seccomp.rs"]
 mod seccomp;
 
-use kiocb::{AlignedBuf, DirectFile, RwFlags, sys};
+use kiocb::{AlignedBuf, DirectFile, Iocb, Read, RwFlags, Write, sys};
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -158,6 +158,34 @@ fn a_direct_file_reads_back_what_was_written_through_its_own_buffers() {
     let mut back = file.buffer(page.len());
     file.file().read_exact_at(&mut back, 0).unwrap();
     assert_eq!(back, page);
+}
+
+#[test]
+fn a_direct_file_goes_into_a_request_and_comes_back() {
+    let dir = disk_dir();
+    let Some(file) = disk_file(&dir) else { return };
+    let mut page = file.buffer(8192);
+    page.fill(0x6b);
+    let done = Iocb::alloc().init_rw(file, Write, page, 0).wait().unwrap();
+    assert_eq!(done.result.unwrap(), 8192);
+    let page = done.file.buffer(8192);
+    let done = Iocb::alloc()
+        .init_rw(done.file, Read, page, 0)
+        .wait()
+        .unwrap();
+    assert_eq!(done.result.unwrap(), 8192);
+    assert!(done.buf.iter().all(|&byte| byte == 0x6b));
+    // One byte short of a block: most say so, as the result; btrfs and tmpfs go through the page cache for once.
+    let odd = AlignedBuf::zeroed(511);
+    let done = Iocb::alloc()
+        .init_rw(done.file, Write, odd, 0)
+        .wait()
+        .unwrap();
+    let outcome = done.result.map_err(|error| error.raw_os_error());
+    assert!(
+        matches!(outcome, Ok(511) | Err(Some(libc::EINVAL))),
+        "{outcome:?}"
+    );
 }
 
 #[test]
