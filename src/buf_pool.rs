@@ -115,7 +115,7 @@ impl BufPool {
             if let Some(index) = free.pop() {
                 return Some(self.buffer(index));
             }
-            // After the deadline it is looked once more: the notification for this thread and the deadline may coincide.
+            // Looked at once more: a buffer may have come back between the deadline and getting the lock again.
             if self
                 .shared
                 .returned

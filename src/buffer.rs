@@ -638,7 +638,7 @@ impl<const N: usize> Deref for IoVecArray<N> {
 }
 
 /// Several pieces of memory that the kernel may read while a request owns them: one write from many buffers
-/// (`WriteV`, `writev(2)`), in their order.
+/// ([`WriteV`](crate::WriteV), `writev(2)`), in their order.
 ///
 /// Implemented for `Vec<B>`, `Box<[B]>` and `[B; N]` of any [`IoBuf`]. An array needs no allocation.
 ///
@@ -676,7 +676,7 @@ pub unsafe trait IoBufs {
 }
 
 /// Several pieces of memory that the kernel may write while a request owns them: one read into many buffers
-/// (`ReadV`, `readv(2)`), each filled before the next.
+/// ([`ReadV`](crate::ReadV), `readv(2)`), each filled before the next.
 ///
 /// Implemented for `Vec<B>`, `Box<[B]>` and `[B; N]` of any [`IoBufMut`]. Limits as for [`IoBufs`].
 ///
