@@ -8,7 +8,7 @@
 //! | type | [`IoBuf`]: bytes written to the file | [`IoBufMut`]: bytes read from the file |
 //! | --- | --- | --- |
 //! | `Vec<u8>` | `len()` | `capacity()`, from its first byte on; see [below](#reading-into-a-vec) |
-//! | `Box<[u8]>`, `[u8; N]`, `Box<[u8; N]>`, [`AlignedBuf`](crate::AlignedBuf) | all | all |
+//! | `Box<[u8]>`, `[u8; N]`, `Box<[u8; N]>`, [`AlignedBuf`](crate::AlignedBuf), [`PoolBuf`](crate::PoolBuf) | all | all |
 //! | `String`, `&'static [u8]`, `&'static [u8; N]`, `&'static str` | all | never |
 //! | `Arc<[u8]>`, `Arc<[u8; N]>`, `Arc<Vec<u8>>`, `Arc<AlignedBuf>` | all | never: it is shared |
 //! | [`Slice<B>`] | the range of `B` | the range of `B` |
@@ -24,7 +24,7 @@
 //! # Direct I/O
 //!
 //! A file opened with `O_DIRECT` wants memory at aligned addresses; of the types above only
-//! [`AlignedBuf`](crate::AlignedBuf) promises any. What a file wants is known to [`DirectFile`](crate::DirectFile).
+//! [`AlignedBuf`](crate::AlignedBuf) and [`PoolBuf`](crate::PoolBuf) promise any. What a file wants is known to [`DirectFile`](crate::DirectFile).
 
 #![allow(
     unsafe_code,
@@ -144,7 +144,7 @@ pub unsafe trait IoBuf {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be read into: a read needs memory that a request can own and the kernel may write",
     label = "the kernel may not write here",
-    note = "use `Vec<u8>`, `Box<[u8]>`, `AlignedBuf` or an array; `String`, `&[u8]` and `Arc<[u8]>` may be written to a \
+    note = "use `Vec<u8>`, `Box<[u8]>`, `AlignedBuf`, `PoolBuf` or an array; `String`, `&[u8]` and `Arc<[u8]>` may be written to a \
             file but not read into",
     note = "through a borrow (`&mut [u8]`) the kernel would write after the borrow has ended: use an owned buffer, or \
             `Aio::scope` and `Aio::read_at`, which wait"
@@ -638,7 +638,7 @@ impl<const N: usize> Deref for IoVecArray<N> {
 }
 
 /// Several pieces of memory that the kernel may read while a request owns them: one write from many buffers
-/// (`WriteV`, `writev(2)`), in their order.
+/// ([`WriteV`](crate::WriteV), `writev(2)`), in their order.
 ///
 /// Implemented for `Vec<B>`, `Box<[B]>` and `[B; N]` of any [`IoBuf`]. An array needs no allocation.
 ///
@@ -676,7 +676,7 @@ pub unsafe trait IoBufs {
 }
 
 /// Several pieces of memory that the kernel may write while a request owns them: one read into many buffers
-/// (`ReadV`, `readv(2)`), each filled before the next.
+/// ([`ReadV`](crate::ReadV), `readv(2)`), each filled before the next.
 ///
 /// Implemented for `Vec<B>`, `Box<[B]>` and `[B; N]` of any [`IoBufMut`]. Limits as for [`IoBufs`].
 ///

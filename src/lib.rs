@@ -4,6 +4,7 @@ pub mod sys;
 
 mod aio;
 mod aligned;
+mod buf_pool;
 mod buffer;
 mod completion;
 mod direct;
@@ -20,6 +21,7 @@ mod sync;
 
 pub use aio::{Aio, Builder};
 pub use aligned::AlignedBuf;
+pub use buf_pool::{BufPool, BufPoolBuilder, HugePages, PoolBuf};
 pub use buffer::{IoBuf, IoBufMut, IoBufs, IoBufsMut, IoVec, IoVecArray, Slice};
 pub use completion::Completion;
 pub use direct::{AtomicWrite, DirectFile, DirectOptions};

@@ -13,7 +13,7 @@ const ROWS: &[&[&str]] = &[
     &["sync"],
     &["sys"],
     // The nouns: plain values, each of which can be read alone.
-    &["aligned", "buffer", "completion", "direct", "dispatch", "error", "flags", "stats"],
+    &["aligned", "buf_pool", "buffer", "completion", "direct", "dispatch", "error", "flags", "stats"],
     &["operation"],
     // The machine.
     &["engine"],
@@ -37,6 +37,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("operation", "the contract between a request and the memory that its iocb names"),
     ("buffer", "what may be lent to the kernel: unsafe traits and their implementations"),
     ("aligned", "aligned memory"),
+    ("buf_pool", "maps memory and hands out disjoint pieces of it"),
 ];
 
 /// A source file: its path, its module below `src` (`engine/request`; `engine` for its `mod.rs`), its

@@ -3,13 +3,16 @@
 //!
 //! The part of the kernel is played by [`read_into`] and its kin, which do with a buffer exactly what the engine does: move it
 //! to the heap, take the pointer there, touch nothing until the "kernel" is done, note the result, move it back. Run under a
-//! memory checker they check the aliasing too. `pread` and `pwrite` play it once more, for real.
+//! memory checker they check the aliasing too. The last tests do the same through the engine and the real kernel.
 #![allow(
     unsafe_code,
     reason = "plays the kernel: reads and writes through the pointers of the buffers"
 )]
 
-use kiocb::{AlignedBuf, IoBuf, IoBufMut, IoBufs, IoBufsMut, IoVec, Slice};
+use kiocb::{
+    Aio, AlignedBuf, BufPool, IoBuf, IoBufMut, IoBufs, IoBufsMut, IoVec, Iocb, Operation, Read,
+    ReadV, Slice, Write, WriteV,
+};
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsRawFd;
@@ -454,4 +457,125 @@ fn what_must_outlive_the_request_can_be_asked_for() {
         Box::new(bufs.io_vecs())
     }
     let _ = stored(&vec![Slice::new(vec![1u8], ..)]);
+}
+
+/// One request on the file, through the engine; all of the file's ten bytes are at stake.
+fn read_by_engine<B: Send + 'static>(
+    file: &Arc<File>,
+    op: impl Operation<B>,
+    buf: B,
+    at: u64,
+) -> (usize, B) {
+    let done = Iocb::alloc()
+        .init_rw(file.clone(), op, buf, at)
+        .wait()
+        .unwrap();
+    (done.result.unwrap(), done.buf)
+}
+
+#[test]
+fn the_engine_reads_into_every_kind_of_buffer() {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(b"0123456789").unwrap();
+    let file = Arc::new(file);
+    let pool = BufPool::new(1, 4).unwrap();
+    assert_eq!(
+        read_by_engine(&file, Read, Vec::with_capacity(4), 8),
+        (2, b"89".to_vec())
+    );
+    assert_eq!(read_by_engine(&file, Read, [0; 4], 1), (4, *b"1234"));
+    assert_eq!(
+        read_by_engine(&file, Read, Box::new([0; 4]), 1),
+        (4, Box::new(*b"1234"))
+    );
+    assert_eq!(
+        read_by_engine(&file, Read, vec![0; 4].into_boxed_slice(), 1).1[..],
+        *b"1234"
+    );
+    assert_eq!(
+        read_by_engine(&file, Read, AlignedBuf::zeroed(4), 1).1,
+        AlignedBuf::from(b"1234")
+    );
+    assert_eq!(read_by_engine(&file, Read, pool.take(), 1).1[..], *b"1234");
+    assert_eq!(
+        read_by_engine(&file, Read, vec![b'.'; 6].slice(1..3), 0)
+            .1
+            .into_inner(),
+        b".01..."
+    );
+    assert_eq!(read_by_engine(&file, Read, Vec::new(), 0), (0, Vec::new()));
+    let vecs = || vec![Vec::with_capacity(3), Vec::with_capacity(3)];
+    assert_eq!(
+        read_by_engine(&file, ReadV, vecs(), 5),
+        (5, vec![b"567".to_vec(), b"89".to_vec()])
+    );
+    assert_eq!(
+        read_by_engine(&file, ReadV, [[0; 2]; 3], 0),
+        (6, [*b"01", *b"23", *b"45"])
+    );
+    let boxed: Box<[[u8; 2]]> = Box::new([[0; 2]; 2]);
+    assert_eq!(*read_by_engine(&file, ReadV, boxed, 6).1, [*b"67", *b"89"]);
+}
+
+#[test]
+fn the_engine_writes_from_every_kind_of_buffer() {
+    let file = Arc::new(tempfile::tempfile().unwrap());
+    let mut at = 0;
+    fn write<B: Send + 'static>(file: &Arc<File>, op: impl Operation<B>, buf: B, at: &mut u64) {
+        *at += read_by_engine(file, op, buf, *at).0 as u64;
+    }
+    let pool = BufPool::new(1, 2).unwrap();
+    let mut pooled = pool.take();
+    pooled.copy_from_slice(b"po");
+    write(&file, Write, b"vec ".to_vec(), &mut at);
+    write(&file, Write, b"static ", &mut at);
+    write(&file, Write, "str ", &mut at);
+    write(&file, Write, String::from("string "), &mut at);
+    write(&file, Write, *b"array ", &mut at);
+    write(&file, Write, Arc::<[u8]>::from(&b"arc "[..]), &mut at);
+    write(&file, Write, AlignedBuf::from(b"aligned "), &mut at);
+    write(&file, Write, pooled, &mut at);
+    write(&file, Write, b"oliver".slice(1..2), &mut at);
+    write(&file, WriteV, vec![" many ", "strs "], &mut at);
+    write(&file, WriteV, [*b"ab", *b"cd"], &mut at);
+    let mut text = vec![0; at as usize];
+    std::os::unix::fs::FileExt::read_exact_at(&*file, &mut text, 0).unwrap();
+    assert_eq!(
+        text,
+        b"vec static str string array arc aligned pol many strs abcd"
+    );
+    assert_eq!(pool.available(), 1);
+}
+
+#[test]
+fn more_pieces_than_the_kernel_takes_are_refused_and_come_back() {
+    let file = tempfile::tempfile().unwrap();
+    let refused = Iocb::alloc()
+        .init_rw(file, ReadV, vec![[0u8; 1]; 1025], 0)
+        .wait()
+        .unwrap_err();
+    assert_eq!(refused.error().raw_os_error(), Some(libc::EINVAL));
+    let (_, bufs) = refused.into_request().into_parts();
+    assert_eq!(bufs.len(), 1025);
+}
+
+#[test]
+fn a_pool_gets_its_buffers_back_from_requests_that_nobody_waits_for() {
+    let aio = Aio::builder().depth(4).build().unwrap();
+    let pool = BufPool::new(64, 512).unwrap();
+    let file = Arc::new(File::open("/dev/zero").unwrap());
+    for round in 0..64 {
+        let request = aio.alloc().init_rw(file.clone(), Read, pool.take(), 0);
+        match round % 4 {
+            0 => drop(request),
+            1 => drop(request.start().unwrap()),
+            2 => request.init_callback(drop).submit().unwrap(),
+            _ => request
+                .init_callback(|_| panic!("of the user's"))
+                .submit()
+                .unwrap(),
+        }
+    }
+    aio.drain().unwrap();
+    assert_eq!(pool.available(), 64);
 }
