@@ -6,7 +6,8 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Dispatch {
-    /// One thread of the `Aio`'s own, the completion thread: callbacks never run elsewhere, and never two at once. The default.
+    /// One thread of the `Aio`'s own, the completion thread: callbacks never run elsewhere, and never two at once. With
+    /// [`shards`](crate::Builder::shards) that is one thread for each. The default.
     ///
     /// A lock of yours may be held across `submit`: no callback runs inside it.
     #[default]

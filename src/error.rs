@@ -8,14 +8,15 @@ use std::io;
 /// [`Builder::build`](crate::Builder::build):
 ///
 /// ```
-/// # fn explain(error: std::io::Error) {
-/// use kiocb::SetupError;
-/// match error.get_ref().and_then(|inner| inner.downcast_ref::<SetupError>()) {
-///     Some(SetupError::Exhausted { asked, in_use, max }) => println!("{asked} + {in_use:?} > {max:?}"),
-///     Some(SetupError::Unsupported | SetupError::Refused) => println!("use threads and pread here"),
-///     _ => println!("{error}"),
+/// use kiocb::{Aio, SetupError};
+///
+/// if let Err(error) = Aio::global() {
+///     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+///         Some(SetupError::Exhausted { asked, in_use, max }) => println!("{asked} + {in_use:?} > {max:?}"),
+///         Some(SetupError::Unsupported | SetupError::Refused) => println!("use threads and pread here"),
+///         _ => println!("{error}"),
+///     }
 /// }
-/// # }
 /// ```
 #[derive(Debug)]
 #[non_exhaustive]
