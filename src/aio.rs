@@ -2,6 +2,7 @@
 
 use crate::dispatch::Dispatch;
 use crate::engine::{Config, Engine};
+use crate::error::Unavailable;
 use crate::stats::Stats;
 use parking_lot::Mutex;
 use std::io;
@@ -40,22 +41,28 @@ impl Aio {
     }
 
     pub(crate) fn global_ref() -> io::Result<&'static Aio> {
-        static MAKING: Mutex<()> = Mutex::new(());
         let aio = match GLOBAL.get() {
             Some(aio) => aio,
-            None => {
-                let _one_at_a_time = MAKING.lock();
-                match GLOBAL.get() {
-                    Some(aio) => aio,
-                    None => {
-                        let made = Aio::builder().build()?;
-                        GLOBAL.get_or_init(|| made)
-                    }
-                }
-            }
+            None => Self::make_global()?,
         };
         aio.0.0[0].check_origin()?;
         Ok(aio)
+    }
+
+    #[cold]
+    fn make_global() -> io::Result<&'static Aio> {
+        static MAKING: Mutex<()> = Mutex::new(());
+        let one_at_a_time = MAKING.lock();
+        if let Some(made) = GLOBAL.get() {
+            return Ok(made);
+        }
+        let made = GLOBAL.get_or_init({
+            let made = Aio::builder().make()?;
+            || made
+        });
+        drop(one_at_a_time);
+        made.log(); // without the lock: a logger may use us
+        Ok(made)
     }
 
     /// For a context of your own.
@@ -87,6 +94,7 @@ impl Aio {
     }
 
     fn drain_until(&self, deadline: Option<Instant>) -> io::Result<()> {
+        self.refuse_inside()?;
         // What one shard's callbacks submit to another may come after that one was silent: go round until nobody was woken.
         loop {
             let before = self.stats().accepted;
@@ -112,6 +120,7 @@ impl Aio {
         for engine in self.engines() {
             engine.close();
         }
+        self.refuse_inside()?;
         let mut outcome = Ok(());
         for engine in self.engines() {
             outcome = outcome.and(engine.shut_down(deadline));
@@ -141,6 +150,27 @@ impl Aio {
         Ok(self.engine().poll(min, max, timeout)?)
     }
 
+    /// What an operator wants to know of a new context.
+    fn log(&self) {
+        self.engines().iter().for_each(|engine| engine.log());
+    }
+
+    /// Inside user code that one shard waits for, another one's must not be waited for either: its own may be waiting for us.
+    fn refuse_inside(&self) -> io::Result<()> {
+        for engine in self.engines() {
+            engine.check_origin()?;
+        }
+        let inside = self
+            .engines()
+            .iter()
+            .any(|engine| engine.is_waited_for_here());
+        if inside {
+            Err(Unavailable::WouldDeadlock.into())
+        } else {
+            Ok(())
+        }
+    }
+
     fn engines(&self) -> &[Arc<Engine>] {
         &self.0.0
     }
@@ -159,8 +189,11 @@ impl Aio {
 
 impl Drop for Shards {
     fn drop(&mut self) {
+        if self.0.iter().any(|engine| engine.check_origin().is_err()) {
+            return; // a forked child: threads and contexts are the parent's
+        }
         // On one of its own callbacks' threads it can't wait for any shard: another one's callback may be waiting for this one.
-        let outside = !self.0.iter().any(|engine| engine.is_dispatching_here());
+        let outside = !self.0.iter().any(|engine| engine.is_waited_for_here());
         for engine in &self.0 {
             engine.close();
         }
@@ -239,6 +272,12 @@ impl Builder {
     /// A [`SetupError`](crate::SetupError) inside: no AIO in this kernel, a seccomp filter, the machine's quota used up (a smaller depth is tried first, down to 1),
     /// no memory, a depth out of range, no thread.
     pub fn build(self) -> io::Result<Aio> {
+        let aio = self.make()?;
+        aio.log();
+        Ok(aio)
+    }
+
+    fn make(self) -> io::Result<Aio> {
         let config = Config {
             depth: self.depth,
             dispatch: self.dispatch,

@@ -16,27 +16,43 @@ pub(super) fn now() -> Tick {
     coarse()
 }
 
-/// Tells the operator of an `io_submit` that blocked: `head` is descriptor and opcode of the first request it was given.
-pub(super) fn report_if_slow(started: Tick, head: Option<(u32, u16)>) {
-    let now = coarse();
-    // Most calls begin and end in the same tick.
-    if now != started {
-        report(
-            now.millis(),
-            now.millis().saturating_sub(started.millis()),
-            head,
-        );
-    }
+/// What an operator wants to hear of a submission.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// `io_submit` blocked; `head` is descriptor and opcode of the first request it was given.
+    Blocked {
+        millis: u64,
+        head: Option<(u32, u16)>,
+    },
+    /// EAGAIN to the end, with nothing in flight.
+    Stalled,
 }
 
+/// How many milliseconds have passed, if they are too many.
+pub(super) fn slow_since(started: Tick) -> Option<u64> {
+    let now = coarse();
+    if now == started {
+        return None; // the same tick, as a rule
+    }
+    let took = now.millis().saturating_sub(started.millis());
+    (took >= SLOW).then_some(took)
+}
+
+/// Tells the operator, not too often.
 #[cold]
-fn report(now: u64, took: u64, head: Option<(u32, u16)>) {
-    if took >= SLOW && is_time_to_report(now) {
-        let (fd, opcode) = head.unwrap_or_default();
-        log::warn!(
-            "io_submit blocked for {took} ms (first of its requests: descriptor {fd}, opcode {opcode}); the kernel does \
-             buffered I/O and writes that extend a file inside the call: open with O_DIRECT and preallocate"
-        );
+pub(super) fn report(trouble: &Trouble) {
+    match trouble {
+        Trouble::Stalled => log::error!(
+            "io_submit says EAGAIN again and again with nothing in flight: the kernel has no memory for requests"
+        ),
+        Trouble::Blocked { millis, head } if is_time_to_report(coarse().millis()) => {
+            let (fd, opcode) = head.unwrap_or_default();
+            log::warn!(
+                "io_submit blocked for {millis} ms (first of its requests: descriptor {fd}, opcode {opcode}); the kernel does \
+                 buffered I/O and writes that extend a file inside the call: open with O_DIRECT and preallocate"
+            );
+        }
+        Trouble::Blocked { .. } => {}
     }
 }
 

@@ -42,8 +42,8 @@ impl Engine {
     }
 
     /// Whether this thread is in the middle of something that must end before the engine can be silent.
-    fn is_waited_for_here(&self) -> bool {
-        gather::is_dispatching(self.id())
+    pub(crate) fn is_waited_for_here(&self) -> bool {
+        gather::is_running_here(self.id())
             || (self.dispatch != Dispatch::Manual && self.dispatcher.is_this_thread())
     }
 
@@ -115,8 +115,9 @@ impl Engine {
         }
         if self.dispatch == Dispatch::Manual {
             // Dropped by a callback in `poll`, or given up: the `poll` that finds nothing outstanding ends it.
-            if joined && !gather::is_dispatching(self.id()) {
+            if joined && !gather::is_running_here(self.id()) {
                 self.poll_until_silent(None);
+                let _after_the_last_poll = self.poller.lock();
                 self.tear_down();
             }
             return;
@@ -160,7 +161,7 @@ impl Engine {
         if self.dispatch != Dispatch::Manual {
             return Err(Unavailable::NotManual);
         }
-        if gather::is_dispatching(self.id()) {
+        if gather::is_running_here(self.id()) {
             return Err(Unavailable::WouldDeadlock);
         }
         // A timeout beyond what the clock can hold is none.

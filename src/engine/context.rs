@@ -22,13 +22,6 @@ pub(super) fn make(depth: u32, force_syscalls: bool) -> Result<(Kernel, u32), Se
             Err(error) => return Err(explain(error, depth)),
         }
     };
-    log::info!(
-        "kernel AIO context: asked for {depth} requests in flight, got {got}, completions by {:?}",
-        kernel.mode()
-    );
-    if got < depth {
-        log::warn!("fs.aio-max-nr is nearly used up: {got} requests in flight instead of {depth}");
-    }
     Ok((kernel, got))
 }
 

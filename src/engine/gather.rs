@@ -1,13 +1,14 @@
-//! What a dispatching thread's callbacks have submitted, until it leaves in one `io_submit`.
+//! Which engines' user code runs on this thread, and what their callbacks have submitted, until it leaves in one `io_submit`.
 //!
-//! One frame per engine that dispatches on this thread, innermost last. An engine never has two: its callbacks don't nest.
+//! One frame for each, innermost last. Callbacks of one engine never nest; a waker may be called while one of them waits.
 
 use super::request::{List, Request};
 use std::cell::RefCell;
 
 struct Frame {
     engine: usize,
-    gathered: List,
+    /// What callbacks have submitted; `None` where other user code runs (wakers, destructors), whose submissions leave at once.
+    gathered: Option<List>,
 }
 
 #[cfg(not(loom))]
@@ -19,7 +20,8 @@ loom::thread_local! {
     static FRAMES: RefCell<Vec<Frame>> = RefCell::new(Vec::new());
 }
 
-fn with<R>(engine: usize, look: impl FnOnce(&mut List) -> R) -> Option<R> {
+/// Looks at the innermost frame of `engine`, if this thread has one. A thread that is ending has none.
+fn with<R>(engine: usize, look: impl FnOnce(&mut Option<List>) -> R) -> Option<R> {
     let look = |frames: &RefCell<Vec<Frame>>| {
         let mut frames = frames.borrow_mut();
         let frame = frames
@@ -28,43 +30,53 @@ fn with<R>(engine: usize, look: impl FnOnce(&mut List) -> R) -> Option<R> {
             .find(|frame| frame.engine == engine)?;
         Some(look(&mut frame.gathered))
     };
-    // A thread that is ending dispatches nothing.
     FRAMES.try_with(look).ok().flatten()
 }
 
-/// While it lives, what this thread submits to `engine` is gathered.
+/// While it lives, this thread runs user code for `engine`.
 #[derive(Debug)]
-pub(super) struct Gathering {
+pub(super) struct UserCode {
     engine: usize,
 }
 
-impl Gathering {
-    pub(super) fn begin(engine: usize) -> Gathering {
+impl UserCode {
+    /// Callbacks: what they submit is gathered. `None` on a thread that is ending: it can't remember anything.
+    pub(super) fn callbacks(engine: usize) -> Option<UserCode> {
         debug_assert!(
-            !is_dispatching(engine),
+            !is_running_here(engine),
             "callbacks of one engine do not nest"
         );
-        FRAMES.with(|frames| {
-            frames.borrow_mut().push(Frame {
-                engine,
-                gathered: List::new(),
-            })
-        });
-        Gathering { engine }
+        Self::begin(engine, Some(List::new()))
+    }
+
+    /// Anything else.
+    pub(super) fn other(engine: usize) -> Option<UserCode> {
+        Self::begin(engine, None)
+    }
+
+    fn begin(engine: usize, gathered: Option<List>) -> Option<UserCode> {
+        let frame = Frame { engine, gathered };
+        FRAMES
+            .try_with(|frames| frames.borrow_mut().push(frame))
+            .ok()?;
+        Some(UserCode { engine })
     }
 }
 
-impl Drop for Gathering {
+impl Drop for UserCode {
     fn drop(&mut self) {
-        let frame = FRAMES.with(|frames| frames.borrow_mut().pop());
-        debug_assert!(
-            frame.is_some_and(|frame| frame.engine == self.engine && frame.gathered.len() == 0)
-        );
+        let frame = FRAMES
+            .try_with(|frames| frames.borrow_mut().pop())
+            .ok()
+            .flatten();
+        debug_assert!(frame.is_none_or(|frame| {
+            frame.engine == self.engine && frame.gathered.is_none_or(|gathered| gathered.len() == 0)
+        }));
     }
 }
 
-/// Whether this thread is running a callback of `engine`.
-pub(super) fn is_dispatching(engine: usize) -> bool {
+/// Whether this thread is running user code for `engine`: a callback, a waker, a destructor.
+pub(super) fn is_running_here(engine: usize) -> bool {
     with(engine, |_| ()).is_some()
 }
 
@@ -72,10 +84,11 @@ pub(super) fn is_dispatching(engine: usize) -> bool {
 pub(super) fn push(engine: usize, request: Request) -> Result<usize, Request> {
     let mut request = Some(request);
     let gathered = with(engine, |gathered| {
-        request.take().map(|request| gathered.push(request));
-        gathered.len()
+        let gathered = gathered.as_mut()?;
+        gathered.push(request.take()?);
+        Some(gathered.len())
     });
-    match (gathered, request) {
+    match (gathered.flatten(), request) {
         (_, Some(request)) => Err(request),
         (gathered, None) => Ok(gathered.unwrap_or_default()),
     }
@@ -83,5 +96,6 @@ pub(super) fn push(engine: usize, request: Request) -> Result<usize, Request> {
 
 /// Takes all that was gathered.
 pub(super) fn take(engine: usize) -> List {
-    with(engine, std::mem::take).unwrap_or_default()
+    let gathered = with(engine, |gathered| gathered.as_mut().map(std::mem::take));
+    gathered.flatten().unwrap_or_default()
 }

@@ -54,6 +54,8 @@ pub(crate) struct Engine {
     kernel: Kernel,
     dispatch: Dispatch,
     origin: Origin,
+    /// The depth that was asked for.
+    asked: u32,
     slots: slots::Slots,
     backlog: backlog::Backlog,
     consumer: Mutex<reap::Consumer>,
@@ -72,8 +74,14 @@ impl Engine {
     /// Makes a context, and a completion thread where there is one.
     pub(crate) fn launch(config: Config) -> Result<Arc<Engine>, SetupError> {
         let (kernel, depth) = context::make(config.depth, config.force_syscalls)?;
-        let engine =
-            Arc::new_cyclic(|me| Engine::on(kernel, depth, config.dispatch, Weak::clone(me)));
+        let engine = Arc::new_cyclic(|me| {
+            Engine::on(
+                kernel,
+                (config.depth, depth),
+                config.dispatch,
+                Weak::clone(me),
+            )
+        });
         if config.dispatch != Dispatch::Manual {
             let thread = thread::spawn(Arc::clone(&engine), config.thread_name)
                 .inspect_err(|_| engine.tear_down())?;
@@ -82,12 +90,18 @@ impl Engine {
         Ok(engine)
     }
 
-    fn on(kernel: Kernel, depth: u32, dispatch: Dispatch, me: Weak<Engine>) -> Engine {
+    fn on(
+        kernel: Kernel,
+        (asked, depth): (u32, u32),
+        dispatch: Dispatch,
+        me: Weak<Engine>,
+    ) -> Engine {
         Engine {
             me,
             kernel,
             dispatch,
             origin: Origin::here(),
+            asked,
             slots: slots::Slots::new(depth),
             backlog: backlog::Backlog::new(),
             consumer: Mutex::new(reap::Consumer::default()),
@@ -102,6 +116,19 @@ impl Engine {
         }
     }
 
+    /// Says what was asked for and what was got.
+    pub(crate) fn log(&self) {
+        let (asked, got, mode) = (self.asked, self.slots.depth(), self.kernel.mode());
+        log::info!(
+            "kernel AIO context: asked for {asked} requests in flight, got {got}, completions by {mode:?}"
+        );
+        if got < asked.into() {
+            log::warn!(
+                "fs.aio-max-nr is nearly used up: {got} requests in flight instead of {asked}"
+            );
+        }
+    }
+
     /// The number by which threads know that they are running one of its callbacks.
     fn id(&self) -> usize {
         std::ptr::from_ref(self).addr()
@@ -113,7 +140,7 @@ impl Engine {
 
     /// Whether this thread is running a callback of this engine.
     pub(crate) fn is_dispatching_here(&self) -> bool {
-        gather::is_dispatching(self.id())
+        gather::is_running_here(self.id())
     }
 
     pub(crate) fn check_origin(&self) -> Result<(), Unavailable> {

@@ -102,28 +102,35 @@ mod imp {
 
         /// Takes half a magazine from the depot, if it has that much.
         fn load(&mut self) {
-            let mut depot = DEPOT_CELLS.lock();
+            // Locked by another thread, perhaps one that a fork left behind: do without.
+            let Some(mut depot) = DEPOT_CELLS.try_lock() else {
+                return;
+            };
             let rest = depot.0.len().saturating_sub(HALF);
             self.0.reserve(MAGAZINE);
             self.0.extend(depot.0.drain(rest..));
         }
 
-        /// Gives the newest `count` cells to the depot, or to the allocator where the depot is full.
+        /// Gives the newest `count` cells to the depot, or to the allocator where the depot is full or busy.
         fn unload(&mut self, count: usize) {
             let rest = self.0.len() - count;
-            let mut depot = DEPOT_CELLS.lock();
-            let room = DEPOT - depot.0.len();
-            if depot.0.capacity() == 0 {
-                depot.0.reserve_exact(DEPOT);
-            }
-            for (index, cell) in self.0.drain(rest..).enumerate() {
-                if index < room {
-                    depot.0.push(cell);
-                } else {
+            let mut depot = DEPOT_CELLS.try_lock();
+            for cell in self.0.drain(rest..) {
+                match &mut depot {
+                    Some(depot) if depot.0.len() < DEPOT => depot.keep(cell),
                     // SAFETY: an idle cell, in nobody's list any more.
-                    unsafe { free(cell) }
+                    _ => unsafe { free(cell) },
                 }
             }
+        }
+    }
+
+    impl Idle {
+        fn keep(&mut self, cell: NonNull<u8>) {
+            if self.0.capacity() == 0 {
+                self.0.reserve_exact(DEPOT);
+            }
+            self.0.push(cell);
         }
     }
 
@@ -181,25 +188,27 @@ mod tests {
 
     #[test]
     fn cells_given_by_another_thread_come_back_through_the_depot() {
-        let cells: Vec<usize> = (0..256).map(|_| take().as_ptr() as usize).collect();
+        // Other tests use the same depot, so one round may be robbed.
+        assert!((0..100).any(|_| some_cells_come_back()));
+    }
+
+    fn some_cells_come_back() -> bool {
+        let cells: Vec<usize> = (0..256).map(|_| take().expose_provenance().get()).collect();
         let theirs = cells.clone();
-        let giver = std::thread::spawn(move || {
-            for address in theirs {
-                let cell =
-                    NonNull::new(std::ptr::with_exposed_provenance_mut(address)).expect("not null");
-                // SAFETY: taken above, used by nobody.
-                unsafe { give(cell) }
-            }
-        });
-        giver.join().expect("the giver ends well");
-        let again: Vec<_> = (0..256).map(|_| take()).collect();
-        assert!(
-            again
-                .iter()
-                .any(|cell| cells.contains(&(cell.as_ptr() as usize)))
-        );
-        for cell in again {
-            // SAFETY: as above.
+        std::thread::spawn(move || give_all(&theirs))
+            .join()
+            .expect("the giver ends well");
+        let again: Vec<usize> = (0..256).map(|_| take().expose_provenance().get()).collect();
+        let came_back = again.iter().any(|cell| cells.contains(cell));
+        give_all(&again);
+        came_back
+    }
+
+    fn give_all(cells: &[usize]) {
+        for &address in cells {
+            let cell =
+                NonNull::new(std::ptr::with_exposed_provenance_mut(address)).expect("not null");
+            // SAFETY: taken by the test, used by nobody.
             unsafe { give(cell) }
         }
     }

@@ -7,7 +7,7 @@
 use super::request::{List, Request, Settled};
 use super::sleep::{DISPATCHER, NOBODY};
 use super::wakers::Wakers;
-use super::{Engine, gather};
+use super::{Engine, clock, gather};
 use crate::operation::Progress;
 use crate::sync::Ordering;
 use crate::sys::{Mode, Take, WAKE, io_event};
@@ -77,7 +77,7 @@ impl Harvest {
 
     /// Requests that are neither in flight any more nor at their end.
     fn in_hand(&self) -> usize {
-        self.callbacks.len() + self.again.len() + self.offload.len()
+        self.callbacks.len() + self.abandoned.len() + self.again.len() + self.offload.len()
     }
 
     fn is_empty(&self) -> bool {
@@ -192,32 +192,54 @@ impl Engine {
             return 0;
         }
         let brought = harvest.in_hand() + harvest.settled;
-        if harvest.settled > 0 {
-            self.settle_accounts(&mut harvest);
+        let mut callbacks = std::mem::take(&mut harvest.callbacks);
+        if !self.may_run_callbacks(me) {
+            self.hand_over_callbacks(std::mem::take(&mut callbacks));
         }
-        // What follows may block: user code, and submissions of others.
-        self.roles.hand_on(me);
-        self.pump_if_queued();
-        harvest.abandoned.for_each(|request| {
-            self.guard_user_code("dropping an abandoned request", || request.finish());
-        });
+        if harvest.settled > 0 {
+            self.wake_watchers(&mut harvest, me);
+        }
+        if self.backlog.len() > 0 {
+            self.roles.hand_on(me); // io_submit may block
+            self.pump();
+        }
         self.go_on(harvest.again);
         self.offload(harvest.offload);
-        self.deliver(harvest.callbacks, me);
+        self.dispatch(callbacks, me);
         brought
     }
 
-    fn settle_accounts(&self, harvest: &mut Harvest) {
+    /// Watched requests were settled under the lock: what is left is user code.
+    fn wake_watchers(&self, harvest: &mut Harvest, me: u64) {
         self.tally.attend(-harvest.unattended);
-        while let Some(waker) = harvest.wakers.pop() {
+        let abandoned = std::mem::take(&mut harvest.abandoned);
+        if !harvest.wakers.is_empty() || abandoned.len() > 0 {
+            self.roles.hand_on(me);
+            let _frame = gather::UserCode::other(self.id());
+            self.call_wakers(&mut harvest.wakers);
+            self.drop_abandoned(abandoned);
+        }
+        self.report_if_silent();
+    }
+
+    fn call_wakers(&self, wakers: &mut Wakers) {
+        while let Some(waker) = wakers.pop() {
             self.guard_user_code("a waker", || waker.wake());
         }
-        if let Some(spare) = harvest.wakers.spare()
+        if let Some(spare) = wakers.spare()
             && let Some(mut consumer) = self.consumer.try_lock()
         {
             consumer.spare = spare;
         }
-        self.report_if_silent();
+    }
+
+    /// They count as outstanding until their files are closed.
+    fn drop_abandoned(&self, abandoned: List) {
+        let count = abandoned.len();
+        abandoned.for_each(|request| {
+            self.guard_user_code("dropping an abandoned request", || request.finish());
+        });
+        self.tally.let_go(count);
     }
 
     /// Completes requests that were accepted and then refused by the kernel: they are in hand, with their result, and no event will come.
@@ -226,29 +248,19 @@ impl Engine {
             let tag = request.tag();
             let mut harvest = Harvest::default();
             harvest.add(request, &mut Vec::new());
-            self.hand_over_callbacks(std::mem::take(&mut harvest.callbacks));
             if harvest.settled > 0 {
                 // Rule 3 of `sleep`: the watcher may be leader and asleep, and no event will wake it.
                 self.rouse_leader(tag);
-                self.tally.let_go(1);
-                self.settle_accounts(&mut harvest);
-                harvest.abandoned.for_each(|request| {
-                    self.guard_user_code("dropping an abandoned request", || request.finish());
-                });
+                self.tally.let_go(harvest.settled - harvest.abandoned.len());
+                self.wake_watchers(&mut harvest, NOBODY);
             }
+            self.hand_over_callbacks(harvest.callbacks);
         }
     }
 
-    fn deliver(&self, callbacks: List, me: u64) {
-        if callbacks.len() == 0 {
-            return;
-        }
-        let may_run = me == DISPATCHER || self.runs_callbacks_anywhere();
-        if may_run && !gather::is_dispatching(self.id()) {
-            self.dispatch(callbacks);
-        } else {
-            self.hand_over_callbacks(callbacks);
-        }
+    /// Whether callbacks may run on this thread, in the role `me`: not inside other user code, where they would nest.
+    fn may_run_callbacks(&self, me: u64) -> bool {
+        (me == DISPATCHER || self.runs_callbacks_anywhere()) && !gather::is_running_here(self.id())
     }
 
     fn hand_over_callbacks(&self, callbacks: List) {
@@ -259,14 +271,23 @@ impl Engine {
     }
 
     /// Runs callbacks, gathering what they submit.
-    pub(super) fn dispatch(&self, mut callbacks: List) {
+    pub(super) fn dispatch(&self, mut callbacks: List, me: u64) {
         let count = callbacks.len();
-        let gathering = gather::Gathering::begin(self.id());
+        if count == 0 {
+            return;
+        }
+        self.roles.hand_on(me);
+        let frame = gather::UserCode::callbacks(self.id());
+        let began = clock::now();
         while let Some(request) = callbacks.pop() {
             self.guard_user_code("a callback", || request.finish());
+            if self.tally.are_callbacks_slow() {
+                self.flush();
+            }
         }
+        self.tally.note_callbacks(clock::now() != began);
         let gathered = gather::take(self.id());
-        drop(gathering);
+        drop(frame);
         // What the callbacks submitted waits for the dispatcher, and they themselves don't any more.
         self.tally
             .attend(gathered.len().cast_signed() - count.cast_signed());
@@ -282,7 +303,10 @@ impl Engine {
     fn guard_user_code(&self, what: &str, run: impl FnOnce()) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
             self.tally.panics.fetch_add(1, Ordering::Relaxed);
-            log::error!("{what} panicked: {}", message(&*panic));
+            // A logger is user code too.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                log::error!("{what} panicked: {}", message(&*panic))
+            }));
             // The payload is user code too, and its destructor may panic: it is let go.
             std::mem::forget(panic);
         }

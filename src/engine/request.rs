@@ -331,10 +331,14 @@ impl<W: Work> Watch<W> {
 
     /// Whether the result is there.
     pub(crate) fn is_done(&self) -> bool {
+        // Acquire: of DONE, the result. SeqCst: see `Request::settle`.
+        self.header().state.load(Ordering::SeqCst) == DONE
+    }
+
+    /// As `is_done`, but waits for a reaper that is just taking the waker: between two instructions, or preempted there.
+    fn is_done_or_untouched(&self) -> bool {
         loop {
-            // Acquire: of DONE, the result. SeqCst: see `Request::settle`.
             match self.header().state.load(Ordering::SeqCst) {
-                // The reaper is between two instructions, or was preempted there.
                 WAKING => yield_now(),
                 state => return state == DONE,
             }
@@ -380,7 +384,7 @@ impl<W: Work> Watch<W> {
                 (*self.header().waker.get()).assume_init_read()
             }));
         }
-        if self.is_done() {
+        if self.is_done_or_untouched() {
             Err(Finished)
         } else {
             Ok(None)

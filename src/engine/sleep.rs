@@ -100,6 +100,11 @@ impl Roles {
         }
     }
 
+    /// `tag` is awake again: who leaves the lead must not count on it.
+    fn unlist(&self, tag: u64) {
+        self.strike(&mut self.followers.lock(), tag);
+    }
+
     fn strike(&self, followers: &mut Vec<(u64, Thread)>, tag: u64) {
         if tag != NOBODY {
             followers.retain(|follower| follower.0 != tag);
@@ -199,6 +204,7 @@ impl Engine {
             self.lead(watch.tag(), MOST, deadline, || watch.is_done());
         } else if with_thread_waker(|waker| watch.leave(waker)) {
             while !watch.is_done() && self.roles.leader() != NOBODY && park_until(deadline) {}
+            self.roles.unlist(watch.tag());
         }
     }
 
@@ -212,25 +218,31 @@ impl Engine {
         ready: impl Fn() -> bool,
     ) -> usize {
         let harvest = match self.kernel.mode() {
-            Mode::Ring => {
-                self.lead_beside_helpers(deadline, ready);
-                Harvest::default()
-            }
+            Mode::Ring => self
+                .lead_beside_helpers(deadline, ready)
+                .map(|()| Harvest::default()),
             Mode::Syscalls => self.lead_alone(tag, most, deadline, ready),
         };
         self.roles.resign();
-        self.conclude(harvest, tag)
+        match harvest {
+            Ok(harvest) => self.conclude(harvest, tag),
+            Err(errno) => self.mourn(errno),
+        }
     }
 
-    fn lead_beside_helpers(&self, deadline: Option<Instant>, ready: impl Fn() -> bool) {
+    fn lead_beside_helpers(
+        &self,
+        deadline: Option<Instant>,
+        ready: impl Fn() -> bool,
+    ) -> Result<(), i32> {
         let consumer = self.consumer.lock();
         let stay_awake = consumer.is_closed() || ready() || self.kernel.has_events();
         drop(consumer);
-        if !stay_awake {
-            self.count_wait();
-            let slept = self.kernel.pure_wait(time_left(deadline));
-            self.mourn(slept);
+        if stay_awake {
+            return Ok(());
         }
+        self.count_wait();
+        self.kernel.pure_wait(time_left(deadline))
     }
 
     fn lead_alone(
@@ -239,29 +251,26 @@ impl Engine {
         most: usize,
         deadline: Option<Instant>,
         ready: impl Fn() -> bool,
-    ) -> Harvest {
+    ) -> Result<Harvest, i32> {
         let mut harvest = Harvest::default();
         let mut consumer = self.consumer.lock();
         if !consumer.is_closed() && !ready() {
             self.count_wait();
-            let slept = self.fetch(&mut consumer, &mut harvest, tag, most, time_left(deadline));
-            drop(consumer);
-            self.mourn(slept);
+            self.fetch(&mut consumer, &mut harvest, tag, most, time_left(deadline))?;
         }
-        harvest
+        Ok(harvest)
     }
 
     /// A wait that failed otherwise than by time or signal: somebody destroyed the context, or unmapped its ring.
     /// What was in flight is lost, and its memory with it, because the kernel may still write there. Its waiters wait for ever.
-    fn mourn(&self, slept: Result<(), i32>) {
-        if let Err(errno) = slept
-            && !self.tally.is_closing()
-        {
+    fn mourn(&self, errno: i32) -> usize {
+        if !self.tally.is_closing() {
             log::error!(
                 "io_getevents failed with errno {errno}: the kernel AIO context was destroyed behind our back"
             );
             park_timeout(Duration::from_secs(1)); // nothing will ever come: don't burn the processor
         }
+        0
     }
 
     /// The dispatcher rests until there is something for it, or the time is over. Says how many results it brought.
@@ -273,6 +282,7 @@ impl Engine {
         self.dispatcher.park(FOLLOWING, deadline, || {
             ready() || self.roles.leader() == NOBODY
         });
+        self.roles.unlist(DISPATCHER);
         0
     }
 

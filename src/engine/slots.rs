@@ -44,7 +44,8 @@ impl Slots {
 
     /// Takes at most `wanted` slots and says how many it got. They count as in use before the kernel hears of them (I3).
     pub(super) fn take(&self, wanted: usize) -> usize {
-        let mut taken = self.taken.load(Ordering::Relaxed);
+        // SeqCst: pairs with a refund as described below for `returned`.
+        let mut taken = self.taken.load(Ordering::SeqCst);
         loop {
             // SeqCst: a submitter that queued and found no slot, and a reaper that returned one and found no queue, must not both be right (I5).
             // An old `returned` makes us see fewer free slots than there are, never more.

@@ -6,10 +6,11 @@
 //! `io_submit` may block for as long as the file system likes (buffered or extending I/O, a frozen file system). While it does, its
 //! caller holds slots and, when pumping, the pump; no lock and no reaper's role.
 
+use super::clock::{self, Trouble};
 use super::reap::MOST;
 use super::request::{Batch, List, Request, Watch};
 use super::sleep::NOBODY;
-use super::{Engine, clock, gather};
+use super::{Engine, gather};
 use crate::error::Unavailable;
 use crate::operation::Work;
 use crate::sync::Ordering;
@@ -74,7 +75,8 @@ impl Engine {
         if let Err(error) = self.check() {
             return Err((error.into(), work));
         }
-        let watch = Request::offer_watched(work, false, |request| self.gather_or_send(request))?;
+        self.flush(); // it may be waited for on another thread: it can't stay behind in a batch of callbacks
+        let watch = Request::offer_watched(work, false, |request| self.send_unattended(request))?;
         self.after_submission(true);
         Ok(watch)
     }
@@ -110,12 +112,14 @@ impl Engine {
                 self.flush();
                 Ok(())
             }
-            Err(request) => {
-                self.tally.attend(1);
-                self.send_one(request)
-                    .inspect_err(|_| self.tally.attend(-1))
-            }
+            Err(request) => self.send_unattended(request),
         }
+    }
+
+    fn send_unattended(&self, request: Request) -> Result<(), (io::Error, Request)> {
+        self.tally.attend(1);
+        self.send_one(request)
+            .inspect_err(|_| self.tally.attend(-1))
     }
 
     /// The submitter's own `io_submit`, or the backlog.
@@ -134,7 +138,7 @@ impl Engine {
     /// What was submitted may be finished already, then it needs nobody else (`help`). What is not needs the dispatcher, which may be
     /// parked because it had nothing to wait for.
     fn after_submission(&self, help: bool) {
-        if gather::is_dispatching(self.id()) {
+        if gather::is_running_here(self.id()) {
             return;
         }
         if help {
@@ -204,12 +208,15 @@ impl Engine {
             let mut handed = self.hand_over(Batch::<N>::of(&mut list, slots), &mut refused);
             if handed.rest.len() > 0 {
                 self.tally.moved_backward();
-                handed.rest.append(list);
-                self.backlog.push(handed.rest);
+                let mut rest = std::mem::take(&mut handed.rest);
+                rest.append(list);
+                self.backlog.push(rest);
                 self.refund(handed.unused);
+                handed.report();
                 return self.pump();
             }
             self.refund(handed.unused);
+            handed.report();
         }
         if list.len() > 0 {
             self.queue(list, gate, refused);
@@ -231,14 +238,16 @@ impl Engine {
             let taken = list.len();
             let mut late = List::new();
             let batch = Batch::<BATCH>::of(&mut list, taken);
-            let handed = self.hand_over(batch, &mut |request, why| {
+            let mut handed = self.hand_over(batch, &mut |request, why| {
                 late.push(self.refuse_late(request, why))
             });
             let stuck = handed.rest.len() > 0;
             self.tally.moved_backward();
-            self.backlog.end(taken - handed.rest.len(), handed.rest);
+            self.backlog
+                .end(taken - handed.rest.len(), std::mem::take(&mut handed.rest));
             self.slots.refund(handed.unused);
             self.fail(late);
+            handed.report();
             // Stuck behind what is in flight: its reaper pumps. It may have come while we were at it, and gone: then we go on.
             if stuck && self.slots.in_use() > 0 {
                 return;
@@ -253,34 +262,50 @@ impl Engine {
         refused: &mut impl FnMut(Request, Refusal),
     ) -> Handed {
         let cancelled = batch.take_cancelled();
-        let mut unused = cancelled.len();
+        let mut handed = Handed {
+            rest: List::new(),
+            unused: cancelled.len(),
+            trouble: None,
+        };
         cancelled.for_each(|request| refused(request, Refusal::Errno(libc::ECANCELED)));
         let mut tries = 0;
         while batch.len() > 0 {
             let before = batch.len();
             // After an EAGAIN one at a time: the kernel may have memory for one request, or some filter a dislike of many.
-            match self.io_submit(&mut batch, if tries == 0 { N } else { 1 }) {
-                Ok(count) if count > 0 => tries = 0,
-                Ok(_) | Err(libc::EAGAIN) if self.slots.in_use() > (unused + before) as u64 => {
+            match self.io_submit(
+                &mut batch,
+                if tries == 0 { N } else { 1 },
+                &mut handed.trouble,
+            ) {
+                Ok(count) if count > 0 => {
+                    tries = 0;
+                    continue;
+                }
+                Ok(_) | Err(libc::EAGAIN)
+                    if self.slots.in_use() > (handed.unused + before) as u64 =>
+                {
                     break;
                 }
-                Ok(_) | Err(libc::EAGAIN) => {
+                Ok(_) | Err(libc::EAGAIN) if tries < TRIES => {
+                    // No completion will come to wait for, so give the kernel some time.
+                    std::thread::sleep(Duration::from_millis(1 << tries));
                     tries += 1;
-                    self.wait_for_memory(tries, &mut batch, refused);
-                    unused += before - batch.len();
+                }
+                Ok(_) | Err(libc::EAGAIN) => {
+                    handed.trouble = Some(Trouble::Stalled);
+                    batch
+                        .pop()
+                        .into_iter()
+                        .for_each(|request| refused(request, Refusal::Stalled));
                 }
                 Err(libc::EINTR) => {}
-                Err(errno) => {
-                    self.refuse(errno, &mut batch, refused);
-                    unused += before - batch.len();
-                }
+                Err(errno) => self.refuse(errno, &mut batch, refused),
             }
+            handed.unused += before - batch.len();
         }
-        unused += batch.len();
-        Handed {
-            rest: batch.rest(),
-            unused,
-        }
+        handed.unused += batch.len();
+        handed.rest = batch.rest();
+        handed
     }
 
     /// The head of the batch is refused; all of it, if the context is gone. For NOWAIT on a file system that doesn't know it
@@ -307,25 +332,6 @@ impl Engine {
         }
     }
 
-    /// EAGAIN with nothing in flight: no completion will come to wait for, so give the kernel some time, and up at last.
-    fn wait_for_memory<const N: usize>(
-        &self,
-        tries: u32,
-        batch: &mut Batch<N>,
-        refused: &mut impl FnMut(Request, Refusal),
-    ) {
-        if tries <= TRIES {
-            std::thread::sleep(Duration::from_millis(1 << (tries - 1)));
-        } else {
-            log::error!(
-                "io_submit says EAGAIN with nothing in flight, {TRIES} times: the kernel has no memory for requests"
-            );
-            if let Some(request) = batch.pop() {
-                refused(request, Refusal::Stalled);
-            }
-        }
-    }
-
     fn refund(&self, slots: usize) {
         if slots > 0 {
             self.slots.refund(slots);
@@ -340,11 +346,18 @@ impl Engine {
         }
     }
 
-    fn io_submit<const N: usize>(&self, batch: &mut Batch<N>, most: usize) -> Result<usize, i32> {
+    fn io_submit<const N: usize>(
+        &self,
+        batch: &mut Batch<N>,
+        most: usize,
+        trouble: &mut Option<Trouble>,
+    ) -> Result<usize, i32> {
         let head = batch.head();
         let started = clock::now();
         let submitted = batch.submit(&self.kernel, most);
-        clock::report_if_slow(started, head);
+        if let Some(millis) = clock::slow_since(started) {
+            *trouble = Some(Trouble::Blocked { millis, head });
+        }
         self.tally.count_call(submitted.unwrap_or(0));
         submitted
     }
@@ -373,4 +386,14 @@ struct Handed {
     rest: List,
     /// Slots that nobody uses: of the rest and of the refused.
     unused: usize,
+    trouble: Option<Trouble>,
+}
+
+impl Handed {
+    /// Tells the operator, once nothing is held any more: a logger is user code.
+    fn report(&self) {
+        if let Some(trouble) = &self.trouble {
+            clock::report(trouble);
+        }
+    }
 }

@@ -6,6 +6,9 @@
 
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Line, Ordering};
 
+/// After a slow batch of callbacks (a tick of the coarse clock passed) so many batches are dispatched with care.
+const PATIENCE: usize = 64;
+
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     /// Requests whose event was taken, and whose callback has not returned, or which will be submitted again.
@@ -14,6 +17,8 @@ pub(super) struct Tally {
     unattended: Line<AtomicUsize>,
     /// Moves from the kernel's side back to the queue.
     backward: AtomicU64,
+    /// Batches of callbacks for which what they submit is not gathered, because a batch was slow.
+    patience: AtomicUsize,
     /// No new requests.
     closing: AtomicBool,
     /// End when nothing is outstanding.
@@ -86,6 +91,21 @@ impl Tally {
     /// Whether anything waits for the dispatcher.
     pub(super) fn needs_dispatcher(&self) -> bool {
         self.unattended.load(Ordering::SeqCst).cast_signed() > 0
+    }
+
+    /// Whether what callbacks submit should leave at once: one that blocks would hold back what others before it have submitted.
+    pub(super) fn are_callbacks_slow(&self) -> bool {
+        self.patience.load(Ordering::Relaxed) > 0
+    }
+
+    /// Takes note of a batch of callbacks. Relaxed: a guess, and no harm if it is wrong.
+    pub(super) fn note_callbacks(&self, slow: bool) {
+        let patience = self.patience.load(Ordering::Relaxed);
+        if slow {
+            self.patience.store(PATIENCE, Ordering::Relaxed);
+        } else if patience > 0 {
+            self.patience.store(patience - 1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn has_listeners(&self) -> bool {

@@ -61,7 +61,7 @@ impl Engine {
         let inside = self.inbox.take(most);
         let delivered = inside.len();
         if delivered > 0 {
-            self.dispatch(inside);
+            self.dispatch(inside, DISPATCHER);
         }
         delivered + self.reap(DISPATCHER, (most - delivered).min(MOST))
     }

@@ -25,6 +25,10 @@ impl Wakers {
         self.more.push(waker);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.more.is_empty() && self.few.iter().all(Option::is_none)
+    }
+
     pub(super) fn pop(&mut self) -> Option<Waker> {
         self.more
             .pop()

@@ -5,13 +5,10 @@ use crate::sync::Line;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What the page holds in the process that wrote it; a forked child finds 0 there.
-const HERE: u32 = 1;
-
 /// Where [`Origin`] looks.
 #[derive(Debug)]
 enum Witness {
-    /// Memory that a child finds empty.
+    /// Memory that a child finds empty: 0.
     Page(&'static AtomicU32),
     /// Without MADV_WIPEONFORK (Linux before 4.14, some emulations): the process number, by a system call each time.
     Pid,
@@ -20,30 +17,44 @@ enum Witness {
 /// The process in which a value was made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin {
-    pid: u32,
+    mark: u32,
 }
 
 static WITNESS: OnceLock<Line<Witness>> = OnceLock::new();
 
+/// The mark of the newest process in the line of forks that has made something. A fork copies it, so that marks are never used twice.
+static NEWEST: AtomicU32 = AtomicU32::new(0);
+
 impl Origin {
     /// This process.
     pub(crate) fn here() -> Origin {
-        let pid = std::process::id();
-        if let Witness::Page(page) = &**WITNESS.get_or_init(|| Line(Witness::new())) {
-            // The page names the process that last made something. In a child it is empty until the child makes something of its own:
-            // then it holds the child's number, which is not the parent's.
-            page.store(pid.max(HERE), Ordering::Relaxed);
-        }
-        Origin { pid }
+        let mark = match &**WITNESS.get_or_init(|| Line(Witness::new())) {
+            Witness::Page(page) => mark_of(page),
+            Witness::Pid => std::process::id(),
+        };
+        Origin { mark }
     }
 
     /// Whether this is that process, and not a forked child of it.
     pub(crate) fn is_here(self) -> bool {
         match WITNESS.get().map(|witness| &**witness) {
             // Relaxed: a child's only thread sees the page as fork left it, or what it wrote itself.
-            Some(Witness::Page(page)) => page.load(Ordering::Relaxed) == self.pid,
-            _ => std::process::id() == self.pid,
+            Some(Witness::Page(page)) => page.load(Ordering::Relaxed) == self.mark,
+            _ => std::process::id() == self.mark,
         }
+    }
+}
+
+/// What the page says, after writing something new where a fork has wiped it.
+fn mark_of(page: &AtomicU32) -> u32 {
+    // Relaxed: of several threads that come first, one writes, and all of them go on with what it wrote.
+    let fresh = NEWEST
+        .fetch_add(1, Ordering::Relaxed)
+        .wrapping_add(1)
+        .max(1);
+    match page.compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => fresh,
+        Err(written) => written,
     }
 }
 
