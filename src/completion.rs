@@ -26,11 +26,17 @@ pub struct Completion<F, B> {
     /// [`pwrite(2)`](https://man7.org/linux/man-pages/man2/pwrite.2.html) and
     /// [`fsync(2)`](https://man7.org/linux/man-pages/man2/fsync.2.html) would. Those that surprise:
     ///
-    /// - EINVAL: with O_DIRECT, offset, length or address is not aligned as the device wants it.
-    /// - EFBIG: beyond the file system's limit, or `RLIMIT_FSIZE`; then SIGXFSZ was also sent to the submitting thread, whose default is to end the process.
-    /// - EAGAIN: [`NOWAIT`](crate::RwFlags::NOWAIT) would have blocked; a file server may also say it without.
-    /// - EINTR: a signal interrupted a request that the kernel carried out inside `io_submit`; try again.
-    /// - ENOSPC after a short write: the next write says it.
+    /// - EINVAL: with O_DIRECT, offset, length or address is not aligned as the device wants it. Use a
+    ///   [`DirectFile`](crate::DirectFile) and its buffers.
+    /// - EFBIG: beyond the file system's limit, or `RLIMIT_FSIZE`; then SIGXFSZ was also sent to the submitting thread,
+    ///   whose default is to end the process. Ignore that signal where the limit may be met.
+    /// - ENOSPC, EDQUOT: no room. A write that had room for its first part comes back short, and the next one says it.
+    /// - EIO: the device failed. Of a write nobody knows how much is on it.
+    /// - EFAULT: memory that the process has unmapped or protected meanwhile, which safe code can't.
+    /// - EAGAIN: [`NOWAIT`](crate::RwFlags::NOWAIT) would have blocked: submit again without it. A file server may also
+    ///   say it unasked.
+    /// - EINTR: a signal interrupted a request that the kernel carried out inside `io_submit`: submit again.
+    /// - EPERM: a sealed memfd.
     ///
     /// A request that had to queue in user space and was then refused by `io_submit` also reports here: see
     /// [`Iocb::submit`](crate::Iocb::submit) for its errnos. ECANCELED: the kernel context went away before the request was submitted; ENOMEM:

@@ -32,9 +32,11 @@ impl<S: Work> Pending<S> {
         self.watch.as_ref().is_none_or(Watch::is_done)
     }
 
-    /// Blocks until the result is there. The waiting thread takes events from the kernel itself.
+    /// Blocks until the result is there. The waiting thread takes events from the kernel itself; under
+    /// [`Dispatch::Anywhere`](crate::Dispatch::Anywhere) other requests' callbacks may run inside. Works on any thread, inside
+    /// a callback too.
     ///
-    /// In a forked child it never comes: this blocks for ever.
+    /// In a forked child the result never comes: this blocks for ever.
     ///
     /// # Panics
     /// If it has answered already, as a future.

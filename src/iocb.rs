@@ -80,7 +80,8 @@ impl Target {
 }
 
 impl Iocb {
-    /// A blank request for the process-wide context ([`Aio::global`]), which is made when the first is submitted. Never fails.
+    /// A blank request for the process-wide context ([`Aio::global`]), which is made when the first is submitted. Never
+    /// fails, never blocks, allocates nothing.
     pub fn alloc() -> Iocb {
         Iocb {
             target: Target::Global,
@@ -97,16 +98,21 @@ impl Iocb {
         }
     }
 
-    /// A read or write at `offset` (in bytes; ignored by pipes, and by files opened with O_APPEND when written).
+    /// A read or write at `offset`, in bytes from the beginning of the file. Pipes ignore it, and so does a write to a file
+    /// opened with O_APPEND.
     ///
-    /// `op` is [`Read`](crate::Read) or [`Write`](crate::Write) for one buffer, [`ReadV`](crate::ReadV) or [`WriteV`](crate::WriteV) for an array or `Vec` of buffers. A
-    /// read fills the buffer's capacity, a write sends its length; use [`slice`](crate::IoBuf::slice) for a part. More than 2 GiB less a page comes back short.
+    /// `op` is [`Read`](crate::Read) or [`Write`](crate::Write) for one buffer, [`ReadV`](crate::ReadV) or
+    /// [`WriteV`](crate::WriteV) for an array or `Vec` of buffers. A read fills the buffer's capacity, a write sends its
+    /// length; use [`slice`](crate::IoBuf::slice) for a part. More than 2 GiB less 4 KiB comes back short.
     ///
-    /// The request owns `file` and `buf` until it is complete. A file may be shared as `Arc<File>`. With O_DIRECT the device decides how offset, length and
-    /// address must be aligned ([`DirectFile`](crate::DirectFile) knows it), and says EINVAL as the result.
+    /// The request owns `file` and `buf` until it is complete. A file may be shared as `Arc<File>`. With O_DIRECT the
+    /// device decides how offset, length and address must be aligned ([`DirectFile`](crate::DirectFile) knows it), and
+    /// says EINVAL as the result. What else can go wrong is listed at [`submit`](Iocb::submit), if it is found at
+    /// submission, and at [`Completion::result`](crate::Completion::result).
     ///
-    /// Opcodes `IOCB_CMD_PREAD`, `PWRITE`, `PREADV`, `PWRITEV`; Linux 2.6, vectored 2.6.19.
-    /// See [`io_submit(2)`](https://man7.org/linux/man-pages/man2/io_submit.2.html).
+    /// Opcodes `IOCB_CMD_PREAD`, `PWRITE` (Linux 2.6), `PREADV`, `PWRITEV` (2.6.19): asynchronous forms of
+    /// [`pread(2)`](https://man7.org/linux/man-pages/man2/pread.2.html) and
+    /// [`preadv(2)`](https://man7.org/linux/man-pages/man2/preadv.2.html).
     #[doc(alias = "IOCB_CMD_PREAD")]
     #[doc(alias = "IOCB_CMD_PWRITE")]
     #[doc(alias = "IOCB_CMD_PREADV")]
@@ -120,16 +126,21 @@ impl Iocb {
         self.with(Rw::new(file, op, buf, offset))
     }
 
-    /// Flushes data and metadata of `file` to its device: `fsync(2)`, on a kernel thread. Needs no write access; works on directories.
+    /// Flushes data and metadata of `file` to its device, as [`fsync(2)`](https://man7.org/linux/man-pages/man2/fsync.2.html)
+    /// does, but on a kernel thread: `submit` does not block for it. Needs no write access; works on directories.
     ///
-    /// It is **not ordered** after writes in flight: submit it when their callbacks have come. EINVAL where the file has no fsync (pipes, sockets).
-    /// Opcode `IOCB_CMD_FSYNC`, Linux 4.18.
+    /// It is **not ordered** after writes in flight: submit it when their results have come.
+    ///
+    /// From `submit`: EINVAL where the file has no fsync (pipes, sockets), and on every file before Linux 4.18. As the
+    /// result: EIO, ENOSPC, EDQUOT if what was written before could not be stored. Such an error is said once: a second
+    /// sync may succeed although the data are gone. Opcode `IOCB_CMD_FSYNC`, Linux 4.18.
     #[doc(alias = "IOCB_CMD_FSYNC")]
     pub fn init_fsync<F: AsFd + Send + 'static>(self, file: F) -> Iocb<Fsync<F>> {
         self.with(Fsync::whole(file))
     }
 
-    /// As [`init_fsync`](Iocb::init_fsync), but without metadata that reading the data back does not need: `fdatasync(2)`. Opcode `IOCB_CMD_FDSYNC`, Linux 4.18.
+    /// As [`init_fsync`](Iocb::init_fsync), but without metadata that reading the data back does not need (times):
+    /// [`fdatasync(2)`](https://man7.org/linux/man-pages/man2/fdatasync.2.html). Opcode `IOCB_CMD_FDSYNC`, Linux 4.18.
     #[doc(alias = "IOCB_CMD_FDSYNC")]
     pub fn init_fdsync<F: AsFd + Send + 'static>(self, file: F) -> Iocb<Fsync<F>> {
         self.with(Fsync::data(file))
@@ -137,7 +148,7 @@ impl Iocb {
 }
 
 impl Aio {
-    /// A blank request for this context.
+    /// A blank request for this context, of which it keeps a handle until it is submitted.
     pub fn alloc(&self) -> Iocb {
         Iocb {
             target: Target::Own(self.clone()),
@@ -148,16 +159,18 @@ impl Aio {
 }
 
 impl<S: Request> Iocb<S> {
-    /// Flags for this request alone (`RWF_…`); they replace those set before. What the kernel or the file does not know makes `submit` say
-    /// EOPNOTSUPP; `fsync` takes none (EINVAL). Linux 4.13.
+    /// Flags for this request alone, `RWF_…`; they replace those set before. [`RwFlags`] lists what each does, its kernel
+    /// version, and what refuses it. What the kernel or the file does not know makes `submit` say EOPNOTSUPP; a sync takes
+    /// none (EINVAL). Linux 4.13.
     #[doc(alias = "aio_rw_flags")]
     pub fn rw_flags(mut self, flags: RwFlags) -> Self {
         self.options.rw_flags = flags;
         self
     }
 
-    /// The priority of this request at the I/O scheduler, where there is one that cares (BFQ, mq-deadline). EPERM for real time without
-    /// CAP_SYS_ADMIN or CAP_SYS_NICE. Linux 4.18. See [`ioprio_set(2)`](https://man7.org/linux/man-pages/man2/ioprio_set.2.html).
+    /// The priority of this request at the I/O scheduler, where there is one that cares (BFQ, mq-deadline), as
+    /// [`ioprio_set(2)`](https://man7.org/linux/man-pages/man2/ioprio_set.2.html) does it for a thread. From `submit`: EPERM
+    /// for real time without CAP_SYS_ADMIN or CAP_SYS_NICE, EINVAL for a class that does not exist. Linux 4.18.
     #[doc(alias = "IOCB_FLAG_IOPRIO")]
     #[doc(alias = "aio_reqprio")]
     pub fn priority(mut self, priority: IoPriority) -> Self {
@@ -165,8 +178,9 @@ impl<S: Request> Iocb<S> {
         self
     }
 
-    /// An [`eventfd(2)`](https://man7.org/linux/man-pages/man2/eventfd.2.html) to which the kernel adds 1 when the request is complete, for a loop around `epoll`. The
-    /// result still comes by callback, wait or future, a moment later. EINVAL from `submit` if it is no eventfd.
+    /// An [`eventfd(2)`](https://man7.org/linux/man-pages/man2/eventfd.2.html) to which the kernel adds 1 when the request is
+    /// complete, for a loop around `epoll`. The result still comes by callback, wait or future, a moment later. From
+    /// `submit`: EINVAL if it is no eventfd. Linux 2.6.22.
     #[doc(alias = "IOCB_FLAG_RESFD")]
     #[doc(alias = "aio_resfd")]
     pub fn eventfd(mut self, eventfd: Arc<OwnedFd>) -> Self {
@@ -174,12 +188,13 @@ impl<S: Request> Iocb<S> {
         self
     }
 
-    /// What to do when the request is complete: called exactly once, with the result, the buffer and the file, on the thread that
-    /// [`Dispatch`](crate::Dispatch) says (the completion thread, unless chosen otherwise), as soon as `submit` is entered.
+    /// What to do when the request is complete: called exactly once, with the result, the buffer and the file, on the
+    /// thread that [`Dispatch`](crate::Dispatch) says (the completion thread, unless chosen otherwise), as soon as
+    /// `submit` is entered.
     ///
-    /// It may submit further requests, which leave together when the batch of callbacks is done; wait for others; drop the last `Aio`. It should not
-    /// block for long: other callbacks wait behind it. If it panics, that is logged and counted, and others go on. Closures of up to about 100 bytes with
-    /// their file and buffer need no allocation.
+    /// It may submit further requests, which leave together when the batch of callbacks is done; wait for others; drop
+    /// the last `Aio`. It should not block for long: other callbacks wait behind it. If it panics, that is logged and
+    /// counted, and others go on. Closures of up to about 100 bytes with their file and buffer need no allocation.
     pub fn init_callback<C>(self, callback: C) -> Iocb<Callback<S, C>>
     where
         C: FnOnce(S::Output) + Send + 'static,
@@ -191,16 +206,20 @@ impl<S: Request> Iocb<S> {
         }
     }
 
-    /// Submits the request and blocks until it is complete. The waiting thread takes the completion from the kernel itself, without the completion thread;
-    /// under [`Dispatch::Anywhere`](crate::Dispatch::Anywhere) other requests' callbacks may run inside. Works inside a callback.
+    /// Submits the request and blocks until it is complete. The waiting thread takes the completion from the kernel
+    /// itself, without the completion thread; under [`Dispatch::Anywhere`](crate::Dispatch::Anywhere) other requests'
+    /// callbacks may run inside. Works on any thread, inside a callback too. Signals do not interrupt it.
     ///
     /// # Errors
-    /// The request was not submitted and is inside the error: see [`submit`](Iocb::submit) for the reasons. How the I/O went is in the completion's `result`.
+    /// The request was not submitted and is inside the error: see [`submit`](Iocb::submit) for the reasons. How the I/O
+    /// went is in the completion's `result`.
     pub fn wait(self) -> Result<S::Output, SubmitError<Self>> {
         self.send(|engine, job| engine.submit_and_wait(job))
     }
 
     /// Submits the request and returns a handle that stands for it: a future, or something to wait for with a deadline.
+    /// Blocks where [`submit`](Iocb::submit) does; under [`Dispatch::Anywhere`](crate::Dispatch::Anywhere) callbacks may
+    /// run inside.
     ///
     /// # Errors
     /// As [`submit`](Iocb::submit).
@@ -213,24 +232,30 @@ impl<S: Request> Iocb<S> {
 }
 
 impl<S: Submit> Iocb<S> {
-    /// Submits the request: it is not the caller's any more, and its callback will be called exactly once, whatever happens afterwards.
+    /// Submits the request: it is not the caller's any more, and its callback will be called exactly once, whatever
+    /// happens afterwards. Any thread may call it, inside a callback too.
     ///
-    /// Never blocks, and never fails, because the kernel's slots are full: then the request queues in user space, in the order of submission. It *does* block where the kernel
-    /// carries out the I/O inside `io_submit`: buffered files, writes that extend a file (ext4), a frozen file system, an empty pipe.
+    /// Never blocks, and never fails, because the kernel's slots are full: then the request queues in user space, in the
+    /// order of submission. It *does* block where the kernel carries out the I/O inside `io_submit`: buffered files,
+    /// writes that extend a file (ext4), a frozen file system, a full device queue, an empty pipe. See
+    /// [`io_submit(2)`](https://man7.org/linux/man-pages/man2/io_submit.2.html).
     ///
     /// # Errors
     /// The request was not submitted, its callback will not be called, and it is inside the error, whole:
     ///
     /// - EBADF: the descriptor is not open for this operation.
-    /// - EINVAL: the offset is negative as an `i64`, more than 1024 buffers, an operation that this kind of file has not, a bad priority, no eventfd.
+    /// - EINVAL: the offset, or offset and length together, are beyond `i64::MAX`; more than 1024 buffers; an operation
+    ///   that this kind of file has not (reading a directory, syncing a pipe); flags that exclude each other, or any on a
+    ///   sync; a bad priority; no eventfd.
     /// - EFAULT: a buffer reaches into the kernel's half of the address space.
     /// - EOPNOTSUPP: a flag that the kernel or the file system does not know.
-    /// - EPERM: a real-time priority without privilege.
+    /// - EPERM: a real-time priority without privilege; [`NOAPPEND`](RwFlags::NOAPPEND) on an append-only file.
     /// - a [`SetupError`](crate::SetupError) inside: the process-wide context could not be made.
-    /// - an [`Unavailable`](crate::Unavailable) inside: after `shutdown`, in a forked child, no memory in the kernel, context gone.
+    /// - an [`Unavailable`](crate::Unavailable) inside: after `shutdown`, in a forked child, no memory in the kernel,
+    ///   context gone.
     ///
-    /// What the file operation itself says (EIO, misaligned O_DIRECT, …) comes as the completion's result. So does a refusal by the kernel after the request was queued, or gathered
-    /// inside a callback: with the same errnos.
+    /// What the file operation itself says (EIO, misaligned O_DIRECT, …) comes as the completion's result. So does a
+    /// refusal by the kernel after the request was queued, or gathered inside a callback: with the same errnos.
     pub fn submit(self) -> Result<(), SubmitError<Self>> {
         self.send(|engine, job| engine.submit(job))
     }
