@@ -15,13 +15,16 @@ use std::time::{Duration, Instant};
 /// [`Aio::global`] is the one that [`Iocb::alloc`](crate::Iocb::alloc) uses; [`Aio::builder`] makes others.
 ///
 /// # Dropping
-/// When the last clone is dropped, whatever was submitted is completed first, queued requests included, and every callback is called; then the
-/// thread ends and the context is destroyed (about 30 ms in the kernel). So **the last drop blocks while requests are outstanding**. To bound that, call
-/// [`shutdown`](Aio::shutdown) before. Dropped by one of its own callbacks, it goes on in the background instead. A request does not keep its
-/// `Aio` alive; a callback that owns a clone does. The global one is never dropped: call [`drain`](Aio::drain) before the program ends.
+/// When the last clone is dropped, whatever was submitted is completed first, queued requests included, and
+/// every callback is called; then the thread ends and the context is destroyed (about 30 ms in the kernel).
+/// So **the last drop blocks while requests are outstanding**. To bound that, call
+/// [`shutdown`](Aio::shutdown) before. Dropped by one of its own callbacks, it goes on in the background
+/// instead. A request does not keep its `Aio` alive; a callback that owns a clone does. The global one is
+/// never dropped: call [`drain`](Aio::drain) before the program ends.
 ///
 /// # Fork
-/// In a forked child every call answers with [`Unavailable::Forked`](crate::Unavailable::Forked), and dropping does nothing: the requests are the parent's.
+/// In a forked child every call answers with [`Unavailable::Forked`](crate::Unavailable::Forked), and
+/// dropping does nothing: the requests are the parent's.
 #[derive(Clone, Debug)]
 pub struct Aio(Arc<Shards>);
 
@@ -32,10 +35,12 @@ struct Shards(Box<[Arc<Engine>]>);
 static GLOBAL: OnceLock<Aio> = OnceLock::new();
 
 impl Aio {
-    /// The process-wide context, made at the first call: [`Builder`]'s defaults, with a completion thread named `kiocb`.
+    /// The process-wide context, made at the first call: [`Builder`]'s defaults, with a completion thread
+    /// named `kiocb`.
     ///
     /// # Errors
-    /// As [`Builder::build`]. The next call tries again. In a forked child of the process that made it: [`Unavailable::Forked`](crate::Unavailable::Forked).
+    /// As [`Builder::build`]. The next call tries again. In a forked child of the process that made it:
+    /// [`Unavailable::Forked`](crate::Unavailable::Forked).
     pub fn global() -> io::Result<Aio> {
         Self::global_ref().cloned()
     }
@@ -76,11 +81,13 @@ impl Aio {
         }
     }
 
-    /// Waits until nothing is outstanding: every request accepted before this call is complete, and its callback has returned. Requests that
-    /// others submit meanwhile are waited for as well. Blocks; under [`Dispatch::Manual`] it polls, and callbacks run inside it.
+    /// Waits until nothing is outstanding: every request accepted before this call is complete, and its
+    /// callback has returned. Requests that others submit meanwhile are waited for as well. Blocks; under
+    /// [`Dispatch::Manual`] it polls, and callbacks run inside it.
     ///
     /// # Errors
-    /// [`Unavailable::WouldDeadlock`](crate::Unavailable::WouldDeadlock) inside a callback, [`Unavailable::Forked`](crate::Unavailable::Forked) in a child.
+    /// [`Unavailable::WouldDeadlock`](crate::Unavailable::WouldDeadlock) inside a callback,
+    /// [`Unavailable::Forked`](crate::Unavailable::Forked) in a child.
     pub fn drain(&self) -> io::Result<()> {
         self.drain_until(None)
     }
@@ -88,14 +95,16 @@ impl Aio {
     /// As [`drain`](Aio::drain), but not longer than `timeout`.
     ///
     /// # Errors
-    /// [`Unavailable::TimedOut`](crate::Unavailable::TimedOut) (kind [`TimedOut`](io::ErrorKind::TimedOut)) when requests are still outstanding; else as `drain`.
+    /// [`Unavailable::TimedOut`](crate::Unavailable::TimedOut) (kind [`TimedOut`](io::ErrorKind::TimedOut))
+    /// when requests are still outstanding; else as `drain`.
     pub fn drain_timeout(&self, timeout: Duration) -> io::Result<()> {
         self.drain_until(Instant::now().checked_add(timeout))
     }
 
     fn drain_until(&self, deadline: Option<Instant>) -> io::Result<()> {
         self.refuse_inside()?;
-        // What one shard's callbacks submit to another may come after that one was silent: go round until nobody was woken.
+        // What one shard's callbacks submit to another may come after that one was silent: go round until
+        // nobody was woken.
         loop {
             let before = self.stats().accepted;
             for engine in self.engines() {
@@ -107,13 +116,15 @@ impl Aio {
         }
     }
 
-    /// Refuses new requests from now on (on all clones), completes what was accepted, ends the thread and destroys the context. Blocks for at
-    /// most about `timeout`, plus the kernel's 30 ms for an idle context.
+    /// Refuses new requests from now on (on all clones), completes what was accepted, ends the thread and
+    /// destroys the context. Blocks for at most about `timeout`, plus the kernel's 30 ms for an idle context.
     ///
     /// # Errors
-    /// - [`Unavailable::TimedOut`](crate::Unavailable::TimedOut): requests are still outstanding, on a hung device for example. Nothing of theirs is freed: they go on
-    ///   in the background, keep their files, buffers and callbacks, and are completed if the kernel ever does. No later drop blocks.
-    /// - [`Unavailable::WouldDeadlock`](crate::Unavailable::WouldDeadlock) inside a callback; new requests are refused all the same.
+    /// - [`Unavailable::TimedOut`](crate::Unavailable::TimedOut): requests are still outstanding, on a hung
+    ///   device for example. Nothing of theirs is freed: they go on in the background, keep their files,
+    ///   buffers and callbacks, and are completed if the kernel ever does. No later drop blocks.
+    /// - [`Unavailable::WouldDeadlock`](crate::Unavailable::WouldDeadlock) inside a callback; new requests
+    ///   are refused all the same.
     /// - [`Unavailable::Forked`](crate::Unavailable::Forked) in a child.
     pub fn shutdown(&self, timeout: Duration) -> io::Result<()> {
         let deadline = Instant::now().checked_add(timeout);
@@ -136,15 +147,17 @@ impl Aio {
             .fold(Stats::default(), |sum, next| sum + next)
     }
 
-    /// Runs the completions of a [`Dispatch::Manual`] context on this thread: waits until at least `min` results have been delivered or nothing is
-    /// outstanding, delivers at most `max`, and does not wait longer than `timeout` (`None`: as long as it takes). Says how many it delivered: callbacks
-    /// called, and results that a waiter or future can see now.
+    /// Runs the completions of a [`Dispatch::Manual`] context on this thread: waits until at least `min`
+    /// results have been delivered or nothing is outstanding, delivers at most `max`, and does not wait
+    /// longer than `timeout` (`None`: as long as it takes). Says how many it delivered: callbacks called, and
+    /// results that a waiter or future can see now.
     ///
-    /// `poll(0, usize::MAX, None)` never sleeps. One thread at a time polls; a second one waits for its turn. With shards, the shard of this
-    /// thread is polled.
+    /// `poll(0, usize::MAX, None)` never sleeps. One thread at a time polls; a second one waits for its turn.
+    /// With shards, the shard of this thread is polled.
     ///
     /// # Errors
-    /// [`Unavailable::NotManual`](crate::Unavailable::NotManual), [`Unavailable::WouldDeadlock`](crate::Unavailable::WouldDeadlock) inside a callback,
+    /// [`Unavailable::NotManual`](crate::Unavailable::NotManual),
+    /// [`Unavailable::WouldDeadlock`](crate::Unavailable::WouldDeadlock) inside a callback,
     /// [`Unavailable::Forked`](crate::Unavailable::Forked) in a child.
     pub fn poll(&self, min: usize, max: usize, timeout: Option<Duration>) -> io::Result<usize> {
         Ok(self.engine().poll(min, max, timeout)?)
@@ -155,7 +168,8 @@ impl Aio {
         self.engines().iter().for_each(|engine| engine.log());
     }
 
-    /// Inside user code that one shard waits for, another one's must not be waited for either: its own may be waiting for us.
+    /// Inside user code that one shard waits for, another one's must not be waited for either: its own may be
+    /// waiting for us.
     fn refuse_inside(&self) -> io::Result<()> {
         for engine in self.engines() {
             engine.check_origin()?;
@@ -192,7 +206,8 @@ impl Drop for Shards {
         if self.0.iter().any(|engine| engine.check_origin().is_err()) {
             return; // a forked child: threads and contexts are the parent's
         }
-        // On one of its own callbacks' threads it can't wait for any shard: another one's callback may be waiting for this one.
+        // On one of its own callbacks' threads it can't wait for any shard: another one's callback may be
+        // waiting for this one.
         let outside = !self.0.iter().any(|engine| engine.is_waited_for_here());
         for engine in &self.0 {
             engine.close();
@@ -232,8 +247,9 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// How many requests may be in flight in the kernel at once, per shard; 1 to 65535, default 128. It is no limit on what may be submitted: the rest
-    /// queues in user space. It counts, plus one, against `fs.aio-max-nr`, a quota of the whole machine.
+    /// How many requests may be in flight in the kernel at once, per shard; 1 to 65535, default 128. It is no
+    /// limit on what may be submitted: the rest queues in user space. It counts, plus one, against
+    /// `fs.aio-max-nr`, a quota of the whole machine.
     pub fn depth(mut self, depth: u32) -> Self {
         self.depth = depth;
         self
@@ -252,14 +268,16 @@ impl Builder {
         self
     }
 
-    /// How many kernel contexts stand behind the handle, each with a completion thread of its own; default 1, and 0 is 1. Several submitting threads
-    /// share one context at a cost (two are slower in total than one); with as many shards as threads each has its own. A thread always uses the same shard.
+    /// How many kernel contexts stand behind the handle, each with a completion thread of its own; default 1,
+    /// and 0 is 1. Several submitting threads share one context at a cost (two are slower in total than one);
+    /// with as many shards as threads each has its own. A thread always uses the same shard.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = shards.max(1);
         self
     }
 
-    /// Reads events by system call only, as where the ring can't be read. For tests; `KIOCB_FORCE_SYSCALLS=1` does it for every context.
+    /// Reads events by system call only, as where the ring can't be read. For tests; `KIOCB_FORCE_SYSCALLS=1`
+    /// does it for every context.
     #[doc(hidden)]
     pub fn force_syscalls(mut self, force: bool) -> Self {
         self.force_syscalls = force;
@@ -269,8 +287,8 @@ impl Builder {
     /// Makes it. Opens one descriptor per shard; does not block.
     ///
     /// # Errors
-    /// A [`SetupError`](crate::SetupError) inside: no AIO in this kernel, a seccomp filter, the machine's quota used up (a smaller depth is tried first, down to 1),
-    /// no memory, a depth out of range, no thread.
+    /// A [`SetupError`](crate::SetupError) inside: no AIO in this kernel, a seccomp filter, the machine's
+    /// quota used up (a smaller depth is tried first, down to 1), no memory, a depth out of range, no thread.
     pub fn build(self) -> io::Result<Aio> {
         let aio = self.make()?;
         aio.log();

@@ -17,10 +17,10 @@ use crate::buffer::{IoBuf, IoBufMut};
 
 /// Heap memory of a fixed length at an aligned address.
 ///
-/// A file opened with `O_DIRECT` takes memory only at certain addresses, and transfers only whole blocks. The length is
-/// the buffer's own and never rounded: choose a multiple of the file's block, or let
-/// [`DirectFile::buffer`](crate::DirectFile::buffer) choose. The address is a multiple of 4096 unless asked otherwise, which
-/// suits every device whose logical block is not larger than that.
+/// A file opened with `O_DIRECT` takes memory only at certain addresses, and transfers only whole blocks. The
+/// length is the buffer's own and never rounded: choose a multiple of the file's block, or let
+/// [`DirectFile::buffer`](crate::DirectFile::buffer) choose. The address is a multiple of 4096 unless asked
+/// otherwise, which suits every device whose logical block is not larger than that.
 ///
 /// All bytes are zero at first; none is ever uninitialised. It dereferences to `[u8]`.
 ///
@@ -35,7 +35,8 @@ use crate::buffer::{IoBuf, IoBufMut};
 /// assert_eq!(page.len(), 8192);
 /// ```
 pub struct AlignedBuf {
-    /// Start of the block, a multiple of the alignment. With a size of 0 there is no block, and the address is the alignment.
+    /// Start of the block, a multiple of the alignment. With a size of 0 there is no block, and the address
+    /// is the alignment.
     ptr: NonNull<u8>,
     /// What the block was allocated with. Its size is the number of bytes, all of them initialised, at all times.
     layout: Layout,
@@ -48,8 +49,8 @@ unsafe impl Send for AlignedBuf {}
 unsafe impl Sync for AlignedBuf {}
 
 impl AlignedBuf {
-    /// The alignment where none is asked for: 4096 bytes, a page on most machines and at least the logical block of most
-    /// devices.
+    /// The alignment where none is asked for: 4096 bytes, a page on most machines and at least the logical
+    /// block of most devices.
     pub const DEFAULT_ALIGN: usize = 4096;
 
     /// `len` zero bytes, aligned to [`DEFAULT_ALIGN`](Self::DEFAULT_ALIGN). No memory is allocated for a length of 0.
@@ -97,8 +98,8 @@ impl AlignedBuf {
     /// # Errors
     ///
     /// - [`OutOfMemory`](io::ErrorKind::OutOfMemory): the allocator has no such block. Ask for less.
-    /// - [`InvalidInput`](io::ErrorKind::InvalidInput): `align` is not a power of two, or `len` is larger than `isize::MAX`
-    ///   less the alignment.
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput): `align` is not a power of two, or `len` is larger
+    ///   than `isize::MAX` less the alignment.
     pub fn try_with_alignment(len: usize, align: usize) -> io::Result<Self> {
         let layout = layout(len, align)?;
         Self::allocate(layout).ok_or_else(|| {
@@ -107,8 +108,8 @@ impl AlignedBuf {
         })
     }
 
-    /// A copy of `bytes` at an address that is a multiple of `align`. The length is that of `bytes`: for direct I/O it has
-    /// to be whole blocks.
+    /// A copy of `bytes` at an address that is a multiple of `align`. The length is that of `bytes`: for
+    /// direct I/O it has to be whole blocks.
     ///
     /// # Panics
     ///
@@ -155,8 +156,8 @@ impl Drop for AlignedBuf {
         if self.layout.size() == 0 {
             return;
         }
-        // SAFETY: with a size above 0 the block was allocated with this very layout (`allocate`; neither field ever changes),
-        // and it is freed only here.
+        // SAFETY: with a size above 0 the block was allocated with this very layout (`allocate`; neither
+        // field ever changes), and it is freed only here.
         unsafe { alloc::dealloc(self.ptr.as_ptr(), self.layout) }
     }
 }
@@ -165,8 +166,9 @@ impl Deref for AlignedBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `ptr` is the start of `size` initialised bytes that this value owns (`alloc_zeroed`), or not null and
-        // aligned where the size is 0. `&self` lends them out for reading; the size is within `isize::MAX` because a `Layout`'s is.
+        // SAFETY: `ptr` is the start of `size` initialised bytes that this value owns (`alloc_zeroed`), or
+        // not null and aligned where the size is 0. `&self` lends them out for reading; the size is within
+        // `isize::MAX` because a `Layout`'s is.
         unsafe { slice::from_raw_parts(self.ptr.as_ptr(), self.layout.size()) }
     }
 }

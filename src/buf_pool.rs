@@ -22,8 +22,9 @@ use crate::buffer::{IoBuf, IoBufMut};
 
 /// Equal, aligned buffers, made once and used again and again: no allocation and no page fault per request.
 ///
-/// A cheap handle: clones share the buffers. Taking and giving back costs one short lock and no system call unless somebody waits.
-/// The memory lives until the pool's last handle and its last buffer are gone, so a buffer may outlive the pool.
+/// A cheap handle: clones share the buffers. Taking and giving back costs one short lock and no system call
+/// unless somebody waits. The memory lives until the pool's last handle and its last buffer are gone, so a
+/// buffer may outlive the pool.
 ///
 /// # Examples
 ///
@@ -54,16 +55,17 @@ struct Shared {
     count: u32,
     alignment: usize,
     huge_pages: HugePages,
-    /// The buffers that nobody has, last in, first out: the one given back last is the one that caches still know. Every number
-    /// below `count` is either in here, once, or in exactly one [`PoolBuf`]. Its capacity is `count`, so it never grows.
+    /// The buffers that nobody has, last in, first out: the one given back last is the one that caches still
+    /// know. Every number below `count` is either in here, once, or in exactly one [`PoolBuf`]. Its capacity
+    /// is `count`, so it never grows.
     free: Mutex<Vec<u32>>,
     /// Notified for each buffer that comes back.
     returned: Condvar,
 }
 
 impl BufPool {
-    /// A pool of `count` buffers of `size` bytes each, aligned to 4096, on ordinary pages that are populated when they are first
-    /// touched. For more say [`builder`](Self::builder).
+    /// A pool of `count` buffers of `size` bytes each, aligned to 4096, on ordinary pages that are populated
+    /// when they are first touched. For more say [`builder`](Self::builder).
     ///
     /// # Errors
     ///
@@ -93,8 +95,9 @@ impl BufPool {
 
     /// A buffer, as [`try_take`](Self::try_take); blocks the thread while none is free.
     ///
-    /// Not inside a callback on the completion thread: while it waits there, no request completes that could give one back. Use
-    /// [`try_take`](Self::try_take) there, or go on with the buffer that has just come back.
+    /// Not inside a callback on the completion thread: while it waits there, no request completes that could
+    /// give one back. Use [`try_take`](Self::try_take) there, or go on with the buffer that has just come
+    /// back.
     pub fn take(&self) -> PoolBuf {
         let mut free = self.shared.free.lock();
         loop {
@@ -179,8 +182,8 @@ impl fmt::Debug for BufPool {
 pub enum HugePages {
     /// Ordinary pages.
     Never,
-    /// Ordinary pages that the kernel is asked to put together into huge ones where it can (`MADV_HUGEPAGE`). Whether it does
-    /// depends on `/sys/kernel/mm/transparent_hugepage/enabled` and on free memory.
+    /// Ordinary pages that the kernel is asked to put together into huge ones where it can (`MADV_HUGEPAGE`).
+    /// Whether it does depends on `/sys/kernel/mm/transparent_hugepage/enabled` and on free memory.
     Transparent,
     /// Huge pages that the administrator has set aside (`vm.nr_hugepages`, `MAP_HUGETLB`).
     Reserved,
@@ -199,14 +202,16 @@ pub struct BufPoolBuilder {
 
 impl BufPoolBuilder {
     /// Addresses that are multiples of `alignment` instead of 4096: what
-    /// [`DirectFile::memory_alignment`](crate::DirectFile::memory_alignment) says, or less where buffers are small and close together.
+    /// [`DirectFile::memory_alignment`](crate::DirectFile::memory_alignment) says, or less where buffers are
+    /// small and close together.
     pub const fn alignment(mut self, alignment: usize) -> Self {
         self.alignment = alignment;
         self
     }
 
-    /// Asks for huge pages, which spare the processor's address translation and the kernel's pinning of page after page. Where the
-    /// kind can't be had, the next lower one is used; [`BufPool::huge_pages`] says which.
+    /// Asks for huge pages, which spare the processor's address translation and the kernel's pinning of page
+    /// after page. Where the kind can't be had, the next lower one is used; [`BufPool::huge_pages`] says
+    /// which.
     pub const fn huge_pages(mut self, kind: HugePages) -> Self {
         self.huge_pages = kind;
         self
@@ -223,9 +228,11 @@ impl BufPoolBuilder {
     ///
     /// # Errors
     ///
-    /// - [`InvalidInput`](io::ErrorKind::InvalidInput): no buffers, buffers of no bytes, more than `u32::MAX` of them, an alignment
-    ///   that is not a power of two, or more memory in all than an address space can hold.
-    /// - `ENOMEM`, or with prefaulting also `EFAULT` or `EHWPOISON`: not enough memory, address space (`RLIMIT_AS`) or mappings.
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput): no buffers, buffers of no bytes, more than `u32::MAX`
+    ///   of them, an alignment that is not a power of two, or more memory in all than an address space can
+    ///   hold.
+    /// - `ENOMEM`, or with prefaulting also `EFAULT` or `EHWPOISON`: not enough memory, address space
+    ///   (`RLIMIT_AS`) or mappings.
     pub fn build(self) -> io::Result<BufPool> {
         let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidInput, text);
         if self.count == 0 || self.size == 0 {
@@ -272,8 +279,8 @@ impl BufPoolBuilder {
 
 /// A buffer of a [`BufPool`], which gets it back when this is dropped, on whatever thread that happens.
 ///
-/// It dereferences to its bytes, all of which are initialised: zero at first, and after that what the last user of the same memory
-/// left there. [`slice`](IoBuf::slice) makes a shorter request of it.
+/// It dereferences to its bytes, all of which are initialised: zero at first, and after that what the last
+/// user of the same memory left there. [`slice`](IoBuf::slice) makes a shorter request of it.
 ///
 /// One that is forgotten (`mem::forget`) never comes back, and the pool's memory stays for ever.
 pub struct PoolBuf {
@@ -288,7 +295,8 @@ impl PoolBuf {
         let offset = self.index as usize * self.shared.stride;
         debug_assert!(self.index < self.shared.count);
         debug_assert!(offset + self.shared.size <= self.shared.mapping.len);
-        // SAFETY: `index < count`, and `count * stride` bytes are inside the mapping (`build`), which lives as long as `shared`.
+        // SAFETY: `index < count`, and `count * stride` bytes are inside the mapping (`build`), which lives
+        // as long as `shared`.
         unsafe { self.shared.mapping.start.add(offset) }
     }
 }
@@ -304,8 +312,9 @@ impl Deref for PoolBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `size` bytes inside the mapping, which is readable and was zeroed by the kernel, so initialised. No other buffer
-        // has them (`index` is in no other, and `size <= stride`), and `&self` lends them for reading.
+        // SAFETY: `size` bytes inside the mapping, which is readable and was zeroed by the kernel, so
+        // initialised. No other buffer has them (`index` is in no other, and `size <= stride`), and `&self`
+        // lends them for reading.
         unsafe { slice::from_raw_parts(self.start().as_ptr(), self.shared.size) }
     }
 }
@@ -468,7 +477,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: what `mmap` returned, unmapped once. It is dropped with `Shared`, that is after the last handle and the last buffer.
+        // SAFETY: what `mmap` returned, unmapped once. It is dropped with `Shared`, that is after the last
+        // handle and the last buffer.
         let result = unsafe { munmap(self.whole.cast(), self.whole_len) };
         debug_assert_eq!(result, Ok(()));
     }

@@ -15,16 +15,17 @@
 //!
 //! # Reading into a `Vec`
 //!
-//! A read fills a `Vec<u8>` from its first byte and up to its *capacity*. Then `len()` grows to the bytes read where it
-//! was smaller; it never shrinks. So `Vec::with_capacity(4096)` asks for 4096 bytes and comes back with as many as there
-//! were, while `vec![0; 4096]` comes back with `len() == 4096` whatever the read returned: look at the result. A `Vec`
-//! whose capacity happens to be larger than wanted (one that grew by pushing) asks for more than wanted: bound it with
-//! [`IoBufMut::slice_mut`].
+//! A read fills a `Vec<u8>` from its first byte and up to its *capacity*. Then `len()` grows to the bytes
+//! read where it was smaller; it never shrinks. So `Vec::with_capacity(4096)` asks for 4096 bytes and comes
+//! back with as many as there were, while `vec![0; 4096]` comes back with `len() == 4096` whatever the read
+//! returned: look at the result. A `Vec` whose capacity happens to be larger than wanted (one that grew by
+//! pushing) asks for more than wanted: bound it with [`IoBufMut::slice_mut`].
 //!
 //! # Direct I/O
 //!
 //! A file opened with `O_DIRECT` wants memory at aligned addresses; of the types above only
-//! [`AlignedBuf`](crate::AlignedBuf) and [`PoolBuf`](crate::PoolBuf) promise any. What a file wants is known to [`DirectFile`](crate::DirectFile).
+//! [`AlignedBuf`](crate::AlignedBuf) and [`PoolBuf`](crate::PoolBuf) promise any. What a file wants is known
+//! to [`DirectFile`](crate::DirectFile).
 
 #![allow(
     unsafe_code,
@@ -131,13 +132,14 @@ pub unsafe trait IoBuf {
 ///
 /// # Safety
 ///
-/// An implementation promises, from the call of [`as_mut_ptr`](Self::as_mut_ptr) until the value is next moved, borrowed
-/// or dropped:
+/// An implementation promises, from the call of [`as_mut_ptr`](Self::as_mut_ptr) until the value is next
+/// moved, borrowed or dropped:
 ///
 /// - the pointer is valid for writes of [`capacity`](Self::capacity) bytes, which need not be initialised (so whoever
 ///   needs both asks for the capacity first and for the pointer last);
 /// - both methods answer the same again;
-/// - no safe code frees, reallocates, reads or writes those bytes, not through another handle on the same memory either;
+/// - no safe code frees, reallocates, reads or writes those bytes, not through another handle on the same
+///   memory either;
 /// - any bytes at all are legal there: the kernel writes what the file holds.
 ///
 /// [`IoBuf`] has a further promise for types that are both.
@@ -215,8 +217,8 @@ pub struct Slice<B> {
     buf: B,
     /// At most `end`, and at most what was initialised when the slice was made.
     start: usize,
-    /// At most what the buffer could hold when the slice was made. Both bounds are compared with the buffer again at each
-    /// use: the clone of a `Vec`, for one, has less capacity.
+    /// At most what the buffer could hold when the slice was made. Both bounds are compared with the buffer
+    /// again at each use: the clone of a `Vec`, for one, has less capacity.
     end: usize,
 }
 
@@ -286,9 +288,9 @@ impl<B> Slice<B> {
     }
 }
 
-// SAFETY: the pointer is `B`'s, moved by `start` (clamped to `B`'s length) and followed by `end - start` bytes (clamped to
-// the same), so the range lies inside what `B` promises; the rest of the promise is `B`'s own, and a `Slice` gives out no
-// `&mut B`.
+// SAFETY: the pointer is `B`'s, moved by `start` (clamped to `B`'s length) and followed by `end - start`
+// bytes (clamped to the same), so the range lies inside what `B` promises; the rest of the promise is `B`'s
+// own, and a `Slice` gives out no `&mut B`.
 unsafe impl<B: IoBuf> IoBuf for Slice<B> {
     fn as_ptr(&self) -> *const u8 {
         let start = self.start.min(self.buf.len());
@@ -301,8 +303,9 @@ unsafe impl<B: IoBuf> IoBuf for Slice<B> {
     }
 }
 
-// SAFETY: as above, with `B`'s capacity as the limit: `start` is clamped to `B::len()`, which is at most `B::capacity()` by
-// `IoBuf`'s last condition. `len() >= n` after `set_init(n)` because `B::len() >= start + n` then.
+// SAFETY: as above, with `B`'s capacity as the limit: `start` is clamped to `B::len()`, which is at most
+// `B::capacity()` by `IoBuf`'s last condition. `len() >= n` after `set_init(n)` because
+// `B::len() >= start + n` then.
 unsafe impl<B: IoBuf + IoBufMut> IoBufMut for Slice<B> {
     fn as_mut_ptr(&mut self) -> *mut u8 {
         let start = self.start.min(self.buf.len());
@@ -323,8 +326,9 @@ unsafe impl<B: IoBuf + IoBufMut> IoBufMut for Slice<B> {
         if n == 0 {
             return;
         }
-        // SAFETY: `n <= capacity()` is the caller's promise, so `start + n <= B::capacity()`. The first `start` bytes are
-        // initialised because `start <= B::len()` (else our capacity is 0 and `n` too), the next `n` by the caller's promise.
+        // SAFETY: `n <= capacity()` is the caller's promise, so `start + n <= B::capacity()`. The first
+        // `start` bytes are initialised because `start <= B::len()` (else our capacity is 0 and `n` too), the
+        // next `n` by the caller's promise.
         unsafe { self.buf.set_init(self.start + n) }
     }
 }
@@ -520,8 +524,8 @@ unsafe impl IoBuf for String {
     }
 }
 
-// SAFETY: an `Arc`'s contents stay where they are until the last clone is gone, and while this clone lives `Arc::get_mut`
-// refuses everybody and `Arc::make_mut` copies.
+// SAFETY: an `Arc`'s contents stay where they are until the last clone is gone, and while this clone lives
+// `Arc::get_mut` refuses everybody and `Arc::make_mut` copies.
 unsafe impl IoBuf for Arc<[u8]> {
     fn as_ptr(&self) -> *const u8 {
         (**self).as_ptr()
@@ -720,8 +724,9 @@ unsafe fn spread_init<B: IoBufMut>(bufs: &mut [B], n: usize) {
     let mut left = n;
     for buf in bufs {
         let here = left.min(buf.capacity());
-        // SAFETY: `here` is within this buffer's capacity; the kernel fills each piece to its end before the next, and all
-        // pieces before this one are accounted for in `left`, so these `here` bytes are among those promised.
+        // SAFETY: `here` is within this buffer's capacity; the kernel fills each piece to its end before the
+        // next, and all pieces before this one are accounted for in `left`, so these `here` bytes are among
+        // those promised.
         unsafe { buf.set_init(here) };
         left -= here;
     }

@@ -18,8 +18,8 @@ use std::io;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Completion<F, B> {
-    /// How many bytes were transferred, which may be fewer than asked for: a read that reached the end of the file, a write on a full file
-    /// system. 0 for `fsync`.
+    /// How many bytes were transferred, which may be fewer than asked for: a read that reached the end of the
+    /// file, a write on a full file system. 0 for `fsync`.
     ///
     /// # Errors
     /// What the file operation itself said, as [`pread(2)`](https://man7.org/linux/man-pages/man2/pread.2.html),
@@ -39,8 +39,8 @@ pub struct Completion<F, B> {
     /// - EPERM: a sealed memfd.
     ///
     /// A request that had to queue in user space and was then refused by `io_submit` also reports here: see
-    /// [`Iocb::submit`](crate::Iocb::submit) for its errnos. ECANCELED: the kernel context went away before the request was submitted; ENOMEM:
-    /// the kernel had no memory for it.
+    /// [`Iocb::submit`](crate::Iocb::submit) for its errnos. ECANCELED: the kernel context went away before
+    /// the request was submitted; ENOMEM: the kernel had no memory for it.
     pub result: io::Result<usize>,
     /// The buffer (or buffers); `()` for `fsync`.
     pub buf: B,

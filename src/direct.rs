@@ -15,19 +15,23 @@ use crate::sys::statx::{self, Statx};
 
 /// A file or block device opened with `O_DIRECT`: transfers go between the device and the buffer, past the page cache.
 ///
-/// Only such a file is read and written asynchronously by kernel AIO in general; through the page cache the submission itself does
-/// the work and blocks meanwhile.
+/// Only such a file is read and written asynchronously by kernel AIO in general; through the page cache the
+/// submission itself does the work and blocks meanwhile.
 ///
-/// Direct I/O moves whole blocks: offset and length have to be multiples of [`offset_alignment`](Self::offset_alignment), the
-/// buffer's address a multiple of [`memory_alignment`](Self::memory_alignment). Otherwise the request completes with `EINVAL`, or,
-/// on some file systems, is silently done through the page cache. [`buffer`](Self::buffer) hands out memory that fits.
+/// Direct I/O moves whole blocks: offset and length have to be multiples of
+/// [`offset_alignment`](Self::offset_alignment), the buffer's address a multiple of
+/// [`memory_alignment`](Self::memory_alignment). Otherwise the request completes with `EINVAL`, or, on some
+/// file systems, is silently done through the page cache. [`buffer`](Self::buffer) hands out memory that
+/// fits.
 ///
 /// # Where the alignments come from
 ///
-/// 1. The kernel's own word, `STATX_DIOALIGN` of `statx(2)`: block devices, ext4, XFS and f2fs since Linux 6.1, others later.
-/// 2. For a block device on an older kernel, or where `statx` is refused: the logical block size (`BLKSSZGET`), for both.
-/// 3. For any other file: its preferred block size (`st_blksize`), at least 512 and at most 4096, for both. That is the file
-///    system's block size for most, and a multiple of what the device wants.
+/// 1. The kernel's own word, `STATX_DIOALIGN` of `statx(2)`: block devices, ext4, XFS and f2fs since Linux
+///    6.1, others later.
+/// 2. For a block device on an older kernel, or where `statx` is refused: the logical block size
+///    (`BLKSSZGET`), for both.
+/// 3. For any other file: its preferred block size (`st_blksize`), at least 512 and at most 4096, for both.
+///    That is the file system's block size for most, and a multiple of what the device wants.
 ///
 /// # Examples
 ///
@@ -64,8 +68,8 @@ struct Limits {
     atomic: Option<AtomicWrite>,
 }
 
-/// The writes that a file can do untorn ([`RwFlags::ATOMIC`](crate::RwFlags::ATOMIC)): wholly or not at all, whatever happens to the
-/// machine meanwhile.
+/// The writes that a file can do untorn ([`RwFlags::ATOMIC`](crate::RwFlags::ATOMIC)): wholly or not at all,
+/// whatever happens to the machine meanwhile.
 ///
 /// # Examples
 ///
@@ -84,16 +88,16 @@ pub struct AtomicWrite {
     pub unit_min: u32,
     /// The largest such write in bytes, a power of two.
     pub unit_max: u32,
-    /// The largest that the device does by itself; longer ones, up to `unit_max`, are done by the file system and slower (XFS since
-    /// Linux 6.16). Equal to `unit_max` where there is no difference.
+    /// The largest that the device does by itself; longer ones, up to `unit_max`, are done by the file system
+    /// and slower (XFS since Linux 6.16). Equal to `unit_max` where there is no difference.
     pub unit_max_opt: u32,
     /// How many pieces a vectored write may have.
     pub segments_max: u32,
 }
 
 impl AtomicWrite {
-    /// Whether a write of `len` bytes at `offset` may be atomic: the length is a power of two within the limits, and the offset a
-    /// multiple of it.
+    /// Whether a write of `len` bytes at `offset` may be atomic: the length is a power of two within the
+    /// limits, and the offset a multiple of it.
     pub const fn fits(&self, len: usize, offset: u64) -> bool {
         len.is_power_of_two()
             && len >= self.unit_min as usize
@@ -117,13 +121,13 @@ impl DirectFile {
         DirectOptions::new()
     }
 
-    /// Takes over an open file or block device and switches it to direct I/O, which every other descriptor made from it by `dup` or
-    /// `fork` notices too.
+    /// Takes over an open file or block device and switches it to direct I/O, which every other descriptor
+    /// made from it by `dup` or `fork` notices too.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](io::ErrorKind::Unsupported) where the file system or the file can't; the file is closed then, so keep a
-    /// `try_clone` where it is still wanted.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) where the file system or the file can't; the file is
+    /// closed then, so keep a `try_clone` where it is still wanted.
     pub fn from_file(file: File) -> io::Result<Self> {
         match switched(&file)? {
             Some(limits) => Ok(Self {
@@ -149,8 +153,9 @@ impl DirectFile {
         self.limits.map_or(1, |limits| limits.offset.into())
     }
 
-    /// What offset and length of a *read* have to be multiples of: less than [`offset_alignment`](Self::offset_alignment) on file
-    /// systems that write whole blocks elsewhere (XFS with reflink, since Linux 6.14), and equal to it otherwise.
+    /// What offset and length of a *read* have to be multiples of: less than
+    /// [`offset_alignment`](Self::offset_alignment) on file systems that write whole blocks elsewhere (XFS
+    /// with reflink, since Linux 6.14), and equal to it otherwise.
     pub fn read_offset_alignment(&self) -> u64 {
         self.limits.map_or(1, |limits| limits.read_offset.into())
     }
@@ -160,7 +165,8 @@ impl DirectFile {
         self.limits.and_then(|limits| limits.atomic)
     }
 
-    /// A zeroed buffer that fits: at least `len` bytes, rounded up to whole blocks, at an address that this file and a page want.
+    /// A zeroed buffer that fits: at least `len` bytes, rounded up to whole blocks, at an address that this
+    /// file and a page want.
     ///
     /// # Panics
     ///
@@ -205,11 +211,11 @@ impl DirectFile {
         Ok(self.len()? == 0)
     }
 
-    /// Reserves disk space for the first `len` bytes and makes the file at least that long; what was not written reads as zeroes
-    /// (`fallocate(2)`). Blocks while the file system works.
+    /// Reserves disk space for the first `len` bytes and makes the file at least that long; what was not
+    /// written reads as zeroes (`fallocate(2)`). Blocks while the file system works.
     ///
-    /// A write that extends a file is done synchronously inside the submission on ext4 and, whatever the file system, can fail for
-    /// want of space; a write into space that is reserved is asynchronous and can't.
+    /// A write that extends a file is done synchronously inside the submission on ext4 and, whatever the file
+    /// system, can fail for want of space; a write into space that is reserved is asynchronous and can't.
     ///
     /// # Errors
     ///
@@ -264,8 +270,8 @@ fn switched(file: &File) -> io::Result<Option<Limits>> {
 }
 
 impl Limits {
-    /// `None`: the file's own word is that it can't do direct I/O, although it was opened so (ext4 with data journalling or encryption
-    /// would go through the page cache in silence).
+    /// `None`: the file's own word is that it can't do direct I/O, although it was opened so (ext4 with data
+    /// journalling or encryption would go through the page cache in silence).
     fn of(fd: BorrowedFd<'_>) -> io::Result<Option<Self>> {
         let told = statx::statx(fd).ok();
         match told.filter(|stat| stat.mask & statx::STATX_DIOALIGN != 0) {
@@ -428,13 +434,15 @@ impl DirectOptions {
         self
     }
 
-    /// Create the file where there is none. Needs `write`. Where direct I/O is refused, an empty new file may stay behind.
+    /// Create the file where there is none. Needs `write`. Where direct I/O is refused, an empty new file may
+    /// stay behind.
     pub fn create(&mut self, create: bool) -> &mut Self {
         self.options.create(create);
         self
     }
 
-    /// Create the file, and fail where there is one. Needs `write`. Where direct I/O is refused, an empty new file may stay behind.
+    /// Create the file, and fail where there is one. Needs `write`. Where direct I/O is refused, an empty new
+    /// file may stay behind.
     pub fn create_new(&mut self, create_new: bool) -> &mut Self {
         self.options.create_new(create_new);
         self
@@ -446,8 +454,8 @@ impl DirectOptions {
         self
     }
 
-    /// Further `O_*` flags of `open(2)`, such as `O_DSYNC`, `O_EXCL` (on a block device: fail where it is mounted) or `O_NOFOLLOW`.
-    /// They replace what an earlier call said; `O_DIRECT` is added in any case.
+    /// Further `O_*` flags of `open(2)`, such as `O_DSYNC`, `O_EXCL` (on a block device: fail where it is
+    /// mounted) or `O_NOFOLLOW`. They replace what an earlier call said; `O_DIRECT` is added in any case.
     pub fn custom_flags(&mut self, flags: i32) -> &mut Self {
         self.flags = flags;
         self
@@ -459,9 +467,10 @@ impl DirectOptions {
     ///
     /// # Errors
     ///
-    /// - [`Unsupported`](io::ErrorKind::Unsupported): the file system, or the driver of a device, refuses `O_DIRECT`, or does direct
-    ///   I/O in general but not on this file (ext4 with data journalling, encryption, inline data). Use
-    ///   [`open_or_buffered`](Self::open_or_buffered), or another place for the file.
+    /// - [`Unsupported`](io::ErrorKind::Unsupported): the file system, or the driver of a device, refuses
+    ///   `O_DIRECT`, or does direct I/O in general but not on this file (ext4 with data journalling,
+    ///   encryption, inline data). Use [`open_or_buffered`](Self::open_or_buffered), or another place for the
+    ///   file.
     /// - Everything else that `open(2)` says: `ENOENT`, `EACCES`, `EISDIR`, `EBUSY`, `EMFILE`.
     pub fn open(&self, path: impl AsRef<Path>) -> io::Result<DirectFile> {
         let path = path.as_ref();
@@ -483,7 +492,8 @@ impl DirectOptions {
     }
 
     /// Opens the file with direct I/O where that is possible and through the page cache where it is not.
-    /// [`DirectFile::is_direct`] tells; say so to the user, for buffered reads and writes block the thread that submits them.
+    /// [`DirectFile::is_direct`] tells; say so to the user, for buffered reads and writes block the thread
+    /// that submits them.
     ///
     /// # Errors
     ///

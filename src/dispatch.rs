@@ -12,11 +12,13 @@ pub enum Dispatch {
     /// A lock of yours may be held across `submit`: no callback runs inside it.
     #[default]
     Thread,
-    /// Whichever thread finds the completion: the completion thread, or one that is inside `submit` or a wait on this `Aio`.
+    /// Whichever thread finds the completion: the completion thread, or one that is inside `submit` or a wait
+    /// on this `Aio`.
     ///
-    /// Saves a change of thread where media answer at once. Callbacks may run at the same time as others, and **inside `submit`**: don't hold
-    /// a lock across it that a callback takes.
+    /// Saves a change of thread where media answer at once. Callbacks may run at the same time as others, and
+    /// **inside `submit`**: don't hold a lock across it that a callback takes.
     Anywhere,
-    /// Whoever calls [`Aio::poll`](crate::Aio::poll): no thread is made, and no callback runs elsewhere. For engines with a loop of their own.
+    /// Whoever calls [`Aio::poll`](crate::Aio::poll): no thread is made, and no callback runs elsewhere. For
+    /// engines with a loop of their own.
     Manual,
 }

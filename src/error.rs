@@ -1,4 +1,5 @@
-//! What can go wrong, as types: a context that can't be made, an engine that takes no requests, a request that comes back.
+//! What can go wrong, as types: a context that can't be made, an engine that takes no requests, a request
+//! that comes back.
 
 use std::error::Error;
 use std::fmt;
@@ -101,18 +102,21 @@ impl From<SetupError> for io::Error {
 pub enum Unavailable {
     /// [`Aio::shutdown`](crate::Aio::shutdown) was called: no new requests.
     ShutDown,
-    /// This process is a forked child of the one that made the context. A context of its own works: [`Builder::build`](crate::Builder::build).
+    /// This process is a forked child of the one that made the context. A context of its own works:
+    /// [`Builder::build`](crate::Builder::build).
     Forked,
     /// The kernel context no longer exists: something in this process destroyed it.
     ContextGone,
-    /// `io_submit` said EAGAIN again and again with nothing in flight: the kernel has no memory for requests. Try later.
+    /// `io_submit` said EAGAIN again and again with nothing in flight: the kernel has no memory for requests.
+    /// Try later.
     Stalled,
     /// The call would wait for the very callback that it is made in.
     WouldDeadlock,
     /// The call is for [`Dispatch::Manual`](crate::Dispatch::Manual) only.
     NotManual,
-    /// The time given to [`Aio::drain_timeout`](crate::Aio::drain_timeout) or [`Aio::shutdown`](crate::Aio::shutdown) is over, and requests are
-    /// still outstanding. After `shutdown` they go on in the background; what they own stays alive until they are complete.
+    /// The time given to [`Aio::drain_timeout`](crate::Aio::drain_timeout) or
+    /// [`Aio::shutdown`](crate::Aio::shutdown) is over, and requests are still outstanding. After `shutdown`
+    /// they go on in the background; what they own stays alive until they are complete.
     TimedOut,
 }
 
@@ -145,7 +149,8 @@ impl From<Unavailable> for io::Error {
     }
 }
 
-/// A request that was not submitted: the reason, and the request itself with everything it owns. Its callback will not be called.
+/// A request that was not submitted: the reason, and the request itself with everything it owns. Its callback
+/// will not be called.
 ///
 /// ```
 /// use kiocb::{Iocb, Write};

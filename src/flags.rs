@@ -1,4 +1,5 @@
-//! What may be asked of one request beside what it does: [`RwFlags`], [`IoPriority`]; and what a poll waits for: [`PollFlags`].
+//! What may be asked of one request beside what it does: [`RwFlags`], [`IoPriority`]; and what a poll waits
+//! for: [`PollFlags`].
 //!
 //! Each is a number that goes into one field of the kernel's [`iocb`](crate::sys::iocb) unchanged, with its bits named.
 
@@ -90,13 +91,14 @@ macro_rules! flag_set {
 
 /// How one read or write is to be done: the `RWF_*` flags of `preadv2(2)` and `pwritev2(2)`, for this request alone.
 ///
-/// Set with `rw_flags(..)` on a read or write. The kernel reads them since Linux 4.13; a kernel older than a flag refuses the
-/// request with `EOPNOTSUPP` from the submission, so nothing is ever silently ignored except where a flag says so.
+/// Set with `rw_flags(..)` on a read or write. The kernel reads them since Linux 4.13; a kernel older than a
+/// flag refuses the request with `EOPNOTSUPP` from the submission, so nothing is ever silently ignored except
+/// where a flag says so.
 ///
 /// # Errors
 ///
-/// In the table, *submit* means that the submission fails and the request comes back in the `SubmitError`; *result* means that
-/// the request is accepted and completes with the error.
+/// In the table, *submit* means that the submission fails and the request comes back in the `SubmitError`;
+/// *result* means that the request is accepted and completes with the error.
 ///
 /// | flag | since Linux | refused with |
 /// | --- | --- | --- |
@@ -127,16 +129,16 @@ pub struct RwFlags(i32);
 impl RwFlags {
     /// Poll the device for the completion instead of waiting for its interrupt.
     ///
-    /// Kernel AIO accepts the flag and takes it off again: nobody would do the polling. It exists here because it exists in the
-    /// ABI. Since Linux 4.13.
+    /// Kernel AIO accepts the flag and takes it off again: nobody would do the polling. It exists here
+    /// because it exists in the ABI. Since Linux 4.13.
     pub const HIPRI: Self = Self(sys::RWF_HIPRI);
 
-    /// This write as if the file were open with `O_DSYNC`: it completes when its data, and the metadata needed to read them
-    /// back, are on stable storage.
+    /// This write as if the file were open with `O_DSYNC`: it completes when its data, and the metadata
+    /// needed to read them back, are on stable storage.
     ///
-    /// The cheap way to one durable write: with `O_DIRECT` and blocks that are allocated already, devices that can do it write
-    /// through (FUA) instead of flushing. The submission returns as soon as the write is queued. No effect on a read.
-    /// Since Linux 4.13.
+    /// The cheap way to one durable write: with `O_DIRECT` and blocks that are allocated already, devices
+    /// that can do it write through (FUA) instead of flushing. The submission returns as soon as the write is
+    /// queued. No effect on a read. Since Linux 4.13.
     pub const DSYNC: Self = Self(sys::RWF_DSYNC);
 
     /// This write as if the file were open with `O_SYNC`: as [`DSYNC`](Self::DSYNC), and all metadata (times) too.
@@ -144,50 +146,52 @@ impl RwFlags {
     /// Includes what `DSYNC` does. No effect on a read. Since Linux 4.13.
     pub const SYNC: Self = Self(sys::RWF_SYNC);
 
-    /// Complete with `EAGAIN` where the request would block inside the submission: for a lock, for block allocation, for a page
-    /// that has to be read, for a full device queue.
+    /// Complete with `EAGAIN` where the request would block inside the submission: for a lock, for block
+    /// allocation, for a page that has to be read, for a full device queue.
     ///
-    /// A short result is possible where only the first part could be done. The file has to know about it: where it does not
-    /// (tmpfs) the submission fails with `EOPNOTSUPP`; where just buffered writes can't (ext4, block devices) that is the result. Reads of settled data pass on ext4 and XFS; writes
-    /// often do not (holes, extents not yet written, pages dirty in the cache), whatever the device's load. Since Linux 4.13
-    /// for direct I/O, 4.14 for buffered reads.
+    /// A short result is possible where only the first part could be done. The file has to know about it:
+    /// where it does not (tmpfs) the submission fails with `EOPNOTSUPP`; where just buffered writes can't
+    /// (ext4, block devices) that is the result. Reads of settled data pass on ext4 and XFS; writes often do
+    /// not (holes, extents not yet written, pages dirty in the cache), whatever the device's load. Since
+    /// Linux 4.13 for direct I/O, 4.14 for buffered reads.
     pub const NOWAIT: Self = Self(sys::RWF_NOWAIT);
 
     /// This write at the end of the file, as if it were open with `O_APPEND`; the offset is ignored.
     ///
-    /// Where the data landed is not reported. Several appends in flight end up one after another, in no promised order. No
-    /// effect on a read or a block device. Refused with `EINVAL` from the submission together with
-    /// [`NOAPPEND`](Self::NOAPPEND). Since Linux 4.16.
+    /// Where the data landed is not reported. Several appends in flight end up one after another, in no
+    /// promised order. No effect on a read or a block device. Refused with `EINVAL` from the submission
+    /// together with [`NOAPPEND`](Self::NOAPPEND). Since Linux 4.16.
     pub const APPEND: Self = Self(sys::RWF_APPEND);
 
     /// This write at its offset although the file is open with `O_APPEND`.
     ///
-    /// Refused with `EPERM` from the submission on a file that has the append-only attribute (`chattr +a`). Since Linux 6.9.
+    /// Refused with `EPERM` from the submission on a file that has the append-only attribute (`chattr +a`).
+    /// Since Linux 6.9.
     pub const NOAPPEND: Self = Self(sys::RWF_NOAPPEND);
 
     /// This write wholly or not at all, also when the power fails: no page is ever torn.
     ///
-    /// For direct I/O on a device and file system with atomic writes (block devices since Linux 6.11, ext4 and XFS since 6.13).
-    /// The length has to be a power of two between the file's smallest and largest unit
-    /// ([`DirectFile::atomic_write`](crate::DirectFile::atomic_write)), the offset a multiple of the length, a vectored write
-    /// within the file's number of segments.
+    /// For direct I/O on a device and file system with atomic writes (block devices since Linux 6.11, ext4
+    /// and XFS since 6.13). The length has to be a power of two between the file's smallest and largest unit
+    /// ([`DirectFile::atomic_write`](crate::DirectFile::atomic_write)), the offset a multiple of the length,
+    /// a vectored write within the file's number of segments.
     ///
-    /// Atomic does not mean durable: add [`DSYNC`](Self::DSYNC) or sync the file. `EOPNOTSUPP` from the submission: a read, or
-    /// the file can't. As the result: `EOPNOTSUPP` where the file could but was not opened with `O_DIRECT`, `EINVAL` for a wrong size
-    /// or offset. Since Linux 6.11.
+    /// Atomic does not mean durable: add [`DSYNC`](Self::DSYNC) or sync the file. `EOPNOTSUPP` from the
+    /// submission: a read, or the file can't. As the result: `EOPNOTSUPP` where the file could but was not
+    /// opened with `O_DIRECT`, `EINVAL` for a wrong size or offset. Since Linux 6.11.
     pub const ATOMIC: Self = Self(sys::RWF_ATOMIC);
 
-    /// Through the page cache, but without staying there: pages that this request brought in are dropped when it is done (a
-    /// read) or written back (a write).
+    /// Through the page cache, but without staying there: pages that this request brought in are dropped when
+    /// it is done (a read) or written back (a write).
     ///
-    /// No effect with `O_DIRECT`. `EOPNOTSUPP` from the submission where the file system can't or the file is DAX. In Linux 6.18
-    /// ext4 and XFS can; btrfs, tmpfs and block devices can't. Since Linux 6.14.
+    /// No effect with `O_DIRECT`. `EOPNOTSUPP` from the submission where the file system can't or the file is
+    /// DAX. In Linux 6.18 ext4 and XFS can; btrfs, tmpfs and block devices can't. Since Linux 6.14.
     pub const DONTCACHE: Self = Self(sys::RWF_DONTCACHE);
 
     /// No `SIGPIPE` for a write to a pipe or socket whose other end is closed: just the result `EPIPE`.
     ///
-    /// The signal goes to the thread that submits. Rust programs ignore `SIGPIPE` from the start, unless told otherwise. No
-    /// effect on other files or on a read. Since Linux 6.18.
+    /// The signal goes to the thread that submits. Rust programs ignore `SIGPIPE` from the start, unless told
+    /// otherwise. No effect on other files or on a read. Since Linux 6.18.
     pub const NOSIGNAL: Self = Self(sys::RWF_NOSIGNAL);
 
     const NAMES: [(Self, &str); 9] = [
@@ -282,14 +286,14 @@ const _: () = {
 
 /// Who comes first at the device: the I/O priority of one request, as `ioprio_set(2)` sets it for a thread.
 ///
-/// Without one a request has the priority of the thread that submits it. The kernel looks at it since Linux 4.18. It has an
-/// effect only under an I/O scheduler that knows priorities (bfq, mq-deadline), or on a device with command duration limits;
-/// under `none`, the default for NVMe, it is carried along and ignored.
+/// Without one a request has the priority of the thread that submits it. The kernel looks at it since Linux
+/// 4.18. It has an effect only under an I/O scheduler that knows priorities (bfq, mq-deadline), or on a
+/// device with command duration limits; under `none`, the default for NVMe, it is carried along and ignored.
 ///
 /// # Errors
 ///
-/// From the submission: `EPERM` for [`real_time`](Self::real_time) without `CAP_SYS_NICE` or `CAP_SYS_ADMIN`; `EINVAL` for a
-/// class that does not exist, a level with the class *none*, and before Linux 6.5 a hint.
+/// From the submission: `EPERM` for [`real_time`](Self::real_time) without `CAP_SYS_NICE` or `CAP_SYS_ADMIN`;
+/// `EINVAL` for a class that does not exist, a level with the class *none*, and before Linux 6.5 a hint.
 ///
 /// # Examples
 ///
@@ -339,8 +343,8 @@ impl IoPriority {
         Self::with_level(IoPriorityClass::BestEffort, level)
     }
 
-    /// The same priority with a hint: 0 for none, 1 to 7 for the device's command duration limit of that number (ATA and SCSI);
-    /// other values have no meaning yet. Since Linux 6.5.
+    /// The same priority with a hint: 0 for none, 1 to 7 for the device's command duration limit of that
+    /// number (ATA and SCSI); other values have no meaning yet. Since Linux 6.5.
     ///
     /// # Panics
     ///
@@ -351,7 +355,8 @@ impl IoPriority {
         Self(self.0 & !(HINT_MASK << HINT_SHIFT) | hint << HINT_SHIFT)
     }
 
-    /// Any number, as `ioprio_get(2)` returns it or a newer kernel may define it. The kernel checks it at the submission.
+    /// Any number, as `ioprio_get(2)` returns it or a newer kernel may define it. The kernel checks it at the
+    /// submission.
     pub const fn from_raw(raw: u16) -> Self {
         Self(raw)
     }

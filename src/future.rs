@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 /// A request on its way, from [`Iocb::start`](crate::Iocb::start): a future, or something to block on.
 ///
-/// Dropping it does not take the request back (the kernel can't): it completes, and then its file and buffer are dropped, on whichever thread
-/// reaps it. Forgetting it (`mem::forget`) leaks them. As a future it needs no runtime, may be polled by any executor and moved between tasks; polled
-/// after it has answered, it panics.
+/// Dropping it does not take the request back (the kernel can't): it completes, and then its file and buffer
+/// are dropped, on whichever thread reaps it. Forgetting it (`mem::forget`) leaks them. As a future it needs
+/// no runtime, may be polled by any executor and moved between tasks; polled after it has answered, it
+/// panics.
 pub struct Pending<S: Work> {
     engine: Arc<Engine>,
     watch: Option<Watch<Job<S>>>,
@@ -33,8 +34,8 @@ impl<S: Work> Pending<S> {
     }
 
     /// Blocks until the result is there. The waiting thread takes events from the kernel itself; under
-    /// [`Dispatch::Anywhere`](crate::Dispatch::Anywhere) other requests' callbacks may run inside. Works on any thread, inside
-    /// a callback too.
+    /// [`Dispatch::Anywhere`](crate::Dispatch::Anywhere) other requests' callbacks may run inside. Works on
+    /// any thread, inside a callback too.
     ///
     /// In a forked child the result never comes: this blocks for ever.
     ///

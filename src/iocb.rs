@@ -32,11 +32,12 @@ pub trait Submit: Work<Output = ()> + 'static {}
 
 impl<S: Request, C: FnOnce(S::Output) + Send + 'static> Submit for Callback<S, C> {}
 
-/// A request in the making (`struct kiocb`'s user side). Made by [`Iocb::alloc`] or [`Aio::alloc`], given an operation by an `init_…`, a callback by
-/// [`init_callback`](Iocb::init_callback), and passed on by [`submit`](Iocb::submit).
+/// A request in the making (`struct kiocb`'s user side). Made by [`Iocb::alloc`] or [`Aio::alloc`], given an
+/// operation by an `init_…`, a callback by [`init_callback`](Iocb::init_callback), and passed on by
+/// [`submit`](Iocb::submit).
 ///
-/// Until then it is a plain value: dropping it frees it and everything it owns, and nothing has happened. It can be made on one thread and submitted
-/// on another.
+/// Until then it is a plain value: dropping it frees it and everything it owns, and nothing has happened. It
+/// can be made on one thread and submitted on another.
 ///
 /// ```
 /// use kiocb::{AlignedBuf, Iocb, Read};
@@ -98,12 +99,13 @@ impl Iocb {
         }
     }
 
-    /// A read or write at `offset`, in bytes from the beginning of the file. Pipes ignore it, and so does a write to a file
-    /// opened with O_APPEND.
+    /// A read or write at `offset`, in bytes from the beginning of the file. Pipes ignore it, and so does a
+    /// write to a file opened with O_APPEND.
     ///
     /// `op` is [`Read`](crate::Read) or [`Write`](crate::Write) for one buffer, [`ReadV`](crate::ReadV) or
-    /// [`WriteV`](crate::WriteV) for an array or `Vec` of buffers. A read fills the buffer's capacity, a write sends its
-    /// length; use [`slice`](crate::IoBuf::slice) for a part. More than 2 GiB less 4 KiB comes back short.
+    /// [`WriteV`](crate::WriteV) for an array or `Vec` of buffers. A read fills the buffer's capacity, a
+    /// write sends its length; use [`slice`](crate::IoBuf::slice) for a part. More than 2 GiB less 4 KiB
+    /// comes back short.
     ///
     /// The request owns `file` and `buf` until it is complete. A file may be shared as `Arc<File>`. With O_DIRECT the
     /// device decides how offset, length and address must be aligned ([`DirectFile`](crate::DirectFile) knows it), and
@@ -126,8 +128,9 @@ impl Iocb {
         self.with(Rw::new(file, op, buf, offset))
     }
 
-    /// Flushes data and metadata of `file` to its device, as [`fsync(2)`](https://man7.org/linux/man-pages/man2/fsync.2.html)
-    /// does, but on a kernel thread: `submit` does not block for it. Needs no write access; works on directories.
+    /// Flushes data and metadata of `file` to its device, as
+    /// [`fsync(2)`](https://man7.org/linux/man-pages/man2/fsync.2.html) does, but on a kernel thread:
+    /// `submit` does not block for it. Needs no write access; works on directories.
     ///
     /// It is **not ordered** after writes in flight: submit it when their results have come.
     ///
@@ -159,18 +162,19 @@ impl Aio {
 }
 
 impl<S: Request> Iocb<S> {
-    /// Flags for this request alone, `RWF_…`; they replace those set before. [`RwFlags`] lists what each does, its kernel
-    /// version, and what refuses it. What the kernel or the file does not know makes `submit` say EOPNOTSUPP; a sync takes
-    /// none (EINVAL). Linux 4.13.
+    /// Flags for this request alone, `RWF_…`; they replace those set before. [`RwFlags`] lists what each
+    /// does, its kernel version, and what refuses it. What the kernel or the file does not know makes
+    /// `submit` say EOPNOTSUPP; a sync takes none (EINVAL). Linux 4.13.
     #[doc(alias = "aio_rw_flags")]
     pub fn rw_flags(mut self, flags: RwFlags) -> Self {
         self.options.rw_flags = flags;
         self
     }
 
-    /// The priority of this request at the I/O scheduler, where there is one that cares (BFQ, mq-deadline), as
-    /// [`ioprio_set(2)`](https://man7.org/linux/man-pages/man2/ioprio_set.2.html) does it for a thread. From `submit`: EPERM
-    /// for real time without CAP_SYS_ADMIN or CAP_SYS_NICE, EINVAL for a class that does not exist. Linux 4.18.
+    /// The priority of this request at the I/O scheduler, where there is one that cares (BFQ, mq-deadline),
+    /// as [`ioprio_set(2)`](https://man7.org/linux/man-pages/man2/ioprio_set.2.html) does it for a thread.
+    /// From `submit`: EPERM for real time without CAP_SYS_ADMIN or CAP_SYS_NICE, EINVAL for a class that does
+    /// not exist. Linux 4.18.
     #[doc(alias = "IOCB_FLAG_IOPRIO")]
     #[doc(alias = "aio_reqprio")]
     pub fn priority(mut self, priority: IoPriority) -> Self {
@@ -178,9 +182,9 @@ impl<S: Request> Iocb<S> {
         self
     }
 
-    /// An [`eventfd(2)`](https://man7.org/linux/man-pages/man2/eventfd.2.html) to which the kernel adds 1 when the request is
-    /// complete, for a loop around `epoll`. The result still comes by callback, wait or future, a moment later. From
-    /// `submit`: EINVAL if it is no eventfd. Linux 2.6.22.
+    /// An [`eventfd(2)`](https://man7.org/linux/man-pages/man2/eventfd.2.html) to which the kernel adds 1
+    /// when the request is complete, for a loop around `epoll`. The result still comes by callback, wait or
+    /// future, a moment later. From `submit`: EINVAL if it is no eventfd. Linux 2.6.22.
     #[doc(alias = "IOCB_FLAG_RESFD")]
     #[doc(alias = "aio_resfd")]
     pub fn eventfd(mut self, eventfd: Arc<OwnedFd>) -> Self {
@@ -217,9 +221,9 @@ impl<S: Request> Iocb<S> {
         self.send(|engine, job| engine.submit_and_wait(job))
     }
 
-    /// Submits the request and returns a handle that stands for it: a future, or something to wait for with a deadline.
-    /// Blocks where [`submit`](Iocb::submit) does; under [`Dispatch::Anywhere`](crate::Dispatch::Anywhere) callbacks may
-    /// run inside.
+    /// Submits the request and returns a handle that stands for it: a future, or something to wait for with a
+    /// deadline. Blocks where [`submit`](Iocb::submit) does; under
+    /// [`Dispatch::Anywhere`](crate::Dispatch::Anywhere) callbacks may run inside.
     ///
     /// # Errors
     /// As [`submit`](Iocb::submit).
@@ -235,18 +239,18 @@ impl<S: Submit> Iocb<S> {
     /// Submits the request: it is not the caller's any more, and its callback will be called exactly once, whatever
     /// happens afterwards. Any thread may call it, inside a callback too.
     ///
-    /// Never blocks, and never fails, because the kernel's slots are full: then the request queues in user space, in the
-    /// order of submission. It *does* block where the kernel carries out the I/O inside `io_submit`: buffered files,
-    /// writes that extend a file (ext4), a frozen file system, a full device queue, an empty pipe. See
-    /// [`io_submit(2)`](https://man7.org/linux/man-pages/man2/io_submit.2.html).
+    /// Never blocks, and never fails, because the kernel's slots are full: then the request queues in user
+    /// space, in the order of submission. It *does* block where the kernel carries out the I/O inside
+    /// `io_submit`: buffered files, writes that extend a file (ext4), a frozen file system, a full device
+    /// queue, an empty pipe. See [`io_submit(2)`](https://man7.org/linux/man-pages/man2/io_submit.2.html).
     ///
     /// # Errors
     /// The request was not submitted, its callback will not be called, and it is inside the error, whole:
     ///
     /// - EBADF: the descriptor is not open for this operation.
-    /// - EINVAL: the offset, or offset and length together, are beyond `i64::MAX`; more than 1024 buffers; an operation
-    ///   that this kind of file has not (reading a directory, syncing a pipe); flags that exclude each other, or any on a
-    ///   sync; a bad priority; no eventfd.
+    /// - EINVAL: the offset, or offset and length together, are beyond `i64::MAX`; more than 1024 buffers; an
+    ///   operation that this kind of file has not (reading a directory, syncing a pipe); flags that exclude
+    ///   each other, or any on a sync; a bad priority; no eventfd.
     /// - EFAULT: a buffer reaches into the kernel's half of the address space.
     /// - EOPNOTSUPP: a flag that the kernel or the file system does not know.
     /// - EPERM: a real-time priority without privilege; [`NOAPPEND`](RwFlags::NOAPPEND) on an append-only file.

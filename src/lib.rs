@@ -19,11 +19,11 @@
 //!
 //! # The four verbs
 //!
-//! [`Iocb::alloc`] makes a blank request. [`init_rw`](Iocb::init_rw) says what it shall do: a file, an operation
-//! ([`Read`], [`Write`], [`ReadV`], [`WriteV`]), a buffer, and an offset in bytes; [`init_fsync`](Iocb::init_fsync) and
-//! [`init_fdsync`](Iocb::init_fdsync) make it a sync instead. [`init_callback`](Iocb::init_callback) says what is to
-//! happen then, and [`submit`](Iocb::submit) passes it on. From here on it is not the caller's any more, with everything
-//! in it.
+//! [`Iocb::alloc`] makes a blank request. [`init_rw`](Iocb::init_rw) says what it shall do: a file, an
+//! operation ([`Read`], [`Write`], [`ReadV`], [`WriteV`]), a buffer, and an offset in bytes;
+//! [`init_fsync`](Iocb::init_fsync) and [`init_fdsync`](Iocb::init_fdsync) make it a sync instead.
+//! [`init_callback`](Iocb::init_callback) says what is to happen then, and [`submit`](Iocb::submit) passes it
+//! on. From here on it is not the caller's any more, with everything in it.
 //!
 //! What is not ready does not compile: each verb gives the request another type, and only the last has `submit`.
 //!
@@ -46,12 +46,13 @@
 //!
 //! # Errors are in two places
 //!
-//! - **The request was not submitted**: [`SubmitError`], returned by `submit`, `wait` or `start`. Its callback will never
-//!   be called, and it is inside the error, whole. The kernel has looked at the arguments and refused (`EBADF`: not open
-//!   for this), or there is nobody to take it: no context could be made ([`SetupError`]), it was shut down
-//!   ([`Unavailable`]).
-//! - **The I/O failed**: [`Completion::result`], exactly once for each request for which `submit` said `Ok`. An errno of
-//!   the file operation, as `pread(2)` would say it: `EIO`, `ENOSPC`, a misaligned O_DIRECT transfer's `EINVAL`.
+//! - **The request was not submitted**: [`SubmitError`], returned by `submit`, `wait` or `start`. Its
+//!   callback will never be called, and it is inside the error, whole. The kernel has looked at the arguments
+//!   and refused (`EBADF`: not open for this), or there is nobody to take it: no context could be made
+//!   ([`SetupError`]), it was shut down ([`Unavailable`]).
+//! - **The I/O failed**: [`Completion::result`], exactly once for each request for which `submit` said `Ok`.
+//!   An errno of the file operation, as `pread(2)` would say it: `EIO`, `ENOSPC`, a misaligned O_DIRECT
+//!   transfer's `EINVAL`.
 //!
 //! Fewer bytes than asked for are not an error: a read meets the end of the file, a write a full file system.
 //!
@@ -135,19 +136,20 @@
 //! - **panic**. It is logged and counted, and the others go on.
 //! - **drop the last [`Aio`]**. What is outstanding completes in the background.
 //!
-//! They may not [`drain`](Aio::drain), [`shutdown`](Aio::shutdown) or [`poll`](Aio::poll): that would wait for the callback
-//! itself, and is answered with [`Unavailable::WouldDeadlock`]. They should not block for long, because the callbacks
-//! behind them wait, and so do the requests that those before them have submitted in the same round: give long work to
-//! another thread.
+//! They may not [`drain`](Aio::drain), [`shutdown`](Aio::shutdown) or [`poll`](Aio::poll): that would wait
+//! for the callback itself, and is answered with [`Unavailable::WouldDeadlock`]. They should not block for
+//! long, because the callbacks behind them wait, and so do the requests that those before them have submitted
+//! in the same round: give long work to another thread.
 //!
 //! # Order and durability
 //!
 //! The kernel gets requests in the order in which one thread submitted them, also those that had to queue. It completes
 //! them in the device's order: two writes to one place, both in flight, end up in either.
 //!
-//! **A sync does not wait for writes in flight.** To make writes durable, submit [`init_fdsync`](Iocb::init_fdsync) when
-//! their results have come, or give each write [`RwFlags::DSYNC`]. A new file's name needs a sync of its directory, which
-//! is a file too. O_DIRECT alone makes nothing durable: the device has a cache.
+//! **A sync does not wait for writes in flight.** To make writes durable, submit
+//! [`init_fdsync`](Iocb::init_fdsync) when their results have come, or give each write [`RwFlags::DSYNC`]. A
+//! new file's name needs a sync of its directory, which is a file too. O_DIRECT alone makes nothing durable:
+//! the device has a cache.
 //!
 //! ```
 //! use kiocb::{Iocb, RwFlags, Write};
@@ -169,20 +171,21 @@
 //!
 //! # How many at once
 //!
-//! As many as there is memory for. [`Builder::depth`] of them are with the kernel, 128 unless said otherwise; the others queue
-//! in user space, and `submit` neither fails nor blocks for that. The depth counts against `fs.aio-max-nr`, a quota of the
-//! whole machine: where it is nearly used up a context takes fewer, and where nothing is left the error says so, with the
-//! numbers.
+//! As many as there is memory for. [`Builder::depth`] of them are with the kernel, 128 unless said otherwise;
+//! the others queue in user space, and `submit` neither fails nor blocks for that. The depth counts against
+//! `fs.aio-max-nr`, a quota of the whole machine: where it is nearly used up a context takes fewer, and where
+//! nothing is left the error says so, with the numbers.
 //!
 //! # The end
 //!
-//! [`Aio::drain`] waits until nothing is outstanding. The global context is never dropped, so drain it before the program
-//! ends: otherwise no callback is called for what is in flight, and what was still queued is never done. Dropping the
-//! last handle of another context drains it too, and so **blocks**; [`Aio::shutdown`] sets a limit to that. Past the limit
-//! nothing is freed: what the kernel may still write to leaks rather.
+//! [`Aio::drain`] waits until nothing is outstanding. The global context is never dropped, so drain it before
+//! the program ends: otherwise no callback is called for what is in flight, and what was still queued is
+//! never done. Dropping the last handle of another context drains it too, and so **blocks**;
+//! [`Aio::shutdown`] sets a limit to that. Past the limit nothing is freed: what the kernel may still write
+//! to leaks rather.
 //!
-//! After `fork` the child's handles say [`Unavailable::Forked`], and dropping them does nothing to the parent's requests. A
-//! context that the child builds for itself works.
+//! After `fork` the child's handles say [`Unavailable::Forked`], and dropping them does nothing to the
+//! parent's requests. A context that the child builds for itself works.
 //!
 //! # What it does not do
 //!
@@ -197,9 +200,10 @@
 //!
 //! # Platforms and features
 //!
-//! Every 64-bit Linux with AIO in its kernel: syncs and priorities since 4.18, [`RwFlags`] since 4.13. Events are read from the
-//! ring that the kernel maps into the process; where that can't be trusted (gVisor, Valgrind) by system calls, which
-//! shows in nothing but speed. Operators are told by the [`log`](https://docs.rs/log) facade what they want to know.
+//! Every 64-bit Linux with AIO in its kernel: syncs and priorities since 4.18, [`RwFlags`] since 4.13. Events
+//! are read from the ring that the kernel maps into the process; where that can't be trusted (gVisor,
+//! Valgrind) by system calls, which shows in nothing but speed. Operators are told by the
+//! [`log`](https://docs.rs/log) facade what they want to know.
 //!
 //! - `bindgen` (default): generates the raw types from the machine's `<linux/aio_abi.h>`; without libclang, or without
 //!   the feature, a committed copy is used, which is the same.

@@ -16,8 +16,9 @@ use std::sync::Arc;
 /// Something that the engine can carry to the kernel and back.
 ///
 /// # Safety
-/// - After [`describe`](Work::describe), what the iocb points to, and the descriptor it names, are valid as long as the value is not moved, not
-///   touched and not dropped: the kernel may use them until the event arrives.
+/// - After [`describe`](Work::describe), what the iocb points to, and the descriptor it names, are valid as
+///   long as the value is not moved, not touched and not dropped: the kernel may use them until the event
+///   arrives.
 /// - `describe` leaves `aio_data` alone.
 pub unsafe trait Work: Send {
     /// What comes back.
@@ -28,11 +29,12 @@ pub unsafe trait Work: Send {
         Traits::default()
     }
 
-    /// Fills in the iocb. Called once, when the value has reached the address at which it will stay until it is complete.
+    /// Fills in the iocb. Called once, when the value has reached the address at which it will stay until it
+    /// is complete.
     fn describe(&mut self, iocb: &mut iocb);
 
-    /// Whether the kernel's answer is the end, or the operation goes on with what it changed in the iocb; the answer may be changed too.
-    /// Asked only of what [`Traits::may_go_on`].
+    /// Whether the kernel's answer is the end, or the operation goes on with what it changed in the iocb; the
+    /// answer may be changed too. Asked only of what [`Traits::may_go_on`].
     fn proceed(&mut self, iocb: &mut iocb, result: &mut i64) -> Progress {
         let _ = (iocb, result);
         Progress::Done
@@ -71,7 +73,8 @@ pub trait Operation<B>: Transfer<B> + Copy + Send + fmt::Debug + 'static {}
 /// The inside of [`Operation`].
 ///
 /// # Safety
-/// What `lend` answers is valid, for reads or writes as the opcode does them, as long as buffer and pieces are not moved, touched or dropped.
+/// What `lend` answers is valid, for reads or writes as the opcode does them, as long as buffer and pieces
+/// are not moved, touched or dropped.
 pub unsafe trait Transfer<B> {
     /// An iovec array, where one is needed.
     type Pieces: Default + Send + 'static;
@@ -200,8 +203,9 @@ impl<F, O: Operation<B>, B> fmt::Debug for Rw<F, O, B> {
     }
 }
 
-// SAFETY: file, buffer and iovec array are fields, so they stay where they are as long as the value does, and `Transfer` and `AsFd` make the
-// same promise for what they point to and name: a BorrowedFd is good as long as its owner is borrowed, and nobody touches it meanwhile.
+// SAFETY: file, buffer and iovec array are fields, so they stay where they are as long as the value does, and
+// `Transfer` and `AsFd` make the same promise for what they point to and name: a BorrowedFd is good as long
+// as its owner is borrowed, and nobody touches it meanwhile.
 unsafe impl<F: AsFd + Send, O: Operation<B>, B: Send> Work for Rw<F, O, B> {
     type Output = Completion<F, B>;
 
@@ -234,7 +238,8 @@ fn descriptor(file: &impl AsFd) -> u32 {
     file.as_fd().as_raw_fd().cast_unsigned()
 }
 
-/// An `fsync(2)` or `fdatasync(2)`, ready: made by [`init_fsync`](crate::Iocb::init_fsync) and [`init_fdsync`](crate::Iocb::init_fdsync).
+/// An `fsync(2)` or `fdatasync(2)`, ready: made by [`init_fsync`](crate::Iocb::init_fsync) and
+/// [`init_fdsync`](crate::Iocb::init_fdsync).
 #[derive(Debug)]
 pub struct Fsync<F> {
     file: F,

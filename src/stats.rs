@@ -4,9 +4,8 @@ use std::ops::Add;
 
 /// What an [`Aio`](crate::Aio) has done and has to do, from [`Aio::stats`](crate::Aio::stats).
 ///
-/// Each figure is exact, but they are read one after the other while work goes on: only when the `Aio` is silent do they belong to one moment.
-/// Then `accepted == completed`. Otherwise `accepted` is about `completed + in_flight + queued`, and a little more for results whose callback has
-/// not returned yet.
+/// `accepted` is `completed + in_flight + queued`. The figures are gathered one after the other while work goes
+/// on, so they belong to about one moment, and to exactly one when the `Aio` is silent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -14,7 +13,8 @@ pub struct Stats {
     pub accepted: u64,
     /// Requests whose result was delivered: the callback has returned (or panicked), the waiter or future can see it.
     pub completed: u64,
-    /// Requests that the kernel has, and finished ones that it has not been asked about.
+    /// Requests that the kernel has, finished ones that it has not been asked about, and those whose callback has
+    /// not returned.
     pub in_flight: u64,
     /// Requests that wait in user space for a slot of the kernel.
     pub queued: u64,

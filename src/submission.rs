@@ -7,11 +7,11 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// What `.await` makes of a ready request ([`IntoFuture`] of [`Iocb`]): it is submitted when first polled, and the answer is the completion, or the
-/// request back where it was not submitted.
+/// What `.await` makes of a ready request ([`IntoFuture`] of [`Iocb`]): it is submitted when first polled,
+/// and the answer is the completion, or the request back where it was not submitted.
 ///
-/// Dropped before its first poll, nothing has happened. Dropped later, it is as [`Pending`]: the request completes, and its file and buffer are
-/// dropped then.
+/// Dropped before its first poll, nothing has happened. Dropped later, it is as [`Pending`]: the request
+/// completes, and its file and buffer are dropped then.
 ///
 /// ```
 /// # use std::{future::Future, pin::pin, task::{Context, Poll, Waker}};

@@ -1,4 +1,5 @@
-//! Threads' tools in one place, so that a model checker can take their place: everything else in the crate imports from here.
+//! Threads' tools in one place, so that a model checker can take their place: everything else in the crate
+//! imports from here.
 
 #[cfg(not(loom))]
 mod imp {
@@ -61,7 +62,8 @@ mod imp {
 
 pub(crate) use imp::*;
 
-/// A value on a cache line of its own: two threads that write different fields must not share one (128 bytes: x86-64 fetches lines in pairs).
+/// A value on a cache line of its own: two threads that write different fields must not share one (128 bytes:
+/// x86-64 fetches lines in pairs).
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Line<T>(pub(crate) T);

@@ -1,7 +1,8 @@
 //! Requests that wait for a slot, in the order in which they came. It has no limit and never allocates.
 //!
-//! A request that was taken off to be submitted still counts as queued until the kernel has dealt with it. So its thread's next
-//! request sees a backlog, goes behind it, and can't overtake (I7). For the same reason one thread at a time takes requests off.
+//! A request that was taken off to be submitted still counts as queued until the kernel has dealt with it. So
+//! its thread's next request sees a backlog, goes behind it, and can't overtake (I7). For the same reason one
+//! thread at a time takes requests off.
 
 use super::request::List;
 use crate::sync::{AtomicUsize, Mutex, Ordering};
@@ -32,8 +33,8 @@ impl Backlog {
     }
 
     pub(super) fn len(&self) -> usize {
-        // SeqCst: the reaper's half of the pairing that `Slots::take` describes. For a submitter Acquire would do: it only asks about
-        // its own earlier requests, whose pump it may not overtake.
+        // SeqCst: the reaper's half of the pairing that `Slots::take` describes. For a submitter Acquire
+        // would do: it only asks about its own earlier requests, whose pump it may not overtake.
         self.queued.load(Ordering::SeqCst)
     }
 
@@ -58,8 +59,8 @@ impl Backlog {
         Ok(())
     }
 
-    /// Takes the oldest off: as many as `slots` gives for all that are there. `None`: nothing to do, no slot, or somebody else is at it
-    /// and will look again when it is done.
+    /// Takes the oldest off: as many as `slots` gives for all that are there. `None`: nothing to do, no slot,
+    /// or somebody else is at it and will look again when it is done.
     pub(super) fn begin(&self, most: usize, slots: impl FnOnce(usize) -> usize) -> Option<List> {
         let mut queue = self.queue.lock();
         if queue.pumping || queue.list.len() == 0 {

@@ -96,7 +96,8 @@ impl Engine {
         self.tally.is_stopping() && self.outstanding() == 0
     }
 
-    /// Whether the dispatcher has nothing to sleep for: the thread when it may end, a thread in `poll` when nothing can come.
+    /// Whether the dispatcher has nothing to sleep for: the thread when it may end, a thread in `poll` when
+    /// nothing can come.
     pub(super) fn is_silent_for_dispatcher(&self) -> bool {
         (self.dispatch == Dispatch::Manual || self.tally.is_stopping()) && self.outstanding() == 0
     }
@@ -106,10 +107,11 @@ impl Engine {
         self.tally.close();
     }
 
-    /// Ends the engine once nothing is outstanding; waits for that, unless not `joined`. Without a thread it drains on this one.
-    /// New requests must be refused already, or impossible.
+    /// Ends the engine once nothing is outstanding; waits for that, unless not `joined`. Without a thread it
+    /// drains on this one. New requests must be refused already, or impossible.
     pub(crate) fn stop(&self, joined: bool) {
-        // In a forked child the thread and the context are the parent's. Stopped before: somebody is at it, or has given up waiting.
+        // In a forked child the thread and the context are the parent's. Stopped before: somebody is at it,
+        // or has given up waiting.
         if !self.origin.is_here() || self.tally.stop() {
             return;
         }
@@ -133,7 +135,8 @@ impl Engine {
         }
     }
 
-    /// Drains and stops within the time given. Past it everything goes on in the background, and nothing is freed before it is complete.
+    /// Drains and stops within the time given. Past it everything goes on in the background, and nothing is
+    /// freed before it is complete.
     pub(crate) fn shut_down(&self, deadline: Option<Instant>) -> Result<(), Unavailable> {
         self.close();
         if let Err(error) = self.drain(deadline) {

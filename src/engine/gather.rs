@@ -1,13 +1,16 @@
-//! Which engines' user code runs on this thread, and what their callbacks have submitted, until it leaves in one `io_submit`.
+//! Which engines' user code runs on this thread, and what their callbacks have submitted, until it leaves in
+//! one `io_submit`.
 //!
-//! One frame for each, innermost last. Callbacks of one engine never nest; a waker may be called while one of them waits.
+//! One frame for each, innermost last. Callbacks of one engine never nest; a waker may be called while one of
+//! them waits.
 
 use super::request::{List, Request};
 use std::cell::RefCell;
 
 struct Frame {
     engine: usize,
-    /// What callbacks have submitted; `None` where other user code runs (wakers, destructors), whose submissions leave at once.
+    /// What callbacks have submitted; `None` where other user code runs (wakers, destructors), whose
+    /// submissions leave at once.
     gathered: Option<List>,
 }
 
@@ -80,7 +83,8 @@ pub(super) fn is_running_here(engine: usize) -> bool {
     with(engine, |_| ()).is_some()
 }
 
-/// Gathers the request, if this thread is running a callback of `engine`, and says how many are gathered then; else gives it back.
+/// Gathers the request, if this thread is running a callback of `engine`, and says how many are gathered
+/// then; else gives it back.
 pub(super) fn push(engine: usize, request: Request) -> Result<usize, Request> {
     let mut request = Some(request);
     let gathered = with(engine, |gathered| {

@@ -18,8 +18,8 @@ impl Inbox {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        // SeqCst: the dispatcher announces that it will sleep and then looks here, and who puts something in looks for the announcement
-        // afterwards; one of the two sees the other.
+        // SeqCst: the dispatcher announces that it will sleep and then looks here, and who puts something in
+        // looks for the announcement afterwards; one of the two sees the other.
         self.len.load(Ordering::SeqCst) == 0
     }
 

@@ -1,6 +1,7 @@
 //! Requests that would have blocked their submitter: submitted again, without NOWAIT, by a thread that may block.
 //!
-//! The thread is made when it is needed and ends when it has nothing to do: blocking I/O is slow enough to pay for that.
+//! The thread is made when it is needed and ends when it has nothing to do: blocking I/O is slow enough to
+//! pay for that.
 
 use super::Engine;
 use super::request::List;

@@ -1,7 +1,8 @@
 //! Memory for request cells, all of one size, kept for the next request instead of being freed.
 //!
-//! A request is often made by one thread and finished by another. So each thread keeps a small magazine of cells, and full halves of
-//! magazines travel through one shared depot: one lock for every 32 cells, and no allocation once the program runs steadily.
+//! A request is often made by one thread and finished by another. So each thread keeps a small magazine of
+//! cells, and full halves of magazines travel through one shared depot: one lock for every 32 cells, and no
+//! allocation once the program runs steadily.
 #![allow(unsafe_code, reason = "allocates raw cells")]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -143,7 +144,8 @@ mod imp {
 
 #[cfg(loom)]
 mod imp {
-    //! No reuse in a model: a cell touched after its end is then a use after free that the checker and the allocator can see.
+    //! No reuse in a model: a cell touched after its end is then a use after free that the checker and the
+    //! allocator can see.
     use super::{NonNull, free, fresh};
 
     pub(super) fn take() -> NonNull<u8> {

@@ -7,12 +7,13 @@
 //!   └──────┴────────┴──────┴────────┴──────────┴───────┴──────────────────────────────┘
 //! ```
 //!
-//! The body owns file, buffer and callback. It is written to the cell first and described to the kernel afterwards, at its final
-//! address, and nobody moves or touches it before the event has been taken (I2).
+//! The body owns file, buffer and callback. It is written to the cell first and described to the kernel
+//! afterwards, at its final address, and nobody moves or touches it before the event has been taken (I2).
 //!
-//! A cell has one owner at a time, and owning it is having its [`Request`]: submitter → backlog → kernel → reaper → dispatcher. While the
-//! kernel has it, the `Request` is the number in `aio_data`. Only a *watched* request is shared, between the thread or future that
-//! waits for it (which has the [`Watch`]) and the reaper that finishes it, and they share it by its state word:
+//! A cell has one owner at a time, and owning it is having its [`Request`]: submitter → backlog → kernel →
+//! reaper → dispatcher. While the kernel has it, the `Request` is the number in `aio_data`. Only a *watched*
+//! request is shared, between the thread or future that waits for it (which has the [`Watch`]) and the reaper
+//! that finishes it, and they share it by its state word:
 //!
 //! | state | when | the cell is | the waker is |
 //! | --- | --- | --- | --- |
@@ -99,7 +100,8 @@ const fn fits<W>() -> bool {
     size_of::<W>() <= ROOM && align_of::<W>() <= pool::ALIGN
 }
 
-/// Ownership of a cell. It has no destructor: it ends in the kernel's hands, in [`Request::finish`] or in [`Request::settle`].
+/// Ownership of a cell. It has no destructor: it ends in the kernel's hands, in [`Request::finish`] or in
+/// [`Request::settle`].
 #[derive(Debug)]
 #[must_use = "a request that is let fall is never completed"]
 pub(crate) struct Request(NonNull<Header>);
@@ -108,7 +110,8 @@ pub(crate) struct Request(NonNull<Header>);
 unsafe impl Send for Request {}
 
 impl Request {
-    /// Offers a callback to `taker`, which either keeps the request or gives it back with its reason; then so do we, whole.
+    /// Offers a callback to `taker`, which either keeps the request or gives it back with its reason; then so
+    /// do we, whole.
     pub(crate) fn offer<W: Work<Output = ()>, E>(
         work: W,
         taker: impl FnOnce(Request) -> Result<(), (E, Request)>,
@@ -122,7 +125,8 @@ impl Request {
         })
     }
 
-    /// Offers a request whose result the caller will wait for: by reaping itself (`attended`), or by looking now and then.
+    /// Offers a request whose result the caller will wait for: by reaping itself (`attended`), or by looking
+    /// now and then.
     pub(crate) fn offer_watched<W: Work, E>(
         work: W,
         attended: bool,
@@ -172,7 +176,8 @@ impl Request {
     /// # Safety
     /// The event's tag is that of a request that the kernel accepted, and the event was not taken before.
     pub(crate) unsafe fn of(event: &io_event) -> Request {
-        // SAFETY: the caller's promise: the tag is the address of a live cell, which the kernel hands over by this event.
+        // SAFETY: the caller's promise: the tag is the address of a live cell, which the kernel hands over by
+        // this event.
         let mut request = unsafe { Request::from_tag(event.data) };
         request.set_result(event.res);
         request
@@ -219,11 +224,13 @@ impl Request {
         if !self.header().traits.may_go_on {
             return Progress::Done;
         }
-        // SAFETY: having the Request is owning the cell, whose result is stored, and the function was stored for this very body.
+        // SAFETY: having the Request is owning the cell, whose result is stored, and the function was stored
+        // for this very body.
         unsafe { (self.header().verbs.proceed)(self.0) }
     }
 
-    /// Whether it was submitted with NOWAIT and the wish to go on without, from a thread that may block, where that is refused.
+    /// Whether it was submitted with NOWAIT and the wish to go on without, from a thread that may block,
+    /// where that is refused.
     pub(crate) fn wants_offload(&self, errno: i32) -> bool {
         self.header().traits.offload && matches!(errno, libc::EAGAIN | libc::EOPNOTSUPP)
     }
@@ -234,7 +241,8 @@ impl Request {
         unsafe { (*self.header().iocb.get()).aio_rw_flags &= !RWF_NOWAIT };
     }
 
-    /// Runs the callback, or drops the body of an abandoned request; gives the cell back. User code runs here and may panic.
+    /// Runs the callback, or drops the body of an abandoned request; gives the cell back. User code runs here
+    /// and may panic.
     pub(crate) fn finish(self) {
         debug_assert!(matches!(
             self.header().state.load(Ordering::Relaxed),
@@ -273,9 +281,10 @@ impl Request {
     pub(crate) fn settle(self) -> Settled {
         let state = &self.header().state;
         loop {
-            // Release: the watcher that sees DONE sees the result. Acquire: of ABANDONED, what the watcher did before.
-            // SeqCst beyond that: a watcher about to sleep in the kernel announces itself and then looks here, and who settles without
-            // an event looks for the announcement afterwards; one of the two sees the other (see `sleep`).
+            // Release: the watcher that sees DONE sees the result. Acquire: of ABANDONED, what the watcher
+            // did before. SeqCst beyond that: a watcher about to sleep in the kernel announces itself and
+            // then looks here, and who settles without an event looks for the announcement afterwards; one of
+            // the two sees the other (see `sleep`).
             match state.compare_exchange(PENDING, DONE, Ordering::SeqCst, Ordering::Acquire) {
                 Ok(_) => return Settled::Quiet,
                 Err(ABANDONED) => return Settled::Abandoned(self),
@@ -306,14 +315,16 @@ pub(crate) enum Settled {
     Abandoned(Request),
 }
 
-/// The other end of a watched request: where its result arrives. Dropping it lets the request go: its reaper drops file and buffer.
+/// The other end of a watched request: where its result arrives. Dropping it lets the request go: its reaper
+/// drops file and buffer.
 #[derive(Debug)]
 pub(crate) struct Watch<W: Work> {
     cell: NonNull<Header>,
     work: PhantomData<W>,
 }
 
-// SAFETY: the watcher reads and writes only the state word, the waker (Send + Sync) in its turn, and at the end W, which is Send.
+// SAFETY: the watcher reads and writes only the state word, the waker (Send + Sync) in its turn, and at the
+// end W, which is Send.
 unsafe impl<W: Work> Send for Watch<W> {}
 // SAFETY: what takes `&self` touches atomics only.
 unsafe impl<W: Work> Sync for Watch<W> {}
@@ -335,7 +346,8 @@ impl<W: Work> Watch<W> {
         self.header().state.load(Ordering::SeqCst) == DONE
     }
 
-    /// As `is_done`, but waits for a reaper that is just taking the waker: between two instructions, or preempted there.
+    /// As `is_done`, but waits for a reaper that is just taking the waker: between two instructions, or
+    /// preempted there.
     fn is_done_or_untouched(&self) -> bool {
         loop {
             match self.header().state.load(Ordering::SeqCst) {
@@ -356,7 +368,8 @@ impl<W: Work> Watch<W> {
     }
 
     fn post(&mut self, waker: Waker) -> bool {
-        // SAFETY: the state is PENDING, or DONE by a reaper that came from PENDING: the slot is the watcher's, and empty.
+        // SAFETY: the state is PENDING, or DONE by a reaper that came from PENDING: the slot is the
+        // watcher's, and empty.
         unsafe { (*self.header().waker.get()).write(waker) };
         // Release: the reaper that leaves WAITING sees the waker. SeqCst: see `Request::settle`.
         let state = &self.header().state;
@@ -533,7 +546,8 @@ impl<W: Work> Watched<W> {
 unsafe fn run_callback<W: Work<Output = ()>>(cell: NonNull<Header>) {
     // SAFETY: the caller owns the cell, so the result is not being written.
     let result = unsafe { *cell.as_ref().result.get() };
-    // SAFETY: the caller's promise. The cell is free before the callback runs: the request that it submits finds it warm.
+    // SAFETY: the caller's promise. The cell is free before the callback runs: the request that it submits
+    // finds it warm.
     let work = unsafe { empty::<W>(cell) };
     // SAFETY: the result is what the kernel said of this very request, or the errno with which it refused it.
     unsafe { work.finish(result) }
@@ -702,11 +716,12 @@ impl<const N: usize> Batch<N> {
         self.end - self.next
     }
 
-    /// One `io_submit` of at most `most` of what is still ours. What it accepts is ours no more, from before the call returns (I3).
+    /// One `io_submit` of at most `most` of what is still ours. What it accepts is ours no more, from before
+    /// the call returns (I3).
     pub(crate) fn submit(&mut self, kernel: &Kernel, most: usize) -> Result<usize, i32> {
         let most = most.min(self.len());
-        // SAFETY: the iocbs are of requests that we own and that were described at their final address; their bodies own what
-        // they point to, and are not touched before their event is taken.
+        // SAFETY: the iocbs are of requests that we own and that were described at their final address; their
+        // bodies own what they point to, and are not touched before their event is taken.
         let accepted = unsafe { kernel.submit(&self.iocbs[self.next..self.next + most]) }?;
         debug_assert!(accepted <= most);
         self.next += accepted;

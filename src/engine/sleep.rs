@@ -1,22 +1,26 @@
 //! Who sleeps where while there is nothing to reap.
 //!
-//! The plain version: one thread at a time, the *leader*, sleeps in the kernel, where any event wakes it; whoever else has to wait is a
-//! *follower* and parks until its result is there or the leader has gone. A leader that goes wakes a follower, which takes its place.
+//! The plain version: one thread at a time, the *leader*, sleeps in the kernel, where any event wakes it;
+//! whoever else has to wait is a *follower* and parks until its result is there or the leader has gone. A
+//! leader that goes wakes a follower, which takes its place.
 //!
-//! The departure, for speed: while the leader sleeps, other threads may reap (a submitter that finds its event in the ring already needs
-//! no sleep at all). So the leader could be asleep while somebody else takes the event it sleeps for. Three rules prevent that:
+//! The departure, for speed: while the leader sleeps, other threads may reap (a submitter that finds its
+//! event in the ring already needs no sleep at all). So the leader could be asleep while somebody else takes
+//! the event it sleeps for. Three rules prevent that:
 //!
-//! 1. A helper leaves in the ring what only the leader can use: its own event, the dispatcher's callbacks, the wake-up. The event that
-//!    is left has woken the leader, or keeps it from falling asleep.
-//! 2. Before it sleeps, the leader announces itself and then takes the consumer's lock once: a helper that was there before it has
-//!    finished, and its work can be seen; one that comes later sees the announcement.
-//! 3. What concerns the leader and comes without an event (a callback that the kernel refused late, the order to stop) is followed by a
-//!    wake-up: a read of zero bytes, tagged WAKE, that only the leader takes off the ring.
+//! 1. A helper leaves in the ring what only the leader can use: its own event, the dispatcher's callbacks,
+//!    the wake-up. The event that is left has woken the leader, or keeps it from falling asleep.
+//! 2. Before it sleeps, the leader announces itself and then takes the consumer's lock once: a helper that
+//!    was there before it has finished, and its work can be seen; one that comes later sees the announcement.
+//! 3. What concerns the leader and comes without an event (a callback that the kernel refused late, the order
+//!    to stop) is followed by a wake-up: a read of zero bytes, tagged WAKE, that only the leader takes off
+//!    the ring.
 //!
 //! In the syscall-only mode the leader sleeps holding the consumer's lock, and nobody can help; rule 3 is the same.
 //!
-//! Tried and dropped: several threads asleep in the kernel at once (every event wakes them all), and a wake-up for every event that a
-//! helper takes on behalf of a sleeper (a system call each, where leaving it costs nothing).
+//! Tried and dropped: several threads asleep in the kernel at once (every event wakes them all), and a
+//! wake-up for every event that a helper takes on behalf of a sleeper (a system call each, where leaving it
+//! costs nothing).
 
 use super::Engine;
 use super::reap::{Harvest, MOST};
@@ -33,7 +37,8 @@ use std::time::{Duration, Instant};
 
 /// The tag of whoever reaps in passing, and of "no leader".
 pub(super) const NOBODY: u64 = 0;
-/// The tag of the completion thread, or of the thread in `poll`: who runs callbacks. Waiters have their request's tag, which is never 1.
+/// The tag of the completion thread, or of the thread in `poll`: who runs callbacks. Waiters have their
+/// request's tag, which is never 1.
 pub(super) const DISPATCHER: u64 = 1;
 
 /// Leader and followers.
@@ -68,7 +73,8 @@ impl Roles {
         if self.leader() != NOBODY {
             if !followers.iter().any(|follower| follower.0 == tag) {
                 followers.push((tag, current()));
-                // SeqCst: a follower is counted and then looks for the leader, before it parks; a leader resigns and then looks here.
+                // SeqCst: a follower is counted and then looks for the leader, before it parks; a leader
+                // resigns and then looks here.
                 self.following.store(followers.len(), Ordering::SeqCst);
             }
             return false;
@@ -84,8 +90,8 @@ impl Roles {
         self.leader.store(NOBODY, Ordering::SeqCst);
     }
 
-    /// `tag` will not sleep for now: it has its result, or goes off to run user code or to submit, which may block. If nobody leads, a
-    /// follower must: it is woken.
+    /// `tag` will not sleep for now: it has its result, or goes off to run user code or to submit, which may
+    /// block. If nobody leads, a follower must: it is woken.
     pub(super) fn hand_on(&self, tag: u64) {
         if self.following.load(Ordering::SeqCst) == 0 {
             return;
@@ -261,8 +267,9 @@ impl Engine {
         Ok(harvest)
     }
 
-    /// A wait that failed otherwise than by time or signal: somebody destroyed the context, or unmapped its ring.
-    /// What was in flight is lost, and its memory with it, because the kernel may still write there. Its waiters wait for ever.
+    /// A wait that failed otherwise than by time or signal: somebody destroyed the context, or unmapped its
+    /// ring. What was in flight is lost, and its memory with it, because the kernel may still write there.
+    /// Its waiters wait for ever.
     fn mourn(&self, errno: i32) -> usize {
         if !self.tally.is_closing() {
             log::error!(
@@ -317,7 +324,8 @@ impl Engine {
         }
     }
 
-    /// A slot is kept for the wake-up, so that EAGAIN can only be a lack of memory: it is tried for a while, as long as it is needed.
+    /// A slot is kept for the wake-up, so that EAGAIN can only be a lack of memory: it is tried for a while,
+    /// as long as it is needed.
     fn send_wake(&self, tag: u64) {
         for _ in 0..WAKE_TRIES {
             match self.kernel.wake() {

@@ -1,6 +1,7 @@
 //! The kernel's slots: how many requests may be submitted and not yet reaped.
 //!
-//! Two counters that only grow (but for refunds), on lines of their own, because submitters write one and the reaper the other.
+//! Two counters that only grow (but for refunds), on lines of their own, because submitters write one and the
+//! reaper the other.
 
 use crate::sync::{AtomicU64, Line, Ordering};
 
@@ -42,13 +43,15 @@ impl Slots {
         self.taken().saturating_sub(returned)
     }
 
-    /// Takes at most `wanted` slots and says how many it got. They count as in use before the kernel hears of them (I3).
+    /// Takes at most `wanted` slots and says how many it got. They count as in use before the kernel hears of
+    /// them (I3).
     pub(super) fn take(&self, wanted: usize) -> usize {
         // SeqCst: pairs with a refund as described below for `returned`.
         let mut taken = self.taken.load(Ordering::SeqCst);
         loop {
-            // SeqCst: a submitter that queued and found no slot, and a reaper that returned one and found no queue, must not both be right (I5).
-            // An old `returned` makes us see fewer free slots than there are, never more.
+            // SeqCst: a submitter that queued and found no slot, and a reaper that returned one and found no
+            // queue, must not both be right (I5). An old `returned` makes us see fewer free slots than there
+            // are, never more.
             let in_use = taken.saturating_sub(self.returned.load(Ordering::SeqCst));
             let got = (self.depth.saturating_sub(in_use)).min(wanted as u64);
             if got == 0 {
@@ -72,7 +75,8 @@ impl Slots {
         self.taken.fetch_sub(count as u64, Ordering::SeqCst);
     }
 
-    /// Returns the slots of reaped events. After the ring's head has moved, so that the kernel has room when a submitter comes.
+    /// Returns the slots of reaped events. After the ring's head has moved, so that the kernel has room when
+    /// a submitter comes.
     pub(super) fn give_back(&self, count: usize) {
         self.returned.fetch_add(count as u64, Ordering::SeqCst);
     }

@@ -1,10 +1,11 @@
 //! From an accepted request to the kernel: slots, backlog, partial acceptance.
 //!
-//! The short way, for a request that finds a slot and nobody queued: one `io_submit` on the submitter's thread. The long way: behind the
-//! backlog, from where whoever frees a slot pumps. Inside a callback: gathered, then the short way for all of them at once.
+//! The short way, for a request that finds a slot and nobody queued: one `io_submit` on the submitter's
+//! thread. The long way: behind the backlog, from where whoever frees a slot pumps. Inside a callback:
+//! gathered, then the short way for all of them at once.
 //!
-//! `io_submit` may block for as long as the file system likes (buffered or extending I/O, a frozen file system). While it does, its
-//! caller holds slots and, when pumping, the pump; no lock and no reaper's role.
+//! `io_submit` may block for as long as the file system likes (buffered or extending I/O, a frozen file
+//! system). While it does, its caller holds slots and, when pumping, the pump; no lock and no reaper's role.
 
 use super::clock::{self, Trouble};
 use super::reap::MOST;
@@ -135,8 +136,8 @@ impl Engine {
         Err(refused)
     }
 
-    /// What was submitted may be finished already, then it needs nobody else (`help`). What is not needs the dispatcher, which may be
-    /// parked because it had nothing to wait for.
+    /// What was submitted may be finished already, then it needs nobody else (`help`). What is not needs the
+    /// dispatcher, which may be parked because it had nothing to wait for.
     fn after_submission(&self, help: bool) {
         if gather::is_running_here(self.id()) {
             return;
@@ -248,14 +249,16 @@ impl Engine {
             self.slots.refund(handed.unused);
             self.fail(late);
             handed.report();
-            // Stuck behind what is in flight: its reaper pumps. It may have come while we were at it, and gone: then we go on.
+            // Stuck behind what is in flight: its reaper pumps. It may have come while we were at it, and
+            // gone: then we go on.
             if stuck && self.slots.in_use() > 0 {
                 return;
             }
         }
     }
 
-    /// Hands a batch, for which slots were taken, to the kernel in order. Whom it refuses goes to `refused`; what met EAGAIN comes back.
+    /// Hands a batch, for which slots were taken, to the kernel in order. Whom it refuses goes to `refused`;
+    /// what met EAGAIN comes back.
     fn hand_over<const N: usize>(
         &self,
         mut batch: Batch<N>,
@@ -271,7 +274,8 @@ impl Engine {
         let mut tries = 0;
         while batch.len() > 0 {
             let before = batch.len();
-            // After an EAGAIN one at a time: the kernel may have memory for one request, or some filter a dislike of many.
+            // After an EAGAIN one at a time: the kernel may have memory for one request, or some filter a
+            // dislike of many.
             match self.io_submit(
                 &mut batch,
                 if tries == 0 { N } else { 1 },
@@ -308,8 +312,8 @@ impl Engine {
         handed
     }
 
-    /// The head of the batch is refused; all of it, if the context is gone. For NOWAIT on a file system that doesn't know it
-    /// (EOPNOTSUPP) the helper tries without.
+    /// The head of the batch is refused; all of it, if the context is gone. For NOWAIT on a file system that
+    /// doesn't know it (EOPNOTSUPP) the helper tries without.
     fn refuse<const N: usize>(
         &self,
         errno: i32,
@@ -335,7 +339,8 @@ impl Engine {
     fn refund(&self, slots: usize) {
         if slots > 0 {
             self.slots.refund(slots);
-            // Somebody may have queued because these slots were taken. (Inside the pump this finds the pump busy, and the pump looks again.)
+            // Somebody may have queued because these slots were taken. (Inside the pump this finds the pump
+            // busy, and the pump looks again.)
             self.pump_if_queued();
         }
     }
