@@ -129,17 +129,17 @@
 //! Under [`Dispatch::Thread`], the default, the callbacks of one context run one after the other on its completion
 //! thread (with [shards](Builder::shards), one thread each). There they may:
 //!
-//! - **submit**. The request is gathered with what other callbacks of the same round submit, and they leave in one
-//!   system call when the round is over (or 32 have come). It counts as accepted, so what the kernel would have refused
-//!   comes as the result, with the same errno.
+//! - **submit**. A request with a callback is gathered with what other callbacks of the same round submit, and they
+//!   leave in one system call when the round is over (or 32 have come). It counts as accepted, so what the kernel would
+//!   have refused comes as the result, with the same errno.
 //! - **wait** for other requests, by [`wait`](Iocb::wait): this thread takes their events meanwhile.
 //! - **panic**. It is logged and counted, and the others go on.
 //! - **drop the last [`Aio`]**. What is outstanding completes in the background.
 //!
-//! They may not [`drain`](Aio::drain), [`shutdown`](Aio::shutdown) or [`poll`](Aio::poll): that would wait
-//! for the callback itself, and is answered with [`Unavailable::WouldDeadlock`]. They should not block for
-//! long, because the callbacks behind them wait, and so do the requests that those before them have submitted
-//! in the same round: give long work to another thread.
+//! They may not [`drain`](Aio::drain), [`shutdown`](Aio::shutdown) or [`poll`](Aio::poll): that would wait for the
+//! callback itself, and is answered with [`Unavailable::WouldDeadlock`]. They should not block for long, because the
+//! callbacks behind them wait: give long work to another thread. All this holds for wakers too, and for destructors of
+//! what a request owns.
 //!
 //! # Order and durability
 //!
