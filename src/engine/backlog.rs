@@ -32,6 +32,7 @@ impl Backlog {
         }
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         // SeqCst: the reaper's half of the pairing that `Slots::take` describes. For a submitter Acquire
         // would do: it only asks about its own earlier requests, whose pump it may not overtake.

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A submission that takes longer is reported: milliseconds.
 const SLOW: u64 = 100;
+/// A batch of callbacks that takes longer is slow: milliseconds, two ticks of the slowest clock (100 Hz).
+const LONG: u64 = 20;
 /// But not more often than this: a program that blocks once may block all the time.
 const QUIET: u64 = 1000;
 
@@ -12,8 +14,15 @@ const QUIET: u64 = 1000;
 static LAST_REPORT: AtomicU64 = AtomicU64::new(0);
 
 /// The time at which a submission begins.
+#[inline]
 pub(super) fn now() -> Tick {
     coarse()
+}
+
+/// Whether callbacks that began then have taken too long: more than a tick, which may pass at any moment.
+pub(super) fn is_long_since(began: Tick) -> bool {
+    let now = coarse();
+    now != began && now.millis().saturating_sub(began.millis()) >= LONG
 }
 
 /// What an operator wants to hear of a submission.
@@ -29,6 +38,7 @@ pub(super) enum Trouble {
 }
 
 /// How many milliseconds have passed, if they are too many.
+#[inline]
 pub(super) fn slow_since(started: Tick) -> Option<u64> {
     let now = coarse();
     if now == started {

@@ -82,6 +82,7 @@ impl Engine {
     }
 
     /// Tells whoever waits for it that nothing is outstanding, if it is so. For whoever has completed something.
+    #[inline]
     pub(super) fn report_if_silent(&self) {
         if self.tally.has_listeners() && self.outstanding() == 0 {
             // Through the lock: who found something outstanding is asleep by the time we have it.

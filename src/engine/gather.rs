@@ -79,12 +79,14 @@ impl Drop for UserCode {
 }
 
 /// Whether this thread is running user code for `engine`: a callback, a waker, a destructor.
+#[inline]
 pub(super) fn is_running_here(engine: usize) -> bool {
     with(engine, |_| ()).is_some()
 }
 
 /// Gathers the request, if this thread is running a callback of `engine`, and says how many are gathered
 /// then; else gives it back.
+#[inline]
 pub(super) fn push(engine: usize, request: Request) -> Result<usize, Request> {
     let mut request = Some(request);
     let gathered = with(engine, |gathered| {
@@ -99,6 +101,7 @@ pub(super) fn push(engine: usize, request: Request) -> Result<usize, Request> {
 }
 
 /// Takes all that was gathered.
+#[inline]
 pub(super) fn take(engine: usize) -> List {
     let gathered = with(engine, |gathered| gathered.as_mut().map(std::mem::take));
     gathered.flatten().unwrap_or_default()

@@ -17,6 +17,7 @@ impl Inbox {
         }
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         // SeqCst: the dispatcher announces that it will sleep and then looks here, and who puts something in
         // looks for the announcement afterwards; one of the two sees the other.

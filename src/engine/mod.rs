@@ -130,10 +130,12 @@ impl Engine {
     }
 
     /// The number by which threads know that they are running one of its callbacks.
+    #[inline]
     fn id(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
 
+    #[inline]
     fn runs_callbacks_anywhere(&self) -> bool {
         self.dispatch == Dispatch::Anywhere
     }
@@ -143,6 +145,7 @@ impl Engine {
         gather::is_running_here(self.id())
     }
 
+    #[inline]
     pub(crate) fn check_origin(&self) -> Result<(), Unavailable> {
         if self.origin.is_here() {
             Ok(())
@@ -152,6 +155,7 @@ impl Engine {
     }
 
     /// Whether it takes requests at all.
+    #[inline]
     fn check(&self) -> Result<(), Unavailable> {
         self.check_origin()?;
         if self.tally.is_closing() {

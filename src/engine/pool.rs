@@ -32,6 +32,7 @@ unsafe fn free(cell: NonNull<u8>) {
 }
 
 /// A cell of [`CELL`] bytes aligned to [`ALIGN`], with any content.
+#[inline]
 pub(crate) fn take() -> NonNull<u8> {
     imp::take()
 }
@@ -40,6 +41,7 @@ pub(crate) fn take() -> NonNull<u8> {
 ///
 /// # Safety
 /// `cell` came from [`take`], and nobody uses it any more.
+#[inline]
 pub(crate) unsafe fn give(cell: NonNull<u8>) {
     // SAFETY: the caller's promise.
     unsafe { imp::give(cell) }

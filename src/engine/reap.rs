@@ -4,11 +4,11 @@
 //! runs. What a waiter or a future needs any consumer does; callbacks run where `Dispatch` says.
 #![allow(unsafe_code, reason = "the kernel's events are addresses of requests")]
 
-use super::request::{List, Request, Settled};
+use super::request::{List, Request, Settled, Watch};
 use super::sleep::{DISPATCHER, NOBODY};
 use super::wakers::Wakers;
 use super::{Engine, clock, gather};
-use crate::operation::Progress;
+use crate::operation::{Progress, Work};
 use crate::sync::Ordering;
 use crate::sys::{Mode, Take, WAKE, io_event};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -99,7 +99,44 @@ impl Engine {
             }
             self.take(&mut consumer, &mut harvest, me, most);
         }
-        self.conclude(harvest, me)
+        self.conclude(&mut harvest, me)
+    }
+
+    /// The short way for a waiter whose own event is the oldest on the ring: takes just that one, and nobody has to be told.
+    pub(super) fn take_own<W: Work>(&self, watch: Watch<W>) -> Result<W::Output, Watch<W>> {
+        if self.kernel.mode() != Mode::Ring || watch.may_go_on() {
+            return Err(watch);
+        }
+        let Some(result) = self.take_event_of(watch.tag()) else {
+            return Err(watch);
+        };
+        self.pump_if_queued();
+        self.report_if_silent();
+        // SAFETY: this is the request's event, and it was taken here, once.
+        Ok(unsafe { watch.finish(result) })
+    }
+
+    #[inline]
+    fn take_event_of(&self, tag: u64) -> Option<i64> {
+        let consumer = self.consumer.try_lock()?;
+        if consumer.closed {
+            return None;
+        }
+        let mut result = None;
+        // SAFETY: having the Consumer is being the only one, and the context lives until it is closed.
+        unsafe {
+            self.kernel.take(1, |event| {
+                if event.data != tag {
+                    return Take::Leave;
+                }
+                result = Some(event.res);
+                Take::Taken
+            })
+        };
+        if result.is_some() {
+            self.slots.give_back(1);
+        }
+        result
     }
 
     fn take(&self, consumer: &mut Consumer, harvest: &mut Harvest, me: u64, most: usize) {
@@ -187,7 +224,7 @@ impl Engine {
     }
 
     /// What follows a harvest, outside the lock. Says how many results it brought.
-    pub(super) fn conclude(&self, mut harvest: Harvest, me: u64) -> usize {
+    pub(super) fn conclude(&self, harvest: &mut Harvest, me: u64) -> usize {
         if harvest.is_empty() {
             return 0;
         }
@@ -197,14 +234,14 @@ impl Engine {
             self.hand_over_callbacks(std::mem::take(&mut callbacks));
         }
         if harvest.settled > 0 {
-            self.wake_watchers(&mut harvest, me);
+            self.wake_watchers(harvest, me);
         }
         if self.backlog.len() > 0 {
             self.roles.hand_on(me); // io_submit may block
             self.pump();
         }
-        self.go_on(harvest.again);
-        self.offload(harvest.offload);
+        self.go_on(std::mem::take(&mut harvest.again));
+        self.offload(std::mem::take(&mut harvest.offload));
         self.dispatch(callbacks, me);
         brought
     }
@@ -278,14 +315,16 @@ impl Engine {
         }
         self.roles.hand_on(me);
         let frame = gather::UserCode::callbacks(self.id());
-        let began = clock::now();
+        let began = (count > 1).then(clock::now);
         while let Some(request) = callbacks.pop() {
             self.guard_user_code("a callback", || request.finish());
             if self.tally.are_callbacks_slow() {
                 self.flush();
             }
         }
-        self.tally.note_callbacks(clock::now() != began);
+        if let Some(began) = began {
+            self.tally.note_callbacks(clock::is_long_since(began));
+        }
         let gathered = gather::take(self.id());
         drop(frame);
         // What the callbacks submitted waits for the dispatcher, and they themselves don't any more.

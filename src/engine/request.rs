@@ -416,6 +416,25 @@ impl<W: Work> Watch<W> {
         Ok(unsafe { work.finish(result) })
     }
 
+    /// Whether its first event may not be its last.
+    pub(crate) fn may_go_on(&self) -> bool {
+        let traits = self.header().traits;
+        traits.may_go_on || traits.offload
+    }
+
+    /// The finished work, by a watcher that took the event itself.
+    ///
+    /// # Safety
+    /// `result` is what the request's event said, the event was taken by the caller, and nobody else has the Request.
+    pub(crate) unsafe fn finish(mut self, result: i64) -> W::Output {
+        drop(self.recall()); // a waker that nobody will call
+        let watch = ManuallyDrop::new(self);
+        // SAFETY: with its event the caller took the cell; the Watch is forgotten.
+        let work = unsafe { empty::<W>(watch.cell) };
+        // SAFETY: the caller's promise.
+        unsafe { work.finish(result) }
+    }
+
     /// Keeps the request from being submitted, if it was not: its submitter completes it then.
     pub(crate) fn cancel_before_submission(&self) -> bool {
         let before = self.header().hand.compare_exchange(

@@ -63,6 +63,7 @@ impl Roles {
     }
 
     /// SeqCst: who has made something true looks here afterwards, and the leader looks at it after announcing itself.
+    #[inline]
     pub(super) fn leader(&self) -> u64 {
         self.leader.load(Ordering::SeqCst)
     }
@@ -92,6 +93,7 @@ impl Roles {
 
     /// `tag` will not sleep for now: it has its result, or goes off to run user code or to submit, which may
     /// block. If nobody leads, a follower must: it is woken.
+    #[inline]
     pub(super) fn hand_on(&self, tag: u64) {
         if self.following.load(Ordering::SeqCst) == 0 {
             return;
@@ -231,7 +233,7 @@ impl Engine {
         };
         self.roles.resign();
         match harvest {
-            Ok(harvest) => self.conclude(harvest, tag),
+            Ok(mut harvest) => self.conclude(&mut harvest, tag),
             Err(errno) => self.mourn(errno),
         }
     }
@@ -302,6 +304,7 @@ impl Engine {
     }
 
     /// A request was counted as unattended before this call.
+    #[inline]
     pub(super) fn call_idle_dispatcher(&self) {
         // SeqCst: the count was raised before, and the dispatcher looks at it after announcing itself.
         if self.dispatcher.state.load(Ordering::SeqCst) == IDLE {

@@ -28,16 +28,19 @@ impl Slots {
     }
 
     /// Slots ever taken, less refunds.
+    #[inline]
     pub(super) fn taken(&self) -> u64 {
         self.taken.load(Ordering::SeqCst)
     }
 
     /// Slots whose event was reaped.
+    #[inline]
     pub(super) fn returned(&self) -> u64 {
         self.returned.load(Ordering::SeqCst)
     }
 
     /// Returned is read first, so that the answer is never too small.
+    #[inline]
     pub(super) fn in_use(&self) -> u64 {
         let returned = self.returned();
         self.taken().saturating_sub(returned)
@@ -45,6 +48,7 @@ impl Slots {
 
     /// Takes at most `wanted` slots and says how many it got. They count as in use before the kernel hears of
     /// them (I3).
+    #[inline]
     pub(super) fn take(&self, wanted: usize) -> usize {
         // SeqCst: pairs with a refund as described below for `returned`.
         let mut taken = self.taken.load(Ordering::SeqCst);
@@ -71,12 +75,14 @@ impl Slots {
     }
 
     /// Gives back slots of requests that the kernel did not accept.
+    #[inline]
     pub(super) fn refund(&self, count: usize) {
         self.taken.fetch_sub(count as u64, Ordering::SeqCst);
     }
 
     /// Returns the slots of reaped events. After the ring's head has moved, so that the kernel has room when
     /// a submitter comes.
+    #[inline]
     pub(super) fn give_back(&self, count: usize) {
         self.returned.fetch_add(count as u64, Ordering::SeqCst);
     }

@@ -88,12 +88,16 @@ impl Engine {
             return Err((error.into(), work));
         }
         self.flush(); // first what this thread submitted first
-        let mut watch = Request::offer_watched(work, true, |request| self.send_one(request))?;
+        let watch = Request::offer_watched(work, true, |request| self.send_one(request))?;
+        let mut unfinished = match self.take_own(watch) {
+            Ok(output) => return Ok(output),
+            Err(watch) => watch,
+        };
         loop {
-            self.wait_for_flushed(&mut watch, None);
-            match watch.take() {
+            self.wait_for_flushed(&mut unfinished, None);
+            match unfinished.take() {
                 Ok(output) => return Ok(output),
-                Err(unfinished) => watch = unfinished,
+                Err(watch) => unfinished = watch,
             }
         }
     }
@@ -151,6 +155,7 @@ impl Engine {
     }
 
     /// Sends what this thread's callbacks have gathered so far.
+    #[inline]
     pub(super) fn flush(&self) {
         let gathered = gather::take(self.id());
         if gathered.len() > 0 {
@@ -259,6 +264,7 @@ impl Engine {
 
     /// Hands a batch, for which slots were taken, to the kernel in order. Whom it refuses goes to `refused`;
     /// what met EAGAIN comes back.
+    #[inline]
     fn hand_over<const N: usize>(
         &self,
         mut batch: Batch<N>,
@@ -336,6 +342,7 @@ impl Engine {
         }
     }
 
+    #[inline]
     fn refund(&self, slots: usize) {
         if slots > 0 {
             self.slots.refund(slots);
@@ -345,12 +352,14 @@ impl Engine {
         }
     }
 
+    #[inline]
     pub(super) fn pump_if_queued(&self) {
         if self.backlog.len() > 0 {
             self.pump();
         }
     }
 
+    #[inline]
     fn io_submit<const N: usize>(
         &self,
         batch: &mut Batch<N>,

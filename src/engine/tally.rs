@@ -6,7 +6,7 @@
 
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Line, Ordering};
 
-/// After a slow batch of callbacks (a tick of the coarse clock passed) so many batches are dispatched with care.
+/// After a slow batch of callbacks so many batches are dispatched with care.
 const PATIENCE: usize = 64;
 
 #[derive(Debug, Default)]
@@ -39,6 +39,7 @@ pub(super) struct Tally {
 
 impl Tally {
     /// SeqCst: counted before the slot is returned, so that the request is not missed on its way.
+    #[inline]
     pub(super) fn take_in_hand(&self, count: usize) {
         if count > 0 {
             self.in_hand.fetch_add(count as u64, Ordering::SeqCst);
@@ -52,6 +53,7 @@ impl Tally {
     }
 
     /// Counts a call of `io_submit` that took so many.
+    #[inline]
     pub(super) fn count_call(&self, took: usize) {
         match took {
             0 => self.empty.fetch_add(1, Ordering::Relaxed),
@@ -60,12 +62,14 @@ impl Tally {
         };
     }
 
+    #[inline]
     pub(super) fn let_go(&self, count: usize) {
         if count > 0 {
             self.in_hand.fetch_sub(count as u64, Ordering::SeqCst);
         }
     }
 
+    #[inline]
     pub(super) fn in_hand(&self) -> u64 {
         self.in_hand.load(Ordering::SeqCst)
     }
@@ -80,6 +84,7 @@ impl Tally {
     }
 
     /// Requests that wait for the dispatcher have come, or (negative) gone.
+    #[inline]
     pub(super) fn attend(&self, change: isize) {
         if change != 0 {
             // SeqCst: the dispatcher announces that it parks and then looks here; see `sleep`. Two's complement: adding is subtracting.
@@ -89,11 +94,13 @@ impl Tally {
     }
 
     /// Whether anything waits for the dispatcher.
+    #[inline]
     pub(super) fn needs_dispatcher(&self) -> bool {
         self.unattended.load(Ordering::SeqCst).cast_signed() > 0
     }
 
     /// Whether what callbacks submit should leave at once: one that blocks would hold back what others before it have submitted.
+    #[inline]
     pub(super) fn are_callbacks_slow(&self) -> bool {
         self.patience.load(Ordering::Relaxed) > 0
     }
@@ -108,6 +115,7 @@ impl Tally {
         }
     }
 
+    #[inline]
     pub(super) fn has_listeners(&self) -> bool {
         // SeqCst: a listener registers and then looks whether anything is outstanding; who completes something looks here afterwards.
         self.listeners.load(Ordering::SeqCst) > 0
@@ -118,6 +126,7 @@ impl Tally {
     }
 
     /// SeqCst, after taking a slot: who closes stores the flag and then waits for what is counted. One of the two sees the other.
+    #[inline]
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
     }
@@ -128,6 +137,7 @@ impl Tally {
         self.stopping.swap(true, Ordering::SeqCst)
     }
 
+    #[inline]
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }

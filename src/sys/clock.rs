@@ -16,6 +16,7 @@ impl Tick {
 }
 
 /// Now. Where there is no such clock it stands still.
+#[inline]
 pub(crate) fn coarse() -> Tick {
     let mut now = libc::timespec {
         tv_sec: 0,

@@ -36,6 +36,7 @@ impl Origin {
     }
 
     /// Whether this is that process, and not a forked child of it.
+    #[inline]
     pub(crate) fn is_here(self) -> bool {
         match WITNESS.get().map(|witness| &**witness) {
             // Relaxed: a child's only thread sees the page as fork left it, or what it wrote itself.

@@ -64,6 +64,7 @@ impl Kernel {
         Ok(kernel)
     }
 
+    #[inline]
     pub(crate) fn mode(&self) -> Mode {
         if self.ring.is_some() {
             Mode::Ring
@@ -76,6 +77,7 @@ impl Kernel {
     ///
     /// # Safety
     /// Each points to an iocb that may be read and written now, and whose buffer, file and iovecs live until its event has been taken.
+    #[inline]
     pub(crate) unsafe fn submit(&self, iocbs: &[*mut iocb]) -> Result<usize, i32> {
         // SAFETY: the caller's promise; the array holds as many pointers as we say.
         unsafe { syscall::io_submit(self.id, iocbs.as_ptr(), iocbs.len()) }.map_err(errno)
@@ -91,6 +93,7 @@ impl Kernel {
     ///
     /// # Safety
     /// One caller at a time, and none while a thread is in [`Kernel::fetch`].
+    #[inline]
     pub(crate) unsafe fn take(&self, most: usize, reader: impl FnMut(&io_event) -> Take) -> usize {
         match &self.ring {
             // SAFETY: one caller at a time; in this mode only pure waits are in io_getevents.
@@ -131,6 +134,7 @@ impl Kernel {
     }
 
     /// Whether an event is waiting on the ring. Without a ring nobody knows: no.
+    #[inline]
     pub(crate) fn has_events(&self) -> bool {
         self.ring.as_ref().is_some_and(|ring| !ring.is_empty())
     }

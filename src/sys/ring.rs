@@ -73,12 +73,14 @@ impl Ring {
         view.is_known().then_some(Ring { header, nr })
     }
 
+    #[inline]
     fn header(&self) -> &Header {
         // SAFETY: `of` checked the address, and its caller keeps the context alive.
         unsafe { self.header.as_ref() }
     }
 
     /// Whether there was nothing to take at this moment.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         let header = self.header();
         header.head.load(Ordering::Relaxed) == header.tail.load(Ordering::Acquire)
@@ -88,6 +90,7 @@ impl Ring {
     ///
     /// # Safety
     /// One caller at a time, and no thread in `io_getevents` with a writable event buffer: either would deliver events twice.
+    #[inline]
     pub(crate) unsafe fn consume(
         &self,
         most: usize,
@@ -120,6 +123,7 @@ impl Ring {
 
     /// # Safety
     /// `index < nr`.
+    #[inline]
     unsafe fn event(&self, index: u32) -> NonNull<io_event> {
         debug_assert!(index < self.nr);
         // SAFETY: the ring holds nr events behind its header (`of` checked the length of the header), and index < nr.
