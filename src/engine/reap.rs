@@ -1,7 +1,8 @@
 //! Taking events off the ring, and what follows: results stored, sleepers woken, callbacks run.
 //!
-//! One thread at a time is the consumer (I4): the lock is held while events are copied out and results stored, never while user code
-//! runs. What a waiter or a future needs any consumer does; callbacks run where `Dispatch` says.
+//! One thread at a time is the consumer (I4): the lock is held while events are copied out and results
+//! stored, never while user code runs. What a waiter or a future needs any consumer does; callbacks run where
+//! `Dispatch` says.
 #![allow(unsafe_code, reason = "the kernel's events are addresses of requests")]
 
 use super::request::{List, Request, Settled, Watch};
@@ -86,8 +87,8 @@ impl Harvest {
 }
 
 impl Engine {
-    /// Takes what is on the ring (at most `most`) and does what follows. `me` is the tag of the role in which the caller reaps.
-    /// Says how much there was; 0 also when another thread is at it.
+    /// Takes what is on the ring (at most `most`) and does what follows. `me` is the tag of the role in which
+    /// the caller reaps. Says how much there was; 0 also when another thread is at it.
     pub(super) fn reap(&self, me: u64, most: usize) -> usize {
         let mut harvest = Harvest::default();
         {
@@ -102,7 +103,8 @@ impl Engine {
         self.conclude(&mut harvest, me)
     }
 
-    /// The short way for a waiter whose own event is the oldest on the ring: takes just that one, and nobody has to be told.
+    /// The short way for a waiter whose own event is the oldest on the ring: takes just that one, and nobody
+    /// has to be told.
     pub(super) fn take_own<W: Work>(&self, watch: Watch<W>) -> Result<W::Output, Watch<W>> {
         if self.kernel.mode() != Mode::Ring || watch.may_go_on() {
             return Err(watch);
@@ -140,7 +142,8 @@ impl Engine {
     }
 
     fn take(&self, consumer: &mut Consumer, harvest: &mut Harvest, me: u64, most: usize) {
-        // Without a ring nothing can be left for the leader, and needn't be: it holds the consumer's lock while it sleeps.
+        // Without a ring nothing can be left for the leader, and needn't be: it holds the consumer's lock
+        // while it sleeps.
         let leader = if self.kernel.mode() == Mode::Ring {
             self.roles.leader()
         } else {
@@ -209,8 +212,9 @@ impl Engine {
         if others && event.data == leader {
             return Take::Leave;
         }
-        // SAFETY: every iocb that is submitted carries the tag of its request, the kernel accepted this one, and the event is taken once:
-        // if it is left after all, the request is forgotten again, which has no effect.
+        // SAFETY: every iocb that is submitted carries the tag of its request, the kernel accepted this one,
+        // and the event is taken once: if it is left after all, the request is forgotten again, which has no
+        // effect.
         let request = unsafe { Request::of(event) };
         if others
             && leader == DISPATCHER
@@ -279,7 +283,8 @@ impl Engine {
         self.tally.let_go(count);
     }
 
-    /// Completes requests that were accepted and then refused by the kernel: they are in hand, with their result, and no event will come.
+    /// Completes requests that were accepted and then refused by the kernel: they are in hand, with their
+    /// result, and no event will come.
     pub(super) fn fail(&self, mut late: List) {
         while let Some(request) = late.pop() {
             let tag = request.tag();

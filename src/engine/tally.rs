@@ -1,8 +1,10 @@
-//! What the engine counts: for its own decisions (is anything outstanding? must the dispatcher stay awake?) and for `Stats`.
+//! What the engine counts: for its own decisions (is anything outstanding? must the dispatcher stay awake?)
+//! and for `Stats`.
 //!
-//! A request is always in one of three places: queued (`Backlog`), in flight (`Slots`), or in hand, between its event and the end of
-//! its callback (here). It enters the next place before it leaves the last, so a reader that looks at them in this order misses
-//! nothing that moves forward. Moves backward (EAGAIN puts a request back on the backlog) are counted, and the reader looks again.
+//! A request is always in one of three places: queued (`Backlog`), in flight (`Slots`), or in hand, between
+//! its event and the end of its callback (here). It enters the next place before it leaves the last, so a
+//! reader that looks at them in this order misses nothing that moves forward. Moves backward (EAGAIN puts a
+//! request back on the backlog) are counted, and the reader looks again.
 
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Line, Ordering};
 
@@ -13,7 +15,8 @@ const PATIENCE: usize = 64;
 pub(super) struct Tally {
     /// Requests whose event was taken, and whose callback has not returned, or which will be submitted again.
     in_hand: Line<AtomicU64>,
-    /// Outstanding requests that nobody reaps for but the dispatcher. Counted up late inside callbacks, so it may be below zero for a moment.
+    /// Outstanding requests that nobody reaps for but the dispatcher. Counted up late inside callbacks, so it
+    /// may be below zero for a moment.
     unattended: Line<AtomicUsize>,
     /// Moves from the kernel's side back to the queue.
     backward: AtomicU64,
@@ -32,7 +35,8 @@ pub(super) struct Tally {
     pub(super) refused_late: AtomicU64,
     pub(super) panics: AtomicU64,
     pub(super) waits: AtomicU64,
-    /// Requests that went along in another one's `io_submit`, and calls that took none: calls = requests - along + empty.
+    /// Requests that went along in another one's `io_submit`, and calls that took none: calls = requests -
+    /// along + empty.
     pub(super) along: AtomicU64,
     pub(super) empty: AtomicU64,
 }
@@ -87,7 +91,8 @@ impl Tally {
     #[inline]
     pub(super) fn attend(&self, change: isize) {
         if change != 0 {
-            // SeqCst: the dispatcher announces that it parks and then looks here; see `sleep`. Two's complement: adding is subtracting.
+            // SeqCst: the dispatcher announces that it parks and then looks here; see `sleep`. Two's
+            // complement: adding is subtracting.
             self.unattended
                 .fetch_add(change.cast_unsigned(), Ordering::SeqCst);
         }
@@ -99,7 +104,8 @@ impl Tally {
         self.unattended.load(Ordering::SeqCst).cast_signed() > 0
     }
 
-    /// Whether what callbacks submit should leave at once: one that blocks would hold back what others before it have submitted.
+    /// Whether what callbacks submit should leave at once: one that blocks would hold back what others before
+    /// it have submitted.
     #[inline]
     pub(super) fn are_callbacks_slow(&self) -> bool {
         self.patience.load(Ordering::Relaxed) > 0
@@ -117,7 +123,8 @@ impl Tally {
 
     #[inline]
     pub(super) fn has_listeners(&self) -> bool {
-        // SeqCst: a listener registers and then looks whether anything is outstanding; who completes something looks here afterwards.
+        // SeqCst: a listener registers and then looks whether anything is outstanding; who completes
+        // something looks here afterwards.
         self.listeners.load(Ordering::SeqCst) > 0
     }
 
@@ -125,7 +132,8 @@ impl Tally {
         self.closing.store(true, Ordering::SeqCst);
     }
 
-    /// SeqCst, after taking a slot: who closes stores the flag and then waits for what is counted. One of the two sees the other.
+    /// SeqCst, after taking a slot: who closes stores the flag and then waits for what is counted. One of the
+    /// two sees the other.
     #[inline]
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)

@@ -22,7 +22,8 @@ pub(crate) struct Origin {
 
 static WITNESS: OnceLock<Line<Witness>> = OnceLock::new();
 
-/// The mark of the newest process in the line of forks that has made something. A fork copies it, so that marks are never used twice.
+/// The mark of the newest process in the line of forks that has made something. A fork copies it, so that
+/// marks are never used twice.
 static NEWEST: AtomicU32 = AtomicU32::new(0);
 
 impl Origin {

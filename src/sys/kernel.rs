@@ -49,10 +49,12 @@ impl Kernel {
             ring: None,
             scratch,
         };
-        // SAFETY: made just now, and destroyed only by `destroy`, whose caller promises that nobody reads the ring any more.
+        // SAFETY: made just now, and destroyed only by `destroy`, whose caller promises that nobody reads the
+        // ring any more.
         let ring = unsafe { Ring::of(id, &kernel.scratch) };
         if let Some(ring) = &ring {
-            // A child that can't see the ring can't harm it. Failing here only loses that second line of defence: handles refuse to work in a child.
+            // A child that can't see the ring can't harm it. Failing here only loses that second line of
+            // defence: handles refuse to work in a child.
             if let Err(error) = ring.dont_fork() {
                 log::debug!("madvise(MADV_DONTFORK) on the ring: {error}");
             }
@@ -76,7 +78,8 @@ impl Kernel {
     /// Hands `iocbs` to the kernel: `Ok(k)` means that the first k were accepted.
     ///
     /// # Safety
-    /// Each points to an iocb that may be read and written now, and whose buffer, file and iovecs live until its event has been taken.
+    /// Each points to an iocb that may be read and written now, and whose buffer, file and iovecs live until
+    /// its event has been taken.
     #[inline]
     pub(crate) unsafe fn submit(&self, iocbs: &[*mut iocb]) -> Result<usize, i32> {
         // SAFETY: the caller's promise; the array holds as many pointers as we say.
@@ -89,7 +92,8 @@ impl Kernel {
         unsafe { syscall::io_submit(self.id, std::ptr::null(), 0) }.is_ok()
     }
 
-    /// Shows the events that are there, oldest first, at most `most` of them; returns how many were taken. Does not sleep.
+    /// Shows the events that are there, oldest first, at most `most` of them; returns how many were taken.
+    /// Does not sleep.
     ///
     /// # Safety
     /// One caller at a time, and none while a thread is in [`Kernel::fetch`].
@@ -127,7 +131,8 @@ impl Kernel {
         .map_err(errno)?;
         debug_assert!(got <= most);
         for event in &events[..got] {
-            // SAFETY: the kernel filled the first `got`. What was fetched is taken, whatever the reader says: it can't go back.
+            // SAFETY: the kernel filled the first `got`. What was fetched is taken, whatever the reader says:
+            // it can't go back.
             reader(unsafe { event.assume_init_ref() });
         }
         Ok(got)
@@ -153,7 +158,8 @@ impl Kernel {
     /// Cancels a poll; its event follows. `false`: the kernel has no such request, or can't cancel it.
     ///
     /// # Safety
-    /// `iocb` points to the iocb of a request whose cell is not given back meanwhile: the kernel knows requests by this address alone.
+    /// `iocb` points to the iocb of a request whose cell is not given back meanwhile: the kernel knows
+    /// requests by this address alone.
     pub(crate) unsafe fn cancel(&self, iocb: *mut iocb) -> bool {
         let mut unused = io_event::default();
         // SAFETY: the caller's promise; the event is written only by kernels before 3.11, and is ours.
@@ -167,7 +173,8 @@ impl Kernel {
     /// Puts an event tagged [`WAKE`] on the ring. One slot must be kept free for it.
     pub(crate) fn wake(&self) -> Result<(), i32> {
         let mut iocb = self.self_wake();
-        // SAFETY: the iocb is ours and is only read during the call; zero bytes need no buffer, and the kernel keeps the file open itself.
+        // SAFETY: the iocb is ours and is only read during the call; zero bytes need no buffer, and the
+        // kernel keeps the file open itself.
         unsafe { self.submit(&[&raw mut iocb]) }.map(|_| ())
     }
 
@@ -180,7 +187,8 @@ impl Kernel {
         }
     }
 
-    /// Destroys the context: waits for what is in flight, throws away what was not taken, unmaps the ring. Tens of milliseconds.
+    /// Destroys the context: waits for what is in flight, throws away what was not taken, unmaps the ring.
+    /// Tens of milliseconds.
     ///
     /// # Safety
     /// Nobody reads the ring or will read it.
@@ -194,7 +202,8 @@ impl Kernel {
         if self.ring.is_some() && !self.pure_wait_works() {
             log::info!("kernel AIO: pure wait does not work here, reading events by io_getevents");
             self.ring = None;
-            // SAFETY: the context is not shared yet. What the test left is taken here, so that it is nobody's event later.
+            // SAFETY: the context is not shared yet. What the test left is taken here, so that it is nobody's
+            // event later.
             unsafe { self.take(FETCH, |_| Take::Taken) };
         }
     }
@@ -229,7 +238,8 @@ fn scratch_file() -> io::Result<File> {
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(c"kiocb-wake".as_ptr(), libc::MFD_CLOEXEC) };
     if fd < 0 {
-        // Where a filter refuses memfds any other file does: it can only be read, so the ring stays unchecked and unused.
+        // Where a filter refuses memfds any other file does: it can only be read, so the ring stays unchecked
+        // and unused.
         return File::open("/dev/null").map_err(|error| {
             io::Error::new(error.kind(), format!("no memfd and no /dev/null: {error}"))
         });

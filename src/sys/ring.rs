@@ -1,7 +1,8 @@
 //! The completion ring that the kernel maps into the process: checked once, then read without a system call.
 //!
-//! The kernel appends events and moves `tail`; the reader takes them and moves `head`. A context's id *is* the ring's address.
-//! Only the kernel's own `nr` counts for wrapping: the ring is larger than what was asked of `io_setup`.
+//! The kernel appends events and moves `tail`; the reader takes them and moves `head`. A context's id *is*
+//! the ring's address. Only the kernel's own `nr` counts for wrapping: the ring is larger than what was asked
+//! of `io_setup`.
 #![allow(unsafe_code, reason = "reads memory that the kernel writes")]
 
 use super::{aio_context_t, io_event};
@@ -49,15 +50,18 @@ pub(crate) struct Ring {
     nr: u32,
 }
 
-// SAFETY: the ring is memory of the process, not of a thread; its shared words are atomics, and `consume` demands one caller at a time.
+// SAFETY: the ring is memory of the process, not of a thread; its shared words are atomics, and `consume`
+// demands one caller at a time.
 unsafe impl Send for Ring {}
 // SAFETY: as above.
 unsafe impl Sync for Ring {}
 
 impl Ring {
-    /// The ring of `context`, or `None` where it is not the ring we know (gVisor and Valgrind have none; a kernel may change it).
+    /// The ring of `context`, or `None` where it is not the ring we know (gVisor and Valgrind have none; a
+    /// kernel may change it).
     ///
-    /// `scratch` is an empty private file: the header is first copied through it, so that an address that isn't mapped is an error and not a crash.
+    /// `scratch` is an empty private file: the header is first copied through it, so that an address that
+    /// isn't mapped is an error and not a crash.
     ///
     /// # Safety
     /// - `context` came from `io_setup` in this process and has not been destroyed.
@@ -89,7 +93,8 @@ impl Ring {
     /// Shows at most `most` events, oldest first, until `reader` leaves one; returns how many were taken.
     ///
     /// # Safety
-    /// One caller at a time, and no thread in `io_getevents` with a writable event buffer: either would deliver events twice.
+    /// One caller at a time, and no thread in `io_getevents` with a writable event buffer: either would
+    /// deliver events twice.
     #[inline]
     pub(crate) unsafe fn consume(
         &self,
@@ -106,7 +111,8 @@ impl Ring {
         }
         let mut taken = 0;
         while head != tail && taken < most {
-            // SAFETY: head < nr, and slots between head and tail hold events that the kernel will not touch before head moves past them.
+            // SAFETY: head < nr, and slots between head and tail hold events that the kernel will not touch
+            // before head moves past them.
             let event = unsafe { self.event(head).as_ref() };
             if reader(event) == Take::Leave {
                 break;
@@ -133,7 +139,8 @@ impl Ring {
     /// Keeps the ring out of a forked child: a child that read it would take its parent's events.
     pub(crate) fn dont_fork(&self) -> std::io::Result<()> {
         let bytes = HEADER_LENGTH as usize + self.nr as usize * size_of::<io_event>();
-        // SAFETY: the range is the ring's own mapping (the kernel rounds it up to whole pages); the advice changes nothing in this process.
+        // SAFETY: the range is the ring's own mapping (the kernel rounds it up to whole pages); the advice
+        // changes nothing in this process.
         let code =
             unsafe { libc::madvise(self.header.as_ptr().cast(), bytes, libc::MADV_DONTFORK) };
         if code == 0 {
