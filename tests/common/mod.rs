@@ -1,0 +1,376 @@
+//! What the test files share: a watchdog, children of their own program, gates, things that count their drops, places with files.
+#![allow(dead_code, reason = "no test file needs all of it")]
+#![allow(
+    unsafe_code,
+    reason = "buffers that count their drops are lent to the kernel"
+)]
+
+use kiocb::{Aio, Builder, IoBuf, IoBufMut, Read};
+use std::fs::{self, File};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::Location;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A test that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Says why a test proves nothing here, and fails where everything is expected to be there.
+pub(crate) fn skip(reason: &str) {
+    eprintln!("skipped: {reason}");
+    assert!(
+        std::env::var_os("KIOCB_CI").is_none(),
+        "skipped in CI: {reason}"
+    );
+}
+
+/// Ends the process, and says where it hung, if the test is not over in a minute. Lives as long as the test.
+#[must_use = "a watchdog that is dropped watches nothing"]
+pub(crate) struct Watchdog(
+    #[allow(dead_code, reason = "dropping it is the message")] mpsc::Sender<()>,
+);
+
+#[track_caller]
+pub(crate) fn watchdog() -> Watchdog {
+    let place = Location::caller();
+    let name = thread::current().name().unwrap_or("?").to_owned();
+    let (alive, over) = mpsc::channel();
+    thread::spawn(move || {
+        if over.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            eprintln!(
+                "HANGS: the test {name} at {place} is not over after {PATIENCE:?}\n{}",
+                threads()
+            );
+            std::process::abort();
+        }
+    });
+    Watchdog(alive)
+}
+
+/// What each thread is doing, as far as the kernel tells.
+fn threads() -> String {
+    let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
+    let lines = tasks.flatten().map(|task| {
+        let path = task.path();
+        format!(
+            "  {:16} system call {}",
+            read(path.join("comm")).trim(),
+            read(path.join("syscall")).trim()
+        )
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Waits for something that another thread or the kernel makes true, and that nobody can be told of. The watchdog bounds it.
+pub(crate) fn until(mut what: impl FnMut() -> bool) {
+    while !what() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// How many threads this process has.
+pub(crate) fn count_threads() -> usize {
+    fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// How many kernel contexts this process has: their rings are in its memory map.
+pub(crate) fn count_contexts() -> usize {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().filter(|line| line.contains("[aio]")).count()
+}
+
+/// Runs `body` in a process of its own that runs nothing else: for what is counted per process, or may end it. The environment variables
+/// are the child's. Panics, with what it said, if the child fails.
+///
+/// `name` is the name of the test that calls this.
+#[track_caller]
+pub(crate) fn alone_with(name: &str, variables: &[(&str, &str)], body: impl FnOnce()) {
+    if std::env::var_os("KIOCB_ALONE").is_some_and(|which| which == name) {
+        let _watchdog = watchdog();
+        return body();
+    }
+    let output = child(name, variables);
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{name} alone: {}\n{}{}",
+        output.status,
+        said(&output.stdout),
+        said(&output.stderr)
+    );
+    assert!(
+        said(&output.stdout).contains("1 passed"),
+        "there is no test {name}"
+    );
+}
+
+/// As [`alone_with`], with the environment as it is.
+#[track_caller]
+pub(crate) fn alone(name: &str, body: impl FnOnce()) {
+    alone_with(name, &[], body);
+}
+
+fn child(name: &str, variables: &[(&str, &str)]) -> Output {
+    Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env("KIOCB_ALONE", name)
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap()
+}
+
+/// A directory on a real file system: beside the build, or where `KIOCB_TEST_DIR` says.
+pub(crate) fn disk_dir() -> tempfile::TempDir {
+    let place = std::env::var_os("KIOCB_TEST_DIR");
+    tempfile::tempdir_in(place.unwrap_or(env!("CARGO_TARGET_TMPDIR").into())).unwrap()
+}
+
+/// A directory beside the build, and one in memory where there is one.
+pub(crate) fn places() -> Vec<tempfile::TempDir> {
+    let mut places = vec![disk_dir()];
+    match tempfile::tempdir_in("/dev/shm") {
+        Ok(place) => places.push(place),
+        Err(error) => skip(&format!("no tmpfs at /dev/shm: {error}")),
+    }
+    places
+}
+
+/// A new file in `dir` for reading and writing.
+pub(crate) fn new_file(dir: &tempfile::TempDir, name: &str) -> File {
+    File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(dir.path().join(name))
+        .unwrap()
+}
+
+/// An unnamed file for reading and writing.
+pub(crate) fn scratch() -> File {
+    tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// An unnamed file with these bytes.
+pub(crate) fn file_of(bytes: &[u8]) -> File {
+    use std::os::unix::fs::FileExt;
+    let file = scratch();
+    file.write_all_at(bytes, 0).unwrap();
+    file
+}
+
+pub(crate) fn null() -> File {
+    File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .unwrap()
+}
+
+/// Bytes that say where they belong: different for every seed and position.
+pub(crate) fn pattern(seed: u64, len: usize) -> Vec<u8> {
+    let mut random = Random(seed);
+    (0..len).map(|_| random.next().to_le_bytes()[3]).collect()
+}
+
+/// Numbers that look random and are the same every time (splitmix64).
+#[derive(Clone)]
+pub(crate) struct Random(pub u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound as u64).unwrap()
+    }
+}
+
+/// Something that threads wait for.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    pub(crate) fn wait(&self) {
+        let open = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_while(open, |open| !*open).unwrap());
+    }
+
+    pub(crate) fn wait_timeout(&self, timeout: Duration) -> bool {
+        let open = self.0.0.lock().unwrap();
+        *self
+            .0
+            .1
+            .wait_timeout_while(open, timeout, |open| !*open)
+            .unwrap()
+            .0
+    }
+}
+
+/// Keeps the completion thread busy: it is inside a callback, which returns when the gate opens. Dropped, it opens.
+#[must_use = "dropped, it lets the completion thread go"]
+pub(crate) struct Busy(Gate);
+
+impl Busy {
+    pub(crate) fn release(self) {}
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+/// Returns when the completion thread of `aio` is inside the callback.
+pub(crate) fn keep_busy(aio: &Aio) -> Busy {
+    let (inside, gate) = (Gate::default(), Gate::default());
+    let (there, go_on) = (inside.clone(), gate.clone());
+    aio.alloc()
+        .init_rw(null(), Read, Vec::new(), 0)
+        .init_callback(move |_| {
+            there.open();
+            go_on.wait();
+        })
+        .submit()
+        .unwrap();
+    inside.wait();
+    Busy(gate)
+}
+
+/// A context of one test.
+pub(crate) fn build(builder: Builder) -> Aio {
+    builder.build().expect("this machine has kernel AIO")
+}
+
+pub(crate) fn aio() -> Aio {
+    build(Aio::builder())
+}
+
+/// Counts how often something happened.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counter(Arc<AtomicUsize>);
+
+impl Counter {
+    pub(crate) fn add(&self) -> usize {
+        self.0.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Blocks until it has happened `count` times.
+    pub(crate) fn until(&self, count: usize) {
+        until(|| self.get() >= count);
+    }
+}
+
+/// Counts its drop.
+#[derive(Debug)]
+pub(crate) struct Token(Counter);
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        self.0.add();
+    }
+}
+
+/// A file that counts its drop.
+#[derive(Debug)]
+pub(crate) struct TokenFile(File, #[allow(dead_code, reason = "counts")] Token);
+
+impl AsFd for TokenFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A buffer that counts its drop.
+#[derive(Debug)]
+pub(crate) struct TokenBuf(
+    pub(crate) Vec<u8>,
+    #[allow(dead_code, reason = "counts")] Token,
+);
+
+// SAFETY: the vector's own promise.
+unsafe impl IoBuf for TokenBuf {
+    fn as_ptr(&self) -> *const u8 {
+        IoBuf::as_ptr(&self.0)
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+// SAFETY: the vector's own promise.
+unsafe impl IoBufMut for TokenBuf {
+    fn as_mut_ptr(&mut self) -> *mut u8 {
+        IoBufMut::as_mut_ptr(&mut self.0)
+    }
+
+    fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
+    unsafe fn set_init(&mut self, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.set_init(n) }
+    }
+}
+
+/// Counts what becomes of requests: files, buffers and closures dropped, callbacks called.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fates {
+    pub(crate) files: Counter,
+    pub(crate) buffers: Counter,
+    pub(crate) closures: Counter,
+    pub(crate) calls: Counter,
+}
+
+impl Fates {
+    pub(crate) fn file(&self, file: File) -> TokenFile {
+        TokenFile(file, Token(self.files.clone()))
+    }
+
+    pub(crate) fn buffer(&self, bytes: Vec<u8>) -> TokenBuf {
+        TokenBuf(bytes, Token(self.buffers.clone()))
+    }
+
+    /// What a callback captures.
+    pub(crate) fn token(&self) -> Token {
+        Token(self.closures.clone())
+    }
+
+    /// A callback that only counts.
+    pub(crate) fn callback<T>(&self) -> impl FnOnce(T) + Send + 'static + use<T> {
+        let (token, calls) = (self.token(), self.calls.clone());
+        move |_| {
+            let _token = token;
+            calls.add();
+        }
+    }
+
+    /// Files, buffers and closures dropped, and calls.
+    pub(crate) fn seen(&self) -> [usize; 4] {
+        [&self.files, &self.buffers, &self.closures, &self.calls].map(Counter::get)
+    }
+}
+
+/// The last moment of a test that polls.
+pub(crate) fn soon() -> Instant {
+    Instant::now() + PATIENCE
+}
