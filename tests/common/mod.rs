@@ -7,7 +7,8 @@
 
 use kiocb::{Aio, Builder, IoBuf, IoBufMut, Read};
 use std::fs::{self, File};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{PipeWriter, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::Location;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -248,6 +249,39 @@ pub(crate) fn keep_busy(aio: &Aio) -> Busy {
         .unwrap();
     inside.wait();
     Busy(gate)
+}
+
+/// Takes one slot of the kernel until it is dropped: a thread is inside `io_submit`, which reads from an empty pipe.
+#[must_use = "dropped, it gives the slot back"]
+pub(crate) struct Occupied {
+    writer: Option<PipeWriter>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// Returns when the slot is taken. `aio` has had no other requests in flight.
+pub(crate) fn occupy(aio: &Aio) -> Occupied {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let (request, before) = (aio.alloc(), aio.stats().in_flight);
+    let thread = thread::spawn(move || {
+        let request = request.init_rw(OwnedFd::from(reader), Read, [0; 1], 0);
+        assert_eq!(request.wait().unwrap().result.unwrap(), 1);
+    });
+    until(|| aio.stats().in_flight > before);
+    Occupied {
+        writer: Some(writer),
+        thread: Some(thread),
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        let writer = self.writer.take();
+        writer.map(|mut writer| writer.write_all(b"!"));
+        let over = self.thread.take().map(thread::JoinHandle::join);
+        if !thread::panicking() {
+            over.map(Result::unwrap);
+        }
+    }
 }
 
 /// A context of one test.

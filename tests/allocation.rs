@@ -1,0 +1,180 @@
+//! In the steady state nothing is allocated. Alone in its program: the allocator counts for all threads.
+#![allow(unsafe_code, reason = "an allocator that counts")]
+
+mod common;
+
+use common::*;
+use kiocb::{Aio, AlignedBuf, Dispatch, Read};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: the system's allocator does it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, address: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(address, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Everything that one request hands to the next.
+struct Chain {
+    aio: Aio,
+    left: usize,
+    meter: Option<Meter>,
+    round: Arc<Round>,
+}
+
+/// Chains that run at the same time.
+#[derive(Default)]
+struct Round {
+    all_started: AtomicBool,
+    ended: AtomicUsize,
+    over: Gate,
+    measured: AtomicUsize,
+}
+
+/// One of the chains has it: counts while it does the second half of its requests.
+struct Meter {
+    half: usize,
+    before: usize,
+}
+
+impl Chain {
+    /// Reads, and reads again in the callback.
+    fn go(mut self, file: Arc<File>, buf: AlignedBuf) {
+        let request = self.aio.alloc().init_rw(file, Read, buf, 0);
+        let submitted = request.init_callback(move |done| {
+            assert_eq!(done.result.unwrap(), 4096);
+            self.count();
+            if self.left > 0 {
+                self.go(done.file, done.buf);
+            } else {
+                self.end();
+            }
+        });
+        submitted.submit().unwrap();
+    }
+
+    fn count(&mut self) {
+        if !self.round.all_started.load(Ordering::SeqCst) {
+            return;
+        }
+        self.left -= 1;
+        if let Some(meter) = &mut self.meter {
+            if self.left == meter.half {
+                meter.before = ALLOCATIONS.load(Ordering::SeqCst);
+            }
+        }
+    }
+
+    fn end(self) {
+        if let Some(meter) = &self.meter {
+            let count = ALLOCATIONS.load(Ordering::SeqCst) - meter.before;
+            self.round.measured.store(count, Ordering::SeqCst);
+        }
+        self.round.ended.fetch_add(1, Ordering::SeqCst);
+        self.round.over.open();
+    }
+}
+
+/// How many allocations `count` requests cost, in so many chains at once, after as many to warm up.
+fn allocations_of_callbacks(aio: &Aio, chains: usize, count: usize) -> usize {
+    let file = Arc::new(File::open("/dev/zero").unwrap());
+    let round = Arc::new(Round::default());
+    let is_manual = aio.poll(0, 0, None).is_ok();
+    let half = count / chains;
+    for index in 0..chains {
+        let chain = Chain {
+            aio: aio.clone(),
+            left: 2 * half,
+            meter: (index == 0).then_some(Meter { half, before: 0 }),
+            round: round.clone(),
+        };
+        chain.go(file.clone(), AlignedBuf::zeroed(4096));
+    }
+    round.all_started.store(true, Ordering::SeqCst);
+    while is_manual && round.ended.load(Ordering::SeqCst) < chains {
+        aio.poll(1, usize::MAX, None).unwrap();
+    }
+    round.over.wait();
+    aio.drain().unwrap();
+    round.measured.load(Ordering::SeqCst)
+}
+
+/// One thread submits, another completes and drops.
+fn allocations_of_a_stream(aio: &Aio, count: usize) -> usize {
+    let file = Arc::new(File::open("/dev/zero").unwrap());
+    let (give, take) = mpsc::sync_channel::<AlignedBuf>(64);
+    for _ in 0..64 {
+        give.send(AlignedBuf::zeroed(4096)).unwrap();
+    }
+    let mut before = 0;
+    for index in 0..2 * count {
+        if index == count {
+            before = ALLOCATIONS.load(Ordering::SeqCst);
+        }
+        let give = give.clone();
+        let request = aio
+            .alloc()
+            .init_rw(file.clone(), Read, take.recv().unwrap(), 0);
+        request
+            .init_callback(move |done| give.send(done.buf).unwrap())
+            .submit()
+            .unwrap();
+    }
+    aio.drain().unwrap();
+    ALLOCATIONS.load(Ordering::SeqCst) - before
+}
+
+fn allocations_of_waits(aio: &Aio, count: usize) -> usize {
+    let mut file = Arc::new(File::open("/dev/zero").unwrap());
+    let mut buf = AlignedBuf::zeroed(4096);
+    let mut before = 0;
+    for index in 0..2 * count {
+        if index == count {
+            before = ALLOCATIONS.load(Ordering::SeqCst);
+        }
+        let done = aio.alloc().init_rw(file, Read, buf, 0).wait().unwrap();
+        (file, buf) = (done.file, done.buf);
+    }
+    ALLOCATIONS.load(Ordering::SeqCst) - before
+}
+
+/// One test, because another one's allocations would be counted too.
+#[test]
+fn nothing_is_allocated_in_the_steady_state() {
+    let _watchdog = watchdog();
+    for dispatch in [Dispatch::Thread, Dispatch::Anywhere, Dispatch::Manual] {
+        for depth in [4, 128] {
+            let aio = build(Aio::builder().depth(depth).dispatch(dispatch));
+            for chains in [1, 32] {
+                let count = allocations_of_callbacks(&aio, chains, 20_000);
+                assert_eq!(count, 0, "{dispatch:?}, depth {depth}, {chains} chains");
+            }
+            assert_eq!(allocations_of_waits(&aio, 5000), 0, "waits, {dispatch:?}");
+            if dispatch != Dispatch::Manual {
+                let count = allocations_of_a_stream(&aio, 20_000);
+                // The two threads may trade more cells than ever before at any moment, but not for every request.
+                assert!(
+                    count <= 200,
+                    "{count} allocations, {dispatch:?}, depth {depth}"
+                );
+            }
+        }
+    }
+}
