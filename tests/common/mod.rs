@@ -42,10 +42,12 @@ pub(crate) fn watchdog() -> Watchdog {
     let (alive, over) = mpsc::channel();
     thread::spawn(move || {
         if over.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-            eprintln!(
-                "HANGS: the test {name} at {place} is not over after {PATIENCE:?}\n{}",
+            let report = format!(
+                "HANGS: the test {name} at {place} is not over after {PATIENCE:?}\n{}\n",
                 threads()
             );
+            // Not `eprintln`: what a test prints is shown only when it ends.
+            let _ = std::io::stderr().write_all(report.as_bytes());
             std::process::abort();
         }
     });
