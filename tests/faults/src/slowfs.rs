@@ -3,8 +3,8 @@
 //! It is a real one, served over FUSE by a thread of the test process. Its files are opened with
 //! `FOPEN_DIRECT_IO` and the connection has `FUSE_ASYNC_DIO`, so kernel AIO on an `O_DIRECT` descriptor is
 //! truly asynchronous: `io_submit` returns as soon as the request is sent, and the request is in flight until
-//! the test lets the server answer. Three exceptions are the kernel's: a write that extends the file, an fd
-//! without `O_DIRECT`, and fsync of one file at a time (`inode_lock`).
+//! the test lets the server answer. Two exceptions are the kernel's: a write that extends the file, and fsync
+//! of one file at a time (`inode_lock`).
 
 mod gate;
 mod rules;
@@ -76,8 +76,8 @@ impl SlowFs {
             .expect("opening a file of ours")
     }
 
-    /// Opens a file for reading and writing with further open(2) flags. Without `O_DIRECT` the kernel does
-    /// AIO on it synchronously: `io_submit` blocks until the server has answered.
+    /// Opens a file for reading and writing with further open(2) flags. AIO on it is asynchronous without
+    /// `O_DIRECT` too on the kernels we know (6.18), because of `FOPEN_DIRECT_IO`.
     ///
     /// # Errors
     /// Those of open(2).

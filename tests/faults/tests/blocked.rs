@@ -79,27 +79,37 @@ fn dropping_missing_pages_fills_them() {
 }
 
 #[test]
-fn without_o_direct_a_held_read_blocks_its_submitter() {
-    need_root!();
-    let _watchdog = Watchdog::new("held buffered read");
-    let fs = need!(SlowFs::new());
-    drop(fs.file("f", vec![5; 2 * BLOCK]));
-    let file = fs.open("f", 0).unwrap();
-    let gate = fs.hold_reads(0..B);
+fn an_empty_pipe_blocks_its_submitter_until_there_is_something_to_read() {
+    let _watchdog = Watchdog::new("empty pipe");
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
     thread::scope(|scope| {
         let submitter = scope.spawn(|| {
             let mut driver = Driver::new(1).unwrap();
-            let read = driver.read(&file, 0);
+            let read = driver.read(&reader, 0);
+            tell.send(thread_id()).unwrap();
             assert_eq!(driver.submit(&[read]).unwrap(), 1);
             driver.finish()
         });
-        gate.wait_for(1);
+        wait_until_asleep_in(told.recv().unwrap(), libc::SYS_io_submit);
         still_blocked(&submitter);
-        let mut other = Driver::new(1).unwrap();
-        let read = other.read(&file, B);
-        assert_eq!(other.submit(&[read]).unwrap(), 1);
-        assert_eq!(other.finish(), [4096]);
-        gate.release();
-        assert_eq!(submitter.join().unwrap(), [4096]);
+        std::io::Write::write_all(&mut writer, b"seven77").unwrap();
+        assert_eq!(submitter.join().unwrap(), [7]);
     });
+}
+
+#[test]
+fn a_slow_file_blocks_nobody_even_without_o_direct() {
+    need_root!();
+    let _watchdog = Watchdog::new("held read without O_DIRECT");
+    let fs = need!(SlowFs::new());
+    drop(fs.file("f", vec![5; BLOCK]));
+    let file = fs.open("f", 0).unwrap();
+    let gate = fs.hold_reads(0..B);
+    let mut driver = Driver::new(1).unwrap();
+    let read = driver.read(&file, 0);
+    assert_eq!(driver.submit(&[read]).unwrap(), 1);
+    gate.wait_for(1);
+    gate.release();
+    assert_eq!(driver.finish(), [4096]);
 }
