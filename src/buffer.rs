@@ -614,6 +614,12 @@ impl IoVec {
         self.0.iov_len
     }
 
+    /// Takes `count` bytes off the front: at most all.
+    pub(crate) fn advance(&mut self, count: usize) {
+        debug_assert!(count <= self.len());
+        *self = Self::new(self.as_ptr().wrapping_add(count), self.len() - count);
+    }
+
     /// Whether this piece is empty. The kernel takes empty pieces.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0

@@ -4,6 +4,7 @@ use crate::engine::{Engine, Watch};
 use crate::operation::{Job, Work};
 use std::fmt;
 use std::future::Future;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -94,6 +95,18 @@ fn wait_in_child(deadline: Option<Instant>) {
     }
 }
 
+impl<F: AsFd + Send + 'static> Pending<crate::poll::Poll<F>> {
+    /// Cancels the wait for readiness. Says whether the kernel agreed: then, and in any case soon, the result is there, and is ECANCELED or, if an event came
+    /// first, what came. Blocks only while another thread is just submitting the request.
+    #[doc(alias = "io_cancel")]
+    pub fn cancel(&self) -> bool {
+        let Some(watch) = &self.watch else {
+            return false;
+        };
+        self.engine.check_origin().is_ok() && self.engine.cancel(watch)
+    }
+}
+
 impl<S: Work> Future for Pending<S> {
     type Output = S::Output;
 
@@ -115,10 +128,15 @@ impl<S: Work> Unpin for Pending<S> {}
 
 impl<S: Work> Drop for Pending<S> {
     fn drop(&mut self) {
-        if self.engine.check_origin().is_err()
-            && let Some(watch) = self.watch.take()
-        {
-            watch.forget();
+        let Some(watch) = self.watch.take() else {
+            return;
+        };
+        if self.engine.check_origin().is_err() {
+            return watch.forget();
+        }
+        if watch.is_cancellable() {
+            // Nobody would ever ask for it, and it might hold its slot for ever.
+            self.engine.cancel(&watch);
         }
     }
 }

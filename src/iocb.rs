@@ -3,9 +3,11 @@
 use crate::aio::Aio;
 use crate::engine::Engine;
 use crate::error::SubmitError;
-use crate::flags::{IoPriority, RwFlags};
+use crate::exact::{Exact, FromFile, ToFile};
+use crate::flags::{IoPriority, PollFlags, RwFlags};
 use crate::future::Pending;
 use crate::operation::{Callback, Fsync, Job, Operation, Options, Rw, Work};
+use crate::poll::Poll;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,6 +23,8 @@ pub trait Request: Work + 'static {}
 
 impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Request for Rw<F, O, B> {}
 impl<F: AsFd + Send + 'static> Request for Fsync<F> {}
+impl<F: AsFd + Send + 'static> Request for Poll<F> {}
+impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Request for Exact<F, O, B> {}
 
 /// A request with everything that [`Iocb::submit`] needs.
 #[diagnostic::on_unimplemented(
@@ -150,6 +154,18 @@ impl Iocb {
     }
 }
 
+impl Iocb {
+    /// Waits until `file` is ready for one of `events`: `poll(2)`, once, for eventfds, pipes, sockets, timers beside file I/O.
+    ///
+    /// It occupies one of the kernel's slots until it fires or is cancelled: count it in [`Builder::depth`](crate::Builder::depth). [`Pending::cancel`] takes it
+    /// back, and so does dropping its handle or future; with a callback it can't be cancelled. Closing the descriptor elsewhere does not end it. Opcode
+    /// `IOCB_CMD_POLL`, Linux 4.19 (before 5.16 an event could be lost). EINVAL from `submit` where the file can't be polled.
+    #[doc(alias = "IOCB_CMD_POLL")]
+    pub fn init_poll<F: AsFd + Send + 'static>(self, file: F, events: PollFlags) -> Iocb<Poll<F>> {
+        self.with(Poll::new(file, events))
+    }
+}
+
 impl Aio {
     /// A blank request for this context, of which it keeps a handle until it is submitted.
     pub fn alloc(&self) -> Iocb {
@@ -189,6 +205,15 @@ impl<S: Request> Iocb<S> {
     #[doc(alias = "aio_resfd")]
     pub fn eventfd(mut self, eventfd: Arc<OwnedFd>) -> Self {
         self.options.eventfd = Some(eventfd);
+        self
+    }
+
+    /// Tries with [`NOWAIT`](RwFlags::NOWAIT), and where that would block goes on without it, from a helper thread: `submit` never blocks its caller then.
+    ///
+    /// Costs a second submission when it would have blocked, and a thread while such requests are being submitted. Worth it for reads that are often in the page
+    /// cache or direct; most writes would block (they allocate, or update timestamps). A request that goes on this way may be overtaken by later ones.
+    pub fn nowait_or_offload(mut self) -> Self {
+        self.options.offload = true;
         self
     }
 
@@ -313,6 +338,53 @@ impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Rw<F, O,
     /// Takes the request apart: the file and the buffer that it would have used.
     pub fn into_parts(self) -> (F, B) {
         self.state.into_parts()
+    }
+}
+
+impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Rw<F, O, B>> {
+    /// Goes on after a short read, in the same request, until the buffer is full; a read that EINTR interrupted is repeated. The result is then the whole
+    /// length; at the end of the file it is an error of kind [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), and the buffer holds what there was.
+    ///
+    /// Under O_DIRECT the rest begins at the last aligned byte, so some is read twice.
+    pub fn read_exact(self) -> Iocb<Exact<F, O, B>>
+    where
+        O: FromFile,
+    {
+        self.exact()
+    }
+
+    /// Goes on after a short write, in the same request, until all is written; a write that EINTR interrupted is repeated. The result is then the whole
+    /// length; an error may come after a part was written. If the file takes nothing and gives no reason, it is of kind
+    /// [`WriteZero`](io::ErrorKind::WriteZero).
+    ///
+    /// Under O_DIRECT the rest begins at the last aligned byte, so some is written twice, with the same contents.
+    pub fn write_all(self) -> Iocb<Exact<F, O, B>>
+    where
+        O: ToFile,
+    {
+        self.exact()
+    }
+
+    fn exact(self) -> Iocb<Exact<F, O, B>> {
+        Iocb {
+            target: self.target,
+            options: self.options,
+            state: Exact::new(self.state),
+        }
+    }
+}
+
+impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Exact<F, O, B>> {
+    /// Takes the request apart: the file and the buffer that it would have used.
+    pub fn into_parts(self) -> (F, B) {
+        self.state.into_inner().into_parts()
+    }
+}
+
+impl<F: AsFd + Send + 'static> Iocb<Poll<F>> {
+    /// Takes the request apart: the file that it would have waited for.
+    pub fn into_file(self) -> F {
+        self.state.into_file()
     }
 }
 

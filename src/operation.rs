@@ -85,6 +85,12 @@ pub unsafe trait Transfer<B> {
     /// Address and length (or number of pieces).
     fn lend(buf: &mut B, pieces: &mut Self::Pieces) -> (u64, u64);
 
+    /// The iovec array, where there is one.
+    fn io_vecs(pieces: &Self::Pieces) -> &[IoVec] {
+        let _ = pieces;
+        &[]
+    }
+
     /// # Safety
     /// The kernel transferred `count` bytes by this operation.
     unsafe fn transferred(buf: &mut B, count: usize) {
@@ -151,6 +157,10 @@ unsafe impl<B: IoBufsMut> Transfer<B> for ReadV {
         place(pieces.insert(vecs))
     }
 
+    fn io_vecs(pieces: &Self::Pieces) -> &[IoVec] {
+        pieces.as_deref().unwrap_or_default()
+    }
+
     unsafe fn transferred(buf: &mut B, count: usize) {
         // SAFETY: the kernel filled the pieces in order with `count` bytes in all.
         unsafe { buf.set_init(count) }
@@ -164,6 +174,10 @@ unsafe impl<B: IoBufs> Transfer<B> for WriteV {
 
     fn lend(buf: &mut B, pieces: &mut Self::Pieces) -> (u64, u64) {
         place(pieces.insert(buf.io_vecs()))
+    }
+
+    fn io_vecs(pieces: &Self::Pieces) -> &[IoVec] {
+        pieces.as_deref().unwrap_or_default()
     }
 }
 
@@ -191,6 +205,10 @@ impl<F, O: Operation<B>, B> Rw<F, O, B> {
 
     pub(crate) fn into_parts(self) -> (F, B) {
         (self.file, self.buf)
+    }
+
+    pub(crate) fn pieces(&self) -> &[IoVec] {
+        O::io_vecs(&self.pieces)
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `context` | making the kernel context; `tally`: counters; `clock`: noticing that `io_submit` blocked |
 
 mod backlog;
+mod cancel;
 mod clock;
 mod close;
 mod context;

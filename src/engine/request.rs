@@ -435,6 +435,10 @@ impl<W: Work> Watch<W> {
         unsafe { work.finish(result) }
     }
 
+    pub(crate) fn is_cancellable(&self) -> bool {
+        self.header().traits.cancellable
+    }
+
     /// Keeps the request from being submitted, if it was not: its submitter completes it then.
     pub(crate) fn cancel_before_submission(&self) -> bool {
         let before = self.header().hand.compare_exchange(

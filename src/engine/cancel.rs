@@ -1,0 +1,45 @@
+//! Cancelling what can be cancelled: polls.
+//!
+//! The kernel knows a request by the address of its iocb, and a canceller holds the request's `Watch`: the cell is not given back meanwhile, so no other request
+//! can have come to live there. What is not with the kernel yet is cancelled by a word between canceller and submitter.
+
+use super::Engine;
+use super::reap::MOST;
+use super::request::Watch;
+use super::sleep::NOBODY;
+use crate::operation::Work;
+use std::time::Duration;
+
+/// How often the kernel is asked at once, before the canceller pauses between its questions.
+const PROMPT: u32 = 100;
+
+impl Engine {
+    /// Cancels the request, or finds it done. `false`: it was done.
+    pub(crate) fn cancel<W: Work>(&self, watch: &Watch<W>) -> bool {
+        self.flush();
+        for round in 0_u32.. {
+            if watch.is_done() {
+                return false;
+            }
+            if watch.cancel_before_submission() {
+                self.pump_if_queued();
+                return true;
+            }
+            if watch.cancel_in(&self.kernel) {
+                return true;
+            }
+            // Its event is on the ring, or another thread is inside io_submit with it.
+            self.reap(NOBODY, MOST);
+            pause(round);
+        }
+        false
+    }
+}
+
+fn pause(round: u32) {
+    if round < PROMPT {
+        std::thread::yield_now();
+    } else {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
