@@ -291,6 +291,21 @@ impl<S: Submit> Iocb<S> {
 }
 
 impl<S: Work> Iocb<S> {
+    pub(crate) fn into_job(self) -> Job<S> {
+        Job {
+            state: self.state,
+            options: self.options,
+        }
+    }
+
+    pub(crate) fn from_job(aio: &Aio, job: Job<S>) -> Iocb<S> {
+        Iocb {
+            target: Target::Own(aio.clone()),
+            options: job.options,
+            state: job.state,
+        }
+    }
+
     /// Passes the request on to its engine, or gives it back whole.
     fn send<T>(
         self,

@@ -33,7 +33,7 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::sys::Kernel;
 use crate::sys::fork::Origin;
 use parking_lot::MutexGuard;
-pub(crate) use request::Watch;
+pub(crate) use request::{List, Receipt, Request, Watch};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;

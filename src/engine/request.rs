@@ -110,45 +110,46 @@ pub(crate) struct Request(NonNull<Header>);
 unsafe impl Send for Request {}
 
 impl Request {
-    /// Offers a callback to `taker`, which either keeps the request or gives it back with its reason; then so
-    /// do we, whole.
+    /// Offers a callback to `taker`, which either keeps the request or gives it back with its reason; then so do we, whole.
     pub(crate) fn offer<W: Work<Output = ()>, E>(
         work: W,
         taker: impl FnOnce(Request) -> Result<(), (E, Request)>,
     ) -> Result<(), (E, W)> {
-        let request = Request::new(work, CALLBACK, false, &Callbacks::<W>::VERBS);
-        let cell = request.0;
-        taker(request).map_err(|(error, back)| {
-            assert!(back.0 == cell, "a taker gives back what it was offered");
-            // SAFETY: having the Request back is owning the cell, and it was filled with this W.
-            (error, unsafe { empty::<W>(back.0) })
-        })
+        let (request, receipt) = Request::with_callback(work);
+        taker(request).map_err(|(error, back)| (error, receipt.redeem(back)))
     }
 
-    /// Offers a request whose result the caller will wait for: by reaping itself (`attended`), or by looking
-    /// now and then.
+    /// Offers a request whose result the caller will wait for: by reaping itself (`attended`), or by looking now and then.
     pub(crate) fn offer_watched<W: Work, E>(
         work: W,
         attended: bool,
         taker: impl FnOnce(Request) -> Result<(), (E, Request)>,
     ) -> Result<Watch<W>, (E, W)> {
+        let (request, watch) = Request::watched(work, attended);
+        match taker(request) {
+            Ok(()) => Ok(watch),
+            Err((error, back)) => Err((error, watch.redeem(back))),
+        }
+    }
+
+    /// A request with a callback, and the receipt for its body.
+    pub(crate) fn with_callback<W: Work<Output = ()>>(work: W) -> (Request, Receipt<W>) {
+        let request = Request::new(work, CALLBACK, false, &Callbacks::<W>::VERBS);
+        let receipt = Receipt {
+            cell: request.0,
+            work: PhantomData,
+        };
+        (request, receipt)
+    }
+
+    /// A request whose result somebody will ask for.
+    pub(crate) fn watched<W: Work>(work: W, attended: bool) -> (Request, Watch<W>) {
         let request = Request::new(work, PENDING, attended, &Watched::<W>::VERBS);
         let watch = Watch {
             cell: request.0,
             work: PhantomData,
         };
-        match taker(request) {
-            Ok(()) => Ok(watch),
-            Err((error, back)) => {
-                assert!(
-                    back.0 == watch.cell,
-                    "a taker gives back what it was offered"
-                );
-                let watch = ManuallyDrop::new(watch);
-                // SAFETY: with the Request and the Watch, both of the cell's users are here; it was filled with this W.
-                Err((error, unsafe { empty::<W>(watch.cell) }))
-            }
-        }
+        (request, watch)
     }
 
     fn new<W: Work>(work: W, state: u32, attended: bool, verbs: &'static Verbs) -> Request {
@@ -211,6 +212,12 @@ impl Request {
     /// Whether its watcher reaps for itself.
     pub(crate) fn is_attended(&self) -> bool {
         self.header().attended
+    }
+
+    /// Says before the submission whether its watcher will reap for itself.
+    pub(crate) fn set_attended(&mut self, attended: bool) {
+        // SAFETY: having the Request is owning the cell, and watchers don't look at this.
+        unsafe { (*self.0.as_ptr()).attended = attended }
     }
 
     /// Stores what the kernel said: bytes, or a negative errno.
@@ -301,6 +308,29 @@ impl Request {
                 return Settled::Wake(waker);
             }
         }
+    }
+}
+
+/// The right to the body of a request with a callback, should the request come back unsubmitted.
+#[derive(Debug)]
+pub(crate) struct Receipt<W> {
+    cell: NonNull<Header>,
+    work: PhantomData<fn() -> W>,
+}
+
+// SAFETY: a receipt is a number until it is redeemed with the Request, which is Send itself.
+unsafe impl<W> Send for Receipt<W> {}
+// SAFETY: as above.
+unsafe impl<W> Sync for Receipt<W> {}
+
+impl<W: Work> Receipt<W> {
+    /// # Panics
+    /// If it is for another request.
+    pub(crate) fn redeem(self, back: Request) -> W {
+        assert!(back.0 == self.cell, "a receipt is good for its own request");
+        // SAFETY: having the Request is owning the cell. It was filled with this W, and not reused since: receipts are
+        // kept with their request, or redeemed where the two were made (see their two users).
+        unsafe { empty::<W>(back.0) }
     }
 }
 
@@ -414,6 +444,14 @@ impl<W: Work> Watch<W> {
         let (result, work) = unsafe { (*watch.header().result.get(), empty::<W>(watch.cell)) };
         // SAFETY: the result is what the kernel said of this very request, or the errno with which it refused it.
         Ok(unsafe { work.finish(result) })
+    }
+
+    /// The body back, with the request that came back unsubmitted.
+    fn redeem(self, back: Request) -> W {
+        let watch = ManuallyDrop::new(self);
+        assert!(back.0 == watch.cell, "a watch is for its own request");
+        // SAFETY: with the Request and the Watch, both of the cell's users are here; it was filled with this W.
+        unsafe { empty::<W>(watch.cell) }
     }
 
     /// Whether its first event may not be its last.

@@ -9,7 +9,7 @@
 
 use super::clock::{self, Trouble};
 use super::reap::MOST;
-use super::request::{Batch, List, Request, Watch};
+use super::request::{Batch, List, Request, Settled, Watch};
 use super::sleep::NOBODY;
 use super::{Engine, gather};
 use crate::error::Unavailable;
@@ -107,6 +107,44 @@ impl Engine {
         if self.check_origin().is_ok() {
             self.flush();
             self.reap(NOBODY, MOST);
+        }
+    }
+
+    /// Submits many requests, in one `io_submit` where there are slots. Gives back those that the kernel refuses at once, with the reason.
+    pub(crate) fn submit_list(&self, list: List) -> Vec<(io::Error, Request)> {
+        let mut refused = Vec::new();
+        if let Err(error) = self.check() {
+            list.for_each(|request| refused.push((error.into(), request)));
+            return refused;
+        }
+        self.flush();
+        let mut unattended = 0;
+        let mut counted = List::new();
+        list.for_each(|request| {
+            unattended += isize::from(!request.is_attended());
+            counted.push(request);
+        });
+        self.tally.attend(unattended);
+        self.send::<BATCH>(counted, Gate::Closed, |request, why| {
+            refused.push((why.into(), request))
+        });
+        let back = refused
+            .iter()
+            .filter(|(_, request)| !request.is_attended())
+            .count();
+        self.tally.attend(-back.cast_signed());
+        self.report_if_silent();
+        self.after_submission(unattended > 0);
+        refused
+    }
+
+    /// Completes a watched request that will never be submitted.
+    pub(crate) fn settle_unsubmitted(&self, mut request: Request, errno: i32) {
+        request.set_result(-i64::from(errno));
+        match request.settle() {
+            Settled::Quiet => {}
+            Settled::Wake(waker) => waker.wake(),
+            Settled::Abandoned(request) => request.finish(),
         }
     }
 

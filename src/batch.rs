@@ -1,0 +1,214 @@
+//! Many requests, one `io_submit`.
+
+use crate::aio::Aio;
+use crate::engine::{Engine, List, Receipt, Request as Cell};
+use crate::error::SubmitError;
+use crate::future::Pending;
+use crate::iocb::{Iocb, Request, Submit};
+use crate::operation::Job;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Requests that will be submitted together: made by [`Aio::batch`].
+///
+/// One system call for many requests costs about half of many calls, and the kernel merges adjacent ones on their way to a disk. What finds no slot queues in
+/// user space, as ever. Requests of any kind may be mixed, with a callback ([`push`](Batch::push)) or a handle ([`start`](Batch::start)). Each one's failure is its own.
+///
+/// Dropped without [`submit`](Batch::submit), nothing is submitted: callbacks are dropped uncalled, handles answer ECANCELED.
+///
+/// ```
+/// use kiocb::{Aio, Iocb, Read, Write};
+/// use std::sync::Arc;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let file = Arc::new(std::fs::File::open("/dev/zero")?);
+/// let aio = Aio::global()?;
+/// let mut batch = aio.batch();
+/// let reads: Vec<_> = (0..64).map(|page| batch.start(Iocb::alloc().init_rw(Arc::clone(&file), Read, vec![1; 512], page * 512))).collect();
+/// let bad = batch.push(Iocb::alloc().init_rw(Arc::clone(&file), Write, vec![1; 512], 0).init_callback(|_| unreachable!()));
+/// let mut refused = batch.submit();
+/// assert_eq!(refused.take(bad).unwrap().error().raw_os_error(), Some(9)); // EBADF: the file is not open for writing
+/// for read in reads {
+///     assert_eq!(read.wait().result?, 512);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a batch does nothing before `submit`"]
+pub struct Batch<'a> {
+    aio: &'a Aio,
+    engine: &'a Arc<Engine>,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    id: u64,
+    cell: Cell,
+}
+
+/// Stands for a request with a callback in a [`Batch`], to ask for it should it be refused.
+pub struct Ticket<S: Submit> {
+    id: u64,
+    receipt: Receipt<Job<S>>,
+}
+
+/// Tickets and requests are numbered, so that one is never taken for another.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+impl Aio {
+    /// An empty batch for this context. With shards, for that of the calling thread.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch {
+            aio: self,
+            engine: self.engine(),
+            entries: Vec::new(),
+        }
+    }
+}
+
+impl Batch<'_> {
+    /// Adds a request with a callback. It goes to the batch's context, whatever it was allocated for.
+    pub fn push<S: Submit>(&mut self, request: Iocb<S>) -> Ticket<S> {
+        let (cell, receipt) = Cell::with_callback(request.into_job());
+        Ticket {
+            id: self.add(cell),
+            receipt,
+        }
+    }
+
+    /// Adds a request and returns a handle that stands for it. If it is refused, the handle says so: in the completion's `result`.
+    ///
+    /// Waiting for it before [`submit`](Batch::submit) waits for ever.
+    pub fn start<S: Request>(&mut self, request: Iocb<S>) -> Pending<S> {
+        let (cell, watch) = Cell::watched(request.into_job(), false);
+        self.add(cell);
+        Pending::new(Arc::clone(self.engine), watch)
+    }
+
+    fn add(&mut self, cell: Cell) -> u64 {
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.entries.push(Entry { id, cell });
+        id
+    }
+
+    /// How many requests are in it.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Submits all, in the order in which they were added. Blocks only where [`Iocb::submit`] does.
+    ///
+    /// What comes back are the requests with a callback that were refused, for the reasons that [`Iocb::submit`] lists; all others are on their way.
+    pub fn submit(mut self) -> Refused {
+        let ids: Vec<(u64, u64)> = self
+            .entries
+            .iter()
+            .map(|entry| (entry.cell.tag(), entry.id))
+            .collect();
+        let mut list = List::new();
+        self.entries
+            .drain(..)
+            .for_each(|entry| list.push(entry.cell));
+        let mut refused = Refused {
+            aio: self.aio.clone(),
+            entries: Vec::new(),
+        };
+        for (error, cell) in self.engine.submit_list(list) {
+            if cell.is_callback() {
+                let id = ids
+                    .iter()
+                    .find(|(tag, _)| *tag == cell.tag())
+                    .map_or(0, |(_, id)| *id);
+                refused.entries.push((error, Entry { id, cell }));
+            } else {
+                self.engine
+                    .settle_unsubmitted(cell, error.raw_os_error().unwrap_or(libc::ECANCELED));
+            }
+        }
+        refused
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        for entry in self.entries.drain(..) {
+            if entry.cell.is_callback() {
+                entry.cell.discard();
+            } else {
+                self.engine.settle_unsubmitted(entry.cell, libc::ECANCELED);
+            }
+        }
+    }
+}
+
+/// The requests of a [`Batch`] that were not submitted. Dropping it drops them, with their files, buffers and callbacks.
+#[must_use = "the requests that were not submitted are in here"]
+pub struct Refused {
+    aio: Aio,
+    entries: Vec<(io::Error, Entry)>,
+}
+
+impl Refused {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether all were submitted.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The reasons, in the order of the requests.
+    pub fn errors(&self) -> impl Iterator<Item = &io::Error> {
+        self.entries.iter().map(|(error, _)| error)
+    }
+
+    /// The request of this ticket with its reason, if it was refused. Its callback will not be called.
+    pub fn take<S: Submit>(&mut self, ticket: Ticket<S>) -> Option<SubmitError<Iocb<S>>> {
+        let place = self
+            .entries
+            .iter()
+            .position(|(_, entry)| entry.id == ticket.id)?;
+        let (error, entry) = self.entries.remove(place);
+        let job = ticket.receipt.redeem(entry.cell);
+        Some(SubmitError::new(error, Iocb::from_job(&self.aio, job)))
+    }
+}
+
+impl Drop for Refused {
+    fn drop(&mut self) {
+        self.entries
+            .drain(..)
+            .for_each(|(_, entry)| entry.cell.discard());
+    }
+}
+
+impl fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Submit> fmt::Debug for Ticket<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.errors()).finish()
+    }
+}

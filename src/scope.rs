@@ -1,0 +1,334 @@
+//! Requests over borrowed files and memory, all complete before the scope is left.
+//!
+//! Sound as `std::thread::scope` is: the kernel has borrowed memory only while `Aio::scope` is on the stack, and it is not left, by return or by panic,
+//! before every request is complete. Handles may be dropped or forgotten: what is waited for is in the scope itself.
+#![allow(
+    unsafe_code,
+    reason = "promises that an iocb points to memory that is borrowed long enough"
+)]
+
+use crate::aio::Aio;
+use crate::completion::outcome;
+use crate::engine::Request as Cell;
+use crate::engine::{Engine, List, Watch};
+use crate::operation::Work;
+use crate::sys::{IOCB_CMD_PREAD, IOCB_CMD_PWRITE, iocb};
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+
+/// A read or write over borrowed memory. The borrow is the scope's affair: here are only the numbers.
+#[derive(Debug)]
+struct Lent {
+    opcode: u16,
+    descriptor: u32,
+    address: u64,
+    length: u64,
+    offset: u64,
+}
+
+// SAFETY: file and memory are borrowed for longer than the request takes: `Scope::add` takes the borrows for the scope's lifetime, and
+// `Scope::finish` waits for the request within it.
+unsafe impl Work for Lent {
+    type Output = io::Result<usize>;
+
+    fn describe(&mut self, iocb: &mut iocb) {
+        iocb.aio_lio_opcode = self.opcode;
+        iocb.aio_fildes = self.descriptor;
+        iocb.aio_buf = self.address;
+        iocb.aio_nbytes = self.length;
+        iocb.aio_offset = self.offset.cast_signed();
+    }
+
+    unsafe fn finish(self, result: i64) -> io::Result<usize> {
+        outcome(result)
+    }
+}
+
+/// Where borrowed requests are made: what the closure of [`Aio::scope`] gets.
+pub struct Scope<'scope, 'env: 'scope> {
+    engine: &'env Arc<Engine>,
+    requests: RefCell<Requests>,
+    /// Both lifetimes as they are, neither shortened nor lengthened: see `std::thread::Scope`.
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+#[derive(Default)]
+struct Requests {
+    /// Made and not yet submitted.
+    unsent: List,
+    all: Vec<State>,
+}
+
+enum State {
+    Waiting(Watch<Lent>),
+    Done(io::Result<usize>),
+    Taken,
+}
+
+/// Stands for one request of a [`Scope`]. It may be dropped: the scope waits for the request all the same.
+#[must_use = "the result of the request is asked for by `wait`"]
+pub struct Borrowed<'scope> {
+    place: usize,
+    wait: &'scope dyn WaitFor,
+}
+
+/// A scope, without its second lifetime.
+trait WaitFor {
+    fn wait_for(&self, place: usize) -> io::Result<usize>;
+}
+
+impl Aio {
+    /// Runs `body`, which may make any number of requests over what it borrows, and returns when all of them are complete: also when `body` panics or returns
+    /// early. The requests are submitted together, in one `io_submit` where there are slots: when the first is waited for, when `body` ends, or by [`Scope::submit`].
+    ///
+    /// The calling thread waits, and takes the completions itself. Works inside a callback.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let file = std::fs::File::open("/dev/zero")?;
+    /// let mut frames = vec![1u8; 64 * 4096];
+    /// kiocb::Aio::global()?.scope(|s| {
+    ///     let pages = frames.chunks_mut(4096).zip(0..);
+    ///     let reads: Vec<_> = pages.map(|(frame, page)| s.read_at(&file, frame, page * 4096)).collect();
+    ///     reads.into_iter().try_for_each(|read| read.wait().map(|count| assert_eq!(count, 4096)))
+    /// })?;
+    /// assert!(frames.iter().all(|&byte| byte == 0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// If `body` does, afterwards.
+    pub fn scope<'env, R>(
+        &'env self,
+        body: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> R,
+    ) -> R {
+        let scope = Scope {
+            engine: self.engine(),
+            requests: RefCell::default(),
+            scope: PhantomData,
+            env: PhantomData,
+        };
+        let never_left_early = AbortOnUnwind;
+        let outcome = catch_unwind(AssertUnwindSafe(|| body(&scope)));
+        scope.finish();
+        std::mem::forget(never_left_early);
+        outcome.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// Reads into borrowed memory at `offset`: `pread(2)`. Blocks; the thread takes the completion itself. May return fewer bytes than asked for.
+    ///
+    /// # Errors
+    /// As [`Iocb::submit`](crate::Iocb::submit) and [`Completion::result`](crate::Completion::result).
+    pub fn read_at(&self, file: &impl AsFd, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.scope(|s| s.read_at(file, buf, offset).wait())
+    }
+
+    /// Writes borrowed memory at `offset`: `pwrite(2)`. Otherwise as [`read_at`](Aio::read_at).
+    ///
+    /// # Errors
+    /// As `read_at`.
+    pub fn write_at(&self, file: &impl AsFd, buf: &[u8], offset: u64) -> io::Result<usize> {
+        self.scope(|s| s.write_at(file, buf, offset).wait())
+    }
+
+    /// Reads many pieces of one file at once: each buffer with its offset, each result in its place. Blocks until all are complete.
+    pub fn read_many<'b>(
+        &self,
+        file: &impl AsFd,
+        pieces: impl IntoIterator<Item = (u64, &'b mut [u8])>,
+    ) -> Vec<io::Result<usize>> {
+        self.scope(|s| {
+            let reads: Vec<_> = pieces
+                .into_iter()
+                .map(|(offset, buf)| s.read_at(file, buf, offset))
+                .collect();
+            s.attend();
+            reads.into_iter().map(Borrowed::wait).collect()
+        })
+    }
+
+    /// Writes many pieces of one file at once. Otherwise as [`read_many`](Aio::read_many).
+    pub fn write_many<'b>(
+        &self,
+        file: &impl AsFd,
+        pieces: impl IntoIterator<Item = (u64, &'b [u8])>,
+    ) -> Vec<io::Result<usize>> {
+        self.scope(|s| {
+            let writes: Vec<_> = pieces
+                .into_iter()
+                .map(|(offset, buf)| s.write_at(file, buf, offset))
+                .collect();
+            s.attend();
+            writes.into_iter().map(Borrowed::wait).collect()
+        })
+    }
+}
+
+impl<'scope, 'env> Scope<'scope, 'env> {
+    /// A read into borrowed memory. Nothing is submitted yet: see [`Aio::scope`].
+    pub fn read_at<F: AsFd>(
+        &'scope self,
+        file: &'scope F,
+        buf: &'scope mut [u8],
+        offset: u64,
+    ) -> Borrowed<'scope> {
+        self.add(
+            IOCB_CMD_PREAD,
+            file.as_fd(),
+            (buf.as_mut_ptr().expose_provenance(), buf.len()),
+            offset,
+        )
+    }
+
+    /// A write of borrowed memory. Nothing is submitted yet: see [`Aio::scope`].
+    pub fn write_at<F: AsFd>(
+        &'scope self,
+        file: &'scope F,
+        buf: &'scope [u8],
+        offset: u64,
+    ) -> Borrowed<'scope> {
+        self.add(
+            IOCB_CMD_PWRITE,
+            file.as_fd(),
+            (buf.as_ptr().expose_provenance(), buf.len()),
+            offset,
+        )
+    }
+
+    /// The memory, address and length, is borrowed for the scope's lifetime as well, by the two callers.
+    fn add(
+        &'scope self,
+        opcode: u16,
+        file: BorrowedFd<'scope>,
+        (address, length): (usize, usize),
+        offset: u64,
+    ) -> Borrowed<'scope> {
+        let descriptor = file.as_raw_fd().cast_unsigned();
+        let lent = Lent {
+            opcode,
+            descriptor,
+            address: address as u64,
+            length: length as u64,
+            offset,
+        };
+        let (cell, watch) = Cell::watched(lent, false);
+        let mut requests = self.requests.borrow_mut();
+        requests.unsent.push(cell);
+        requests.all.push(State::Waiting(watch));
+        Borrowed {
+            place: requests.all.len() - 1,
+            wait: self,
+        }
+    }
+
+    /// Submits what was made so far, so that it runs while the closure does something else.
+    pub fn submit(&self) {
+        self.send(false);
+    }
+
+    /// As `submit`, for a thread that will do nothing but wait.
+    fn attend(&self) {
+        self.send(true);
+    }
+
+    fn send(&self, attended: bool) {
+        let unsent = std::mem::take(&mut self.requests.borrow_mut().unsent);
+        let mut list = List::new();
+        unsent.for_each(|mut cell| {
+            cell.set_attended(attended);
+            list.push(cell);
+        });
+        if list.len() > 0 {
+            for (error, cell) in self.engine.submit_list(list) {
+                self.engine
+                    .settle_unsubmitted(cell, error.raw_os_error().unwrap_or(libc::ECANCELED));
+            }
+        }
+    }
+
+    /// Waits for everything. Nothing of the scope's is with the kernel afterwards.
+    fn finish(&self) {
+        self.attend();
+        let count = self.requests.borrow().all.len();
+        for place in 0..count {
+            self.complete(place);
+        }
+    }
+
+    fn complete(&self, place: usize) {
+        let state = std::mem::replace(&mut self.requests.borrow_mut().all[place], State::Taken);
+        let state = match state {
+            State::Waiting(watch) => State::Done(self.wait_until_done(watch)),
+            done => done,
+        };
+        self.requests.borrow_mut().all[place] = state;
+    }
+
+    fn wait_until_done(&self, mut watch: Watch<Lent>) -> io::Result<usize> {
+        loop {
+            if let Err(forked) = self.engine.check_origin() {
+                // The parent's request: here nothing will ever write to the memory.
+                watch.forget();
+                return Err(forked.into());
+            }
+            self.engine.wait_for(&mut watch, None);
+            match watch.take() {
+                Ok(result) => return result,
+                Err(unfinished) => watch = unfinished,
+            }
+        }
+    }
+}
+
+impl WaitFor for Scope<'_, '_> {
+    fn wait_for(&self, place: usize) -> io::Result<usize> {
+        self.send(false);
+        self.complete(place);
+        match std::mem::replace(&mut self.requests.borrow_mut().all[place], State::Taken) {
+            State::Done(result) => result,
+            State::Waiting(_) | State::Taken => {
+                unreachable!("completed just now, and a handle waits once")
+            }
+        }
+    }
+}
+
+impl Borrowed<'_> {
+    /// Blocks until the request is complete; submits it first, with all others of the scope, if that has not been done.
+    ///
+    /// # Errors
+    /// As [`Iocb::submit`](crate::Iocb::submit) and [`Completion::result`](crate::Completion::result).
+    pub fn wait(self) -> io::Result<usize> {
+        self.wait.wait_for(self.place)
+    }
+}
+
+/// The kernel may still have the memory: better no process than one whose memory changes under its feet.
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        std::process::abort();
+    }
+}
+
+impl fmt::Debug for Scope<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Borrowed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Borrowed")
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
