@@ -5,13 +5,15 @@
 //! thread at a time takes requests off.
 
 use super::request::List;
-use crate::sync::{AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 
 #[derive(Debug)]
 pub(super) struct Backlog {
     queue: Mutex<Queue>,
     /// Waiting, or on their way through the pump.
     queued: AtomicUsize,
+    /// How often something was queued.
+    pushes: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -29,6 +31,7 @@ impl Backlog {
                 pumping: false,
             }),
             queued: AtomicUsize::new(0),
+            pushes: AtomicU64::new(0),
         }
     }
 
@@ -37,6 +40,10 @@ impl Backlog {
         // SeqCst: the reaper's half of the pairing that `Slots::take` describes. For a submitter Acquire
         // would do: it only asks about its own earlier requests, whose pump it may not overtake.
         self.queued.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn pushes(&self) -> u64 {
+        self.pushes.load(Ordering::SeqCst)
     }
 
     pub(super) fn push(&self, list: List) {
@@ -56,6 +63,8 @@ impl Backlog {
             self.queued.fetch_sub(list.len(), Ordering::SeqCst);
             return Err(list);
         }
+        // SeqCst, after counting and before the list leaves its old place: see `Engine::outstanding`.
+        self.pushes.fetch_add(1, Ordering::SeqCst);
         queue.list.append(list);
         Ok(())
     }

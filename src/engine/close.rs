@@ -27,6 +27,7 @@ impl Engine {
     /// Waits until nothing is outstanding, or the time is over.
     pub(crate) fn drain(&self, deadline: Option<Instant>) -> Result<(), Unavailable> {
         self.check_origin()?;
+        gather::flush_all();
         if self.is_waited_for_here() {
             return Err(Unavailable::WouldDeadlock);
         }
@@ -69,13 +70,14 @@ impl Engine {
         true
     }
 
-    /// Requests accepted and not completed: never too few.
+    /// Requests accepted and not completed: never too few, and not zero unless there was a moment without any.
     pub(super) fn outstanding(&self) -> u64 {
         loop {
-            let moves = self.tally.backward_moves();
+            let before = (self.backlog.pushes(), self.slots.taken());
             // In the order in which a request goes its way, so that none is missed by moving forward.
             let sum = self.backlog.len() as u64 + self.slots.in_use() + self.tally.in_hand();
-            if moves == self.tally.backward_moves() {
+            // One that came in behind our back (from a callback, or back from the kernel's side) took a slot, or was pushed.
+            if sum > 0 || before == (self.backlog.pushes(), self.slots.taken()) {
                 return sum;
             }
         }
@@ -168,6 +170,7 @@ impl Engine {
         if gather::is_running_here(self.id()) {
             return Err(Unavailable::WouldDeadlock);
         }
+        gather::flush_all();
         // A timeout beyond what the clock can hold is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         Ok(self.poll_as_dispatcher(min, max, deadline))

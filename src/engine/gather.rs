@@ -4,11 +4,18 @@
 //! One frame for each, innermost last. Callbacks of one engine never nest; a waker may be called while one of
 //! them waits.
 
+#![allow(
+    unsafe_code,
+    reason = "remembers the engines whose callbacks are on the stack"
+)]
+
+use super::Engine;
 use super::request::{List, Request};
 use std::cell::RefCell;
+use std::ptr::NonNull;
 
 struct Frame {
-    engine: usize,
+    engine: NonNull<Engine>,
     /// What callbacks have submitted; `None` where other user code runs (wakers, destructors), whose
     /// submissions leave at once.
     gathered: Option<List>,
@@ -30,7 +37,7 @@ fn with<R>(engine: usize, look: impl FnOnce(&mut Option<List>) -> R) -> Option<R
         let frame = frames
             .iter_mut()
             .rev()
-            .find(|frame| frame.engine == engine)?;
+            .find(|frame| frame.engine.addr().get() == engine)?;
         Some(look(&mut frame.gathered))
     };
     FRAMES.try_with(look).ok().flatten()
@@ -38,27 +45,30 @@ fn with<R>(engine: usize, look: impl FnOnce(&mut Option<List>) -> R) -> Option<R
 
 /// While it lives, this thread runs user code for `engine`.
 #[derive(Debug)]
-pub(super) struct UserCode {
-    engine: usize,
+pub(super) struct UserCode<'a> {
+    engine: &'a Engine,
 }
 
-impl UserCode {
+impl<'a> UserCode<'a> {
     /// Callbacks: what they submit is gathered. `None` on a thread that is ending: it can't remember anything.
-    pub(super) fn callbacks(engine: usize) -> Option<UserCode> {
+    pub(super) fn callbacks(engine: &'a Engine) -> Option<UserCode<'a>> {
         debug_assert!(
-            !is_running_here(engine),
+            !is_running_here(engine.id()),
             "callbacks of one engine do not nest"
         );
         Self::begin(engine, Some(List::new()))
     }
 
     /// Anything else.
-    pub(super) fn other(engine: usize) -> Option<UserCode> {
+    pub(super) fn other(engine: &'a Engine) -> Option<UserCode<'a>> {
         Self::begin(engine, None)
     }
 
-    fn begin(engine: usize, gathered: Option<List>) -> Option<UserCode> {
-        let frame = Frame { engine, gathered };
+    fn begin(engine: &'a Engine, gathered: Option<List>) -> Option<UserCode<'a>> {
+        let frame = Frame {
+            engine: NonNull::from(engine),
+            gathered,
+        };
         FRAMES
             .try_with(|frames| frames.borrow_mut().push(frame))
             .ok()?;
@@ -66,14 +76,15 @@ impl UserCode {
     }
 }
 
-impl Drop for UserCode {
+impl Drop for UserCode<'_> {
     fn drop(&mut self) {
         let frame = FRAMES
             .try_with(|frames| frames.borrow_mut().pop())
             .ok()
             .flatten();
         debug_assert!(frame.is_none_or(|frame| {
-            frame.engine == self.engine && frame.gathered.is_none_or(|gathered| gathered.len() == 0)
+            frame.engine.addr().get() == self.engine.id()
+                && frame.gathered.is_none_or(|gathered| gathered.len() == 0)
         }));
     }
 }
@@ -105,4 +116,23 @@ pub(super) fn push(engine: usize, request: Request) -> Result<usize, Request> {
 pub(super) fn take(engine: usize) -> List {
     let gathered = with(engine, |gathered| gathered.as_mut().map(std::mem::take));
     gathered.flatten().unwrap_or_default()
+}
+
+/// Sends all that this thread's callbacks have gathered, for any engine: before it blocks, whatever it waits for.
+#[inline]
+pub(super) fn flush_all() {
+    for depth in 0.. {
+        let Some(engine) = engine_at(depth) else {
+            return;
+        };
+        // SAFETY: a frame is on the list only while its UserCode lives on this thread's stack, which borrows the engine.
+        unsafe { engine.as_ref() }.flush();
+    }
+}
+
+fn engine_at(depth: usize) -> Option<NonNull<Engine>> {
+    FRAMES
+        .try_with(|frames| Some(frames.borrow().get(depth)?.engine))
+        .ok()
+        .flatten()
 }

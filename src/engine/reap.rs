@@ -256,7 +256,7 @@ impl Engine {
         let abandoned = std::mem::take(&mut harvest.abandoned);
         if !harvest.wakers.is_empty() || abandoned.len() > 0 {
             self.roles.hand_on(me);
-            let _frame = gather::UserCode::other(self.id());
+            let _frame = gather::UserCode::other(self);
             self.call_wakers(&mut harvest.wakers);
             self.drop_abandoned(abandoned);
         }
@@ -319,7 +319,7 @@ impl Engine {
             return;
         }
         self.roles.hand_on(me);
-        let frame = gather::UserCode::callbacks(self.id());
+        let frame = gather::UserCode::callbacks(self);
         let began = (count > 1).then(clock::now);
         while let Some(request) = callbacks.pop() {
             self.guard_user_code("a callback", || request.finish());

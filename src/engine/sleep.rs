@@ -22,9 +22,9 @@
 //! wake-up for every event that a helper takes on behalf of a sleeper (a system call each, where leaving it
 //! costs nothing).
 
-use super::Engine;
 use super::reap::{Harvest, MOST};
 use super::request::Watch;
+use super::{Engine, gather};
 use crate::operation::Work;
 use crate::sync::{
     AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, Thread, current, park,
@@ -184,7 +184,7 @@ impl Engine {
         watch: &mut Watch<W>,
         deadline: Option<Instant>,
     ) -> bool {
-        self.flush();
+        gather::flush_all();
         self.wait_for_flushed(watch, deadline)
     }
 

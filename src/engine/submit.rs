@@ -76,7 +76,7 @@ impl Engine {
         if let Err(error) = self.check() {
             return Err((error.into(), work));
         }
-        self.flush(); // it may be waited for on another thread: it can't stay behind in a batch of callbacks
+        gather::flush_all(); // it may be waited for on another thread: it can't stay behind in a batch of callbacks
         let watch = Request::offer_watched(work, false, |request| self.send_unattended(request))?;
         self.after_submission(true);
         Ok(watch)
@@ -87,7 +87,7 @@ impl Engine {
         if let Err(error) = self.check() {
             return Err((error.into(), work));
         }
-        self.flush(); // first what this thread submitted first
+        gather::flush_all(); // first what this thread submitted first
         let watch = Request::offer_watched(work, true, |request| self.send_one(request))?;
         let mut unfinished = match self.take_own(watch) {
             Ok(output) => return Ok(output),
@@ -221,6 +221,7 @@ impl Engine {
                 .resumed
                 .fetch_add(count as u64, Ordering::Relaxed);
             self.tally.let_go(count);
+            self.report_if_silent();
         }
     }
 
@@ -251,7 +252,6 @@ impl Engine {
             }
             let mut handed = self.hand_over(Batch::<N>::of(&mut list, slots), &mut refused);
             if handed.rest.len() > 0 {
-                self.tally.moved_backward();
                 let mut rest = std::mem::take(&mut handed.rest);
                 rest.append(list);
                 self.backlog.push(rest);
@@ -286,11 +286,11 @@ impl Engine {
                 late.push(self.refuse_late(request, why))
             });
             let stuck = handed.rest.len() > 0;
-            self.tally.moved_backward();
             self.backlog
                 .end(taken - handed.rest.len(), std::mem::take(&mut handed.rest));
             self.slots.refund(handed.unused);
             self.fail(late);
+            self.report_if_silent(); // what was accepted may be complete by now, and its reaper saw it queued
             handed.report();
             // Stuck behind what is in flight: its reaper pumps. It may have come while we were at it, and
             // gone: then we go on.

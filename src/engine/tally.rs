@@ -1,10 +1,9 @@
 //! What the engine counts: for its own decisions (is anything outstanding? must the dispatcher stay awake?)
 //! and for `Stats`.
 //!
-//! A request is always in one of three places: queued (`Backlog`), in flight (`Slots`), or in hand, between
-//! its event and the end of its callback (here). It enters the next place before it leaves the last, so a
-//! reader that looks at them in this order misses nothing that moves forward. Moves backward (EAGAIN puts a
-//! request back on the backlog) are counted, and the reader looks again.
+//! A request is always in one of three places: queued (`Backlog`), in flight (`Slots`), or in hand, between its event and the end of
+//! its callback (here). It enters the next place before it leaves the last, so a reader that looks at them in this order misses
+//! nothing that moves forward; what comes in meanwhile shows in counters that only grow (`Engine::outstanding`).
 
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Line, Ordering};
 
@@ -18,8 +17,6 @@ pub(super) struct Tally {
     /// Outstanding requests that nobody reaps for but the dispatcher. Counted up late inside callbacks, so it
     /// may be below zero for a moment.
     unattended: Line<AtomicUsize>,
-    /// Moves from the kernel's side back to the queue.
-    backward: AtomicU64,
     /// Batches of callbacks for which what they submit is not gathered, because a batch was slow.
     patience: AtomicUsize,
     /// No new requests.
@@ -76,15 +73,6 @@ impl Tally {
     #[inline]
     pub(super) fn in_hand(&self) -> u64 {
         self.in_hand.load(Ordering::SeqCst)
-    }
-
-    /// Counted before the request enters the queue again.
-    pub(super) fn moved_backward(&self) {
-        self.backward.fetch_add(1, Ordering::SeqCst);
-    }
-
-    pub(super) fn backward_moves(&self) -> u64 {
-        self.backward.load(Ordering::SeqCst)
     }
 
     /// Requests that wait for the dispatcher have come, or (negative) gone.
