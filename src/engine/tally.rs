@@ -8,7 +8,7 @@
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Line, Ordering};
 
 /// After a slow batch of callbacks so many batches are dispatched with care.
-const PATIENCE: usize = 64;
+const PATIENCE: usize = 8;
 
 #[derive(Debug, Default)]
 pub(super) struct Tally {
