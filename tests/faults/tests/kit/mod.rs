@@ -65,6 +65,20 @@ pub(crate) fn read_to(aio: &Aio, file: &Arc<File>, number: u64, done: &Sender<Do
         .expect("submitted");
 }
 
+/// Runs `body` inside the callback of a read of block `number`: what it submits is gathered.
+pub(crate) fn submit_in_a_callback(
+    aio: &Aio,
+    file: &Arc<File>,
+    number: u64,
+    body: impl FnOnce(&Aio, &Arc<File>) + Send + 'static,
+) {
+    let inner = aio.clone();
+    read(aio, file, number)
+        .init_callback(move |done| body(&inner, &done.file))
+        .submit()
+        .expect("submitted");
+}
+
 /// Submits a read of an empty pipe, which blocks in `io_submit` until the writing end is dropped; then the length read (0) arrives in the
 /// channel.
 pub(crate) fn read_pipe(aio: &Aio) -> (io::PipeWriter, Receiver<usize>) {

@@ -1,0 +1,437 @@
+//! System calls that a filter refuses, or the kernel again and again.
+
+mod kit;
+
+use std::error::Error as _;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use kiocb::{Aio, AlignedBuf, Dispatch, Iocb, Read, SetupError, Unavailable, Write};
+use kiocb_faults::raw::BLOCK;
+use kiocb_faults::{
+    Answer, Child, Filter, Op, SlowFs, in_child, need, need_root, supervise, wait_until_asleep_in,
+};
+use kit::*;
+
+fn setup_error(error: &io::Error) -> &SetupError {
+    error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref())
+        .expect("a SetupError")
+}
+
+/// The error of a context of one's own, and of the process-wide one, whose requests come back.
+fn setup_fails(check: impl Fn(&io::Error)) {
+    check(&Aio::builder().build().unwrap_err());
+    check(&Aio::global().unwrap_err());
+    let file = Arc::new(tempfile::tempfile().unwrap());
+    let buf = AlignedBuf::from(&[7; BLOCK]);
+    let request = Iocb::alloc().init_rw(Arc::clone(&file), Write, buf, 0);
+    let refused = request
+        .init_callback(|_| unreachable!())
+        .submit()
+        .unwrap_err();
+    check(refused.error());
+    let (request, _callback) = refused.into_request().into_parts();
+    let refused = request.wait().unwrap_err();
+    check(refused.error());
+    let (same_file, same_buf) = refused.into_request().into_parts();
+    assert!(Arc::ptr_eq(&file, &same_file) && same_buf.iter().all(|&byte| byte == 7));
+}
+
+#[test]
+fn a_kernel_without_aio_is_unsupported() {
+    in_child("a_kernel_without_aio_is_unsupported", || {
+        Filter::new()
+            .fail(libc::SYS_io_setup, libc::ENOSYS)
+            .install();
+        setup_fails(|error| {
+            assert!(matches!(setup_error(error), SetupError::Unsupported));
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        });
+    })
+    .success();
+}
+
+#[test]
+fn a_filter_that_refuses_io_setup_is_named() {
+    in_child("a_filter_that_refuses_io_setup_is_named", || {
+        Filter::new()
+            .fail(libc::SYS_io_setup, libc::EPERM)
+            .install();
+        setup_fails(|error| {
+            assert!(matches!(setup_error(error), SetupError::Refused));
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+            assert!(error.to_string().contains("seccomp"));
+        });
+    })
+    .success();
+}
+
+#[test]
+fn without_memory_for_a_ring_it_says_so() {
+    in_child("without_memory_for_a_ring_it_says_so", || {
+        Filter::new()
+            .fail(libc::SYS_io_setup, libc::ENOMEM)
+            .install();
+        setup_fails(|error| assert!(matches!(setup_error(error), SetupError::NoMemory)));
+    })
+    .success();
+}
+
+#[test]
+fn an_unforeseen_errno_of_io_setup_is_passed_on() {
+    in_child("an_unforeseen_errno_of_io_setup_is_passed_on", || {
+        Filter::new().fail(libc::SYS_io_setup, libc::EIO).install();
+        setup_fails(|error| {
+            let source = setup_error(error).source().expect("the cause");
+            let cause: &io::Error = source.downcast_ref().expect("an io::Error");
+            assert_eq!(cause.raw_os_error(), Some(libc::EIO));
+        });
+    })
+    .success();
+}
+
+#[test]
+fn once_the_filter_would_let_it_pass_the_process_wide_context_is_tried_again() {
+    in_child(
+        "once_the_filter_would_let_it_pass_the_process_wide_context_is_tried_again",
+        || {
+            let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+            let counter = Arc::clone(&calls);
+            need!(supervise(libc::SYS_io_setup, move |call| {
+                counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                if call.index == 0 {
+                    Answer::Fail(libc::EPERM)
+                } else {
+                    Answer::Pass
+                }
+            }));
+            let file = tempfile::tempfile().unwrap();
+            let refused = Iocb::alloc()
+                .init_rw(file, Read, vec![0; 1], 0)
+                .wait()
+                .unwrap_err();
+            assert!(matches!(setup_error(refused.error()), SetupError::Refused));
+            let done = refused.into_request().wait().unwrap();
+            assert_eq!(done.result.unwrap(), 0);
+            assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 2);
+        },
+    )
+    .success();
+}
+
+/// Reads, writes and shuts down: everything works.
+fn works(dispatch: Dispatch) {
+    let aio = Aio::builder().depth(4).dispatch(dispatch).build().unwrap();
+    let file = Arc::new(tempfile::tempfile().unwrap());
+    for block in 0..20 {
+        let done = write(&aio, &file, block, block as u8 + 1).wait().unwrap();
+        assert_eq!(done.result.unwrap(), BLOCK);
+    }
+    let (done, completions) = channel();
+    (0..20).for_each(|block| read_to(&aio, &file, block, &done));
+    aio.drain().unwrap();
+    receive_blocks(&completions, 20);
+    aio.shutdown(Duration::from_secs(30)).unwrap();
+}
+
+#[test]
+fn a_refused_memfd_is_replaced() {
+    for code in [libc::EPERM, libc::ENOSYS] {
+        let child = Child::of("a_refused_memfd_is_replaced").case(&code.to_string());
+        let exit = child.run(|| {
+            Filter::new().fail(libc::SYS_memfd_create, code).install();
+            works(Dispatch::Thread);
+            works(Dispatch::Manual);
+        });
+        exit.success();
+    }
+}
+
+#[test]
+fn no_io_pgetevents_and_no_io_uring_are_needed() {
+    const SYS_IO_PGETEVENTS: libc::c_long = if cfg!(target_arch = "x86_64") {
+        333
+    } else {
+        292
+    };
+    in_child("no_io_pgetevents_and_no_io_uring_are_needed", || {
+        Filter::new()
+            .fail(SYS_IO_PGETEVENTS, libc::EPERM)
+            .fail(libc::SYS_io_uring_setup, libc::EPERM)
+            .fail(libc::SYS_io_uring_enter, libc::EPERM)
+            .fail(libc::SYS_io_uring_register, libc::EPERM)
+            .install();
+        works(Dispatch::Thread);
+        works(Dispatch::Anywhere);
+        works(Dispatch::Manual);
+    })
+    .success();
+}
+
+#[test]
+fn a_filter_that_refuses_io_submit_is_every_submitters_error() {
+    in_child(
+        "a_filter_that_refuses_io_submit_is_every_submitters_error",
+        || {
+            let aio = aio(4);
+            let file = Arc::new(tempfile::tempfile().unwrap());
+            Filter::new()
+                .fail(libc::SYS_io_submit, libc::EPERM)
+                .install();
+            let refused = read(&aio, &file, 0).wait().unwrap_err();
+            assert_eq!(refused.error().raw_os_error(), Some(libc::EPERM));
+            assert_eq!(aio.stats().accepted, 0);
+            aio.shutdown(Duration::from_secs(10)).unwrap();
+        },
+    )
+    .success();
+}
+
+#[test]
+fn storms_of_eagain_keep_the_order_and_lose_nothing() {
+    need_root!();
+    for (case, dispatch) in [
+        ("thread", Dispatch::Thread),
+        ("anywhere", Dispatch::Anywhere),
+    ] {
+        let child = Child::of("storms_of_eagain_keep_the_order_and_lose_nothing").case(case);
+        let exit = child.run(|| {
+            let fs = need!(SlowFs::new());
+            let file = Arc::new(fs.file("f", blocks(250)));
+            need!(supervise(libc::SYS_io_submit, |call| {
+                match call.index % 7 {
+                    0 => Answer::Pass,
+                    1 | 4 => Answer::Return(0),
+                    _ => Answer::Fail(libc::EAGAIN),
+                }
+            }));
+            let aio = Aio::builder().depth(4).dispatch(dispatch).build().unwrap();
+            let (done, completions) = channel();
+            (0..250).for_each(|block| read_to(&aio, &file, block, &done));
+            receive_blocks(&completions, 250);
+            let wanted: Vec<u64> = (0..250).map(|block| block * B).collect();
+            assert_eq!(fs.offsets(Op::Read), wanted);
+            aio.drain().unwrap();
+            let stats = aio.stats();
+            assert_eq!(
+                (stats.accepted, stats.completed, stats.refused_late),
+                (250, 250, 0)
+            );
+        });
+        exit.success();
+    }
+}
+
+#[test]
+fn a_storm_of_eagain_from_many_threads_loses_nothing() {
+    need_root!();
+    in_child("a_storm_of_eagain_from_many_threads_loses_nothing", || {
+        let fs = need!(SlowFs::new());
+        let file = Arc::new(fs.file("f", blocks(16)));
+        need!(supervise(libc::SYS_io_submit, |call| {
+            match call.index % 3 {
+                0 => Answer::Pass,
+                _ => Answer::Fail(libc::EAGAIN),
+            }
+        }));
+        let aio = aio(2);
+        let workers: Vec<_> = (0..4)
+            .map(|_| {
+                let (aio, file) = (aio.clone(), Arc::clone(&file));
+                Worker::start(move || {
+                    (0..16)
+                        .for_each(|block| verify(&read(&aio, &file, block).wait().unwrap(), block));
+                    let started: Vec<_> = (0..16)
+                        .map(|block| read(&aio, &file, block).start().unwrap())
+                        .collect();
+                    (0..)
+                        .zip(started)
+                        .for_each(|(block, pending)| verify(&pending.wait(), block));
+                })
+            })
+            .collect();
+        workers.into_iter().for_each(Worker::join);
+        aio.drain().unwrap();
+        assert_eq!(aio.stats().completed, 4 * 32);
+    })
+    .success();
+}
+
+#[test]
+fn eagain_for_ever_with_nothing_in_flight_is_stalled() {
+    in_child("eagain_for_ever_with_nothing_in_flight_is_stalled", || {
+        let aio = aio(4);
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        Filter::new()
+            .fail_from(libc::SYS_io_submit, 1, 1, libc::EAGAIN)
+            .install();
+        let refused = write(&aio, &file, 0, 7).wait().unwrap_err();
+        assert_eq!(unavailable(refused.error()), Some(Unavailable::Stalled));
+        assert_eq!(refused.error().kind(), io::ErrorKind::OutOfMemory);
+        let (_, buf) = refused.into_request().into_parts();
+        assert!(buf.iter().all(|&byte| byte == 7));
+        let refused = write(&aio, &file, 0, 7)
+            .init_callback(|_| unreachable!())
+            .submit();
+        assert_eq!(
+            unavailable(refused.unwrap_err().error()),
+            Some(Unavailable::Stalled)
+        );
+        assert_eq!((aio.stats().accepted, aio.stats().queued), (0, 0));
+        aio.shutdown(Duration::from_secs(30)).unwrap();
+    })
+    .success();
+}
+
+#[test]
+fn eagain_for_ever_behind_what_is_in_flight_ends_in_enomem_once_that_is_done() {
+    need_root!();
+    in_child(
+        "eagain_for_ever_behind_what_is_in_flight_ends_in_enomem_once_that_is_done",
+        || {
+            let fs = need!(SlowFs::new());
+            let file = Arc::new(fs.file("f", blocks(4)));
+            let gate = fs.hold_reads(0..B);
+            let aio = aio(4);
+            let (done, completions) = channel();
+            read_to(&aio, &file, 0, &done);
+            gate.wait_for(1);
+            Filter::new()
+                .fail_from(libc::SYS_io_submit, 1, 1, libc::EAGAIN)
+                .install();
+            (1..4).for_each(|block| read_to(&aio, &file, block, &done)); // accepted: there is something to wait for
+            assert_eq!(aio.stats().queued, 3);
+            gate.release();
+            verify(&receive(&completions), 0);
+            for _ in 1..4 {
+                assert_eq!(errno(&receive(&completions).result), Some(libc::ENOMEM));
+            }
+            aio.drain().unwrap();
+            let stats = aio.stats();
+            assert_eq!(
+                (stats.accepted, stats.completed, stats.refused_late),
+                (4, 4, 3)
+            );
+        },
+    )
+    .success();
+}
+
+#[test]
+fn a_sleeper_that_cannot_be_woken_delays_no_shutdown_beyond_its_deadline_for_ever() {
+    need_root!();
+    in_child(
+        "a_sleeper_that_cannot_be_woken_delays_no_shutdown_beyond_its_deadline_for_ever",
+        || {
+            let fs = need!(SlowFs::new());
+            let file = Arc::new(fs.file("f", blocks(1)));
+            let gate = fs.hold_reads(0..B);
+            let aio = named("unwakeable").build().unwrap();
+            let (done, completions) = channel();
+            read_to(&aio, &file, 0, &done);
+            gate.wait_for(1);
+            wait_until_asleep_in(thread_named("unwakeable"), libc::SYS_io_getevents);
+            Filter::new()
+                .fail_from(libc::SYS_io_submit, 1, 1, libc::EAGAIN)
+                .install();
+            let late = aio.shutdown(Duration::from_millis(5)).unwrap_err();
+            assert_eq!(unavailable(&late), Some(Unavailable::TimedOut));
+            drop(aio);
+            gate.release();
+            verify(&receive(&completions), 0);
+        },
+    )
+    .success();
+}
+
+#[test]
+fn groups_that_the_kernel_dislikes_go_one_by_one() {
+    need_root!();
+    in_child("groups_that_the_kernel_dislikes_go_one_by_one", || {
+        let fs = need!(SlowFs::new());
+        let file = Arc::new(fs.file("f", blocks(33)));
+        let aio = aio(64);
+        Filter::new()
+            .fail_from(libc::SYS_io_submit, 1, 2, libc::EAGAIN)
+            .install();
+        let (done, completions) = channel();
+        submit_in_a_callback(&aio, &file, 0, move |aio, file| {
+            (0..33).for_each(|block| read_to(aio, file, block, &done));
+        });
+        receive_blocks(&completions, 33);
+        let wanted: Vec<u64> = std::iter::once(0)
+            .chain(0..33)
+            .map(|block| block * B)
+            .collect();
+        assert_eq!(fs.offsets(Op::Read), wanted);
+    })
+    .success();
+}
+
+#[test]
+fn einval_of_a_bad_request_is_that_requests_own() {
+    in_child("einval_of_a_bad_request_is_that_requests_own", || {
+        let aio = aio(4);
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let request = aio
+            .alloc()
+            .init_rw(Arc::clone(&file), Read, vec![0; 1], u64::MAX);
+        let refused = request.wait().unwrap_err();
+        assert_eq!(refused.error().raw_os_error(), Some(libc::EINVAL));
+        let done = aio
+            .alloc()
+            .init_rw(file, Read, vec![0; 1], 0)
+            .wait()
+            .unwrap();
+        assert_eq!(done.result.unwrap(), 0);
+    })
+    .success();
+}
+
+/// Destroys the only AIO context of this process, as some careless library might.
+fn destroy_the_context() {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let rings: Vec<_> = maps.lines().filter(|line| line.contains("[aio]")).collect();
+    assert_eq!(rings.len(), 1, "{maps}");
+    let address = rings[0].split('-').next().unwrap();
+    let context = u64::from_str_radix(address, 16).unwrap();
+    // SAFETY: nothing is in flight, and the completion thread is parked: nobody reads the ring.
+    unsafe { kiocb::sys::io_destroy(context) }.unwrap();
+}
+
+#[test]
+fn a_context_destroyed_behind_its_back_is_told_from_a_bad_request() {
+    in_child(
+        "a_context_destroyed_behind_its_back_is_told_from_a_bad_request",
+        || {
+            let aio = named("bereaved").build().unwrap();
+            let file = Arc::new(tempfile::tempfile().unwrap());
+            let request = || aio.alloc().init_rw(Arc::clone(&file), Read, vec![0; 1], 0);
+            assert_eq!(request().wait().unwrap().result.unwrap(), 0);
+            wait_until_asleep_in(thread_named("bereaved"), libc::SYS_futex);
+            destroy_the_context();
+            let gone =
+                |error: &io::Error| assert_eq!(unavailable(error), Some(Unavailable::ContextGone));
+            gone(request().wait().unwrap_err().error());
+            gone(request().start().unwrap_err().error());
+            gone(
+                request()
+                    .init_callback(|_| unreachable!())
+                    .submit()
+                    .unwrap_err()
+                    .error(),
+            );
+            let bad = aio
+                .alloc()
+                .init_rw(Arc::clone(&file), Read, vec![0; 1], u64::MAX);
+            gone(bad.wait().unwrap_err().error()); // no request can be judged any more
+            assert_eq!(aio.stats().accepted, 1);
+            drop(aio); // comes back
+        },
+    )
+    .success();
+}
