@@ -24,7 +24,7 @@ use std::io;
 pub enum SetupError {
     /// `io_setup`: ENOSYS. The kernel was built without `CONFIG_AIO`.
     Unsupported,
-    /// `io_setup`: EPERM. A seccomp filter refuses the call.
+    /// `io_setup`, `io_submit` or `io_getevents`: EPERM. A seccomp filter refuses the call.
     Refused,
     /// `io_setup`: EAGAIN, even for the smallest context. The limit is for the whole machine, containers included.
     Exhausted {
@@ -47,7 +47,7 @@ impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SetupError::Unsupported => f.write_str("this kernel has no AIO (io_setup: ENOSYS): it was built without CONFIG_AIO"),
-            SetupError::Refused => f.write_str("io_setup is not permitted here (EPERM): a seccomp filter refuses it; allow the io_* calls in its profile"),
+            SetupError::Refused => f.write_str("kernel AIO is not permitted here (EPERM): a seccomp filter refuses it; allow io_setup, io_submit, io_getevents and io_destroy in its profile"),
             SetupError::Exhausted { asked, in_use, max } => exhausted(f, *asked, *in_use, *max),
             SetupError::NoMemory => f.write_str("no memory for an AIO ring (io_setup: ENOMEM): is RLIMIT_AS (ulimit -v) too small?"),
             SetupError::Depth(depth) => write!(f, "a depth of {depth} is not possible: choose 1 to 65535"),

@@ -49,10 +49,15 @@ impl Engine {
     }
 
     fn poll_until_silent(&self, deadline: Option<Instant>) -> bool {
-        while self.outstanding() > 0 && !is_over(deadline) {
+        loop {
+            if self.outstanding() == 0 {
+                return true;
+            }
+            if is_over(deadline) {
+                return false;
+            }
             self.poll_as_dispatcher(1, usize::MAX, deadline);
         }
-        self.outstanding() == 0
     }
 
     fn await_silence(&self, deadline: Option<Instant>) -> bool {

@@ -110,7 +110,7 @@ impl Engine {
             dispatcher: sleep::Dispatcher::new(),
             inbox: inbox::Inbox::new(),
             offload: offload::Offload::new(),
-            tally: tally::Tally::default(),
+            tally: tally::Tally::new(),
             silence: close::Silence::new(),
             thread: Mutex::new(None),
             poller: Mutex::new(()),

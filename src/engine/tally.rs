@@ -7,7 +7,9 @@
 
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Line, Ordering};
 
-/// After a slow batch of callbacks so many batches are dispatched with care.
+/// A new engine dispatches so many batches of callbacks with care, until it trusts them to be fast.
+const TRUST: usize = 64;
+/// After a slow batch it does so again for a while.
 const PATIENCE: usize = 8;
 
 #[derive(Debug, Default)]
@@ -17,7 +19,7 @@ pub(super) struct Tally {
     /// Outstanding requests that nobody reaps for but the dispatcher. Counted up late inside callbacks, so it
     /// may be below zero for a moment.
     unattended: Line<AtomicUsize>,
-    /// Batches of callbacks for which what they submit is not gathered, because a batch was slow.
+    /// For so many batches of callbacks what they submit is not gathered.
     patience: AtomicUsize,
     /// No new requests.
     closing: AtomicBool,
@@ -110,6 +112,13 @@ impl Tally {
     }
 
     #[inline]
+    pub(super) fn new() -> Tally {
+        Tally {
+            patience: AtomicUsize::new(TRUST),
+            ..Tally::default()
+        }
+    }
+
     pub(super) fn has_listeners(&self) -> bool {
         // SeqCst: a listener registers and then looks whether anything is outstanding; who completes
         // something looks here afterwards.

@@ -63,7 +63,27 @@ impl Kernel {
             kernel.ring = ring;
             kernel.distrust_unless_pure_wait_works();
         }
-        Ok(kernel)
+        match kernel.try_calls() {
+            Ok(()) => Ok(kernel),
+            Err(errno) => {
+                // SAFETY: nobody else has it.
+                let _ = unsafe { kernel.destroy() };
+                Err(io::Error::from_raw_os_error(errno))
+            }
+        }
+    }
+
+    /// A filter may allow `io_setup` and refuse the calls that follow: better to know it now.
+    fn try_calls(&self) -> Result<(), i32> {
+        // SAFETY: no iocb is passed.
+        unsafe { self.submit(&[]) }?;
+        match self.mode() {
+            Mode::Ring => self.pure_wait(Some(Duration::ZERO)),
+            // SAFETY: the context is not shared yet, and nothing was submitted.
+            Mode::Syscalls => {
+                unsafe { self.fetch(0, 1, Some(Duration::ZERO), |_| Take::Taken) }.map(|_| ())
+            }
+        }
     }
 
     #[inline]
