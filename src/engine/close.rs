@@ -185,17 +185,26 @@ impl Engine {
         let Some(_poller) = self.become_poller(deadline) else {
             return 0;
         };
-        self.dispatcher.adopt();
-        let _listening = self.tally.listen();
         let mut delivered = self.turn(max);
-        while delivered < min && delivered < max && self.outstanding() > 0 && !is_over(deadline) {
-            delivered += self.rest(max - delivered, deadline);
-            delivered += self.turn(max - delivered.min(max));
+        if delivered < min.min(max) && self.outstanding() > 0 {
+            delivered += self.rest_and_turn(min - delivered, max - delivered, deadline);
         }
-        self.roles.hand_on(super::sleep::DISPATCHER);
         if self.is_finished() {
             self.tear_down();
         }
+        delivered
+    }
+
+    /// The part of `poll` that may sleep.
+    fn rest_and_turn(&self, min: usize, max: usize, deadline: Option<Instant>) -> usize {
+        self.dispatcher.adopt();
+        let _listening = self.tally.listen();
+        let mut delivered = 0;
+        while delivered < min.min(max) && self.outstanding() > 0 && !is_over(deadline) {
+            delivered += self.rest(max - delivered, deadline);
+            delivered += self.turn(max.saturating_sub(delivered));
+        }
+        self.roles.hand_on(super::sleep::DISPATCHER);
         delivered
     }
 }
