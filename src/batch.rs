@@ -140,7 +140,7 @@ impl Drop for Batch<'_> {
     fn drop(&mut self) {
         for entry in self.entries.drain(..) {
             if entry.cell.is_callback() {
-                entry.cell.discard();
+                self.engine.discard_unsubmitted(entry.cell);
             } else {
                 self.engine.settle_unsubmitted(entry.cell, libc::ECANCELED);
             }
@@ -185,9 +185,9 @@ impl Refused {
 
 impl Drop for Refused {
     fn drop(&mut self) {
-        self.entries
-            .drain(..)
-            .for_each(|(_, entry)| entry.cell.discard());
+        for (_, entry) in self.entries.drain(..) {
+            self.aio.engine().discard_unsubmitted(entry.cell);
+        }
     }
 }
 

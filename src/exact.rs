@@ -105,9 +105,6 @@ impl<F, O: Operation<B>, B> Exact<F, O, B> {
         if begun + count <= self.done {
             return Err(if Self::reads() { AT_END } else { NO_PROGRESS });
         }
-        if self.done == 0 {
-            self.grain = grain(iocb, &self.pieces);
-        }
         self.done = begun + count;
         self.point_at_rest(iocb, begun);
         Ok(Progress::Again)
@@ -185,6 +182,8 @@ unsafe impl<F: AsFd + Send, O: Operation<B>, B: Send> Work for Exact<F, O, B> {
     fn describe(&mut self, iocb: &mut iocb) {
         self.rw.describe(iocb);
         self.pieces = self.rw.pieces().to_vec();
+        // Asked now: the reaper, who would need it, may not wait for a file server.
+        self.grain = grain(iocb, &self.pieces);
         self.whole = if self.pieces.is_empty() {
             iocb.aio_nbytes
         } else {
@@ -203,24 +202,37 @@ unsafe impl<F: AsFd + Send, O: Operation<B>, B: Send> Work for Exact<F, O, B> {
     }
 
     unsafe fn finish(self, answer: i64) -> Self::Output {
-        let failed = match answer {
-            AT_END => io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the file ends before the buffer is full",
-            ),
-            NO_PROGRESS => io::Error::new(
-                io::ErrorKind::WriteZero,
-                "the file takes no more bytes, and gives no reason",
-            ),
-            // SAFETY: an errno, or the sum of what the kernel transferred, piece after piece from the beginning.
-            answer => return unsafe { self.rw.finish(answer) },
+        let done = usize::try_from(self.done).unwrap_or(usize::MAX);
+        let errno = if failure(answer).is_some() {
+            -i64::from(libc::EIO)
+        } else {
+            answer
         };
-        let (file, buf) = self.rw.into_parts();
-        Completion {
-            result: Err(failed),
-            buf,
-            file,
+        // SAFETY: an errno, or the sum of what the kernel transferred, piece after piece from the beginning.
+        let mut completion = unsafe { self.rw.finish(errno) };
+        if completion.result.is_err() {
+            // SAFETY: so many bytes from the beginning were transferred before it failed.
+            unsafe { O::transferred(&mut completion.buf, done) }
         }
+        if let Some(failed) = failure(answer) {
+            completion.result = Err(failed);
+        }
+        completion
+    }
+}
+
+/// What the kernel has no errno for.
+fn failure(answer: i64) -> Option<io::Error> {
+    match answer {
+        AT_END => Some(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the file ends before the buffer is full",
+        )),
+        NO_PROGRESS => Some(io::Error::new(
+            io::ErrorKind::WriteZero,
+            "the file takes no more bytes, and gives no reason",
+        )),
+        _ => None,
     }
 }
 

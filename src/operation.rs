@@ -315,7 +315,15 @@ pub(crate) struct Options {
 
 impl Options {
     fn apply(&self, iocb: &mut iocb) {
-        let nowait = if self.offload {
+        // Only reads and writes can say that they would block.
+        let transfers = matches!(
+            iocb.aio_lio_opcode,
+            sys::IOCB_CMD_PREAD
+                | sys::IOCB_CMD_PREADV
+                | sys::IOCB_CMD_PWRITE
+                | sys::IOCB_CMD_PWRITEV
+        );
+        let nowait = if self.offload && transfers {
             RwFlags::NOWAIT
         } else {
             RwFlags::empty()

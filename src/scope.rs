@@ -31,8 +31,26 @@ struct Lent {
     offset: u64,
 }
 
+impl Lent {
+    fn new(
+        opcode: u16,
+        file: BorrowedFd<'_>,
+        (address, length): (usize, usize),
+        offset: u64,
+    ) -> Lent {
+        let descriptor = file.as_raw_fd().cast_unsigned();
+        Lent {
+            opcode,
+            descriptor,
+            address: address as u64,
+            length: length as u64,
+            offset,
+        }
+    }
+}
+
 // SAFETY: file and memory are borrowed for longer than the request takes: `Scope::add` takes the borrows for the scope's lifetime, and
-// `Scope::finish` waits for the request within it.
+// `Scope::finish` waits for the request within it; `Aio::lend` waits itself.
 unsafe impl Work for Lent {
     type Output = io::Result<usize>;
 
@@ -127,7 +145,8 @@ impl Aio {
     /// # Errors
     /// As [`Iocb::submit`](crate::Iocb::submit) and [`Completion::result`](crate::Completion::result).
     pub fn read_at(&self, file: &impl AsFd, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.scope(|s| s.read_at(file, buf, offset).wait())
+        let memory = (buf.as_mut_ptr().expose_provenance(), buf.len());
+        self.lend(Lent::new(IOCB_CMD_PREAD, file.as_fd(), memory, offset))
     }
 
     /// Writes borrowed memory at `offset`: `pwrite(2)`. Otherwise as [`read_at`](Aio::read_at).
@@ -135,7 +154,16 @@ impl Aio {
     /// # Errors
     /// As `read_at`.
     pub fn write_at(&self, file: &impl AsFd, buf: &[u8], offset: u64) -> io::Result<usize> {
-        self.scope(|s| s.write_at(file, buf, offset).wait())
+        let memory = (buf.as_ptr().expose_provenance(), buf.len());
+        self.lend(Lent::new(IOCB_CMD_PWRITE, file.as_fd(), memory, offset))
+    }
+
+    /// Submits what is borrowed for the time of this call, and waits for it.
+    fn lend(&self, lent: Lent) -> io::Result<usize> {
+        let never_left_early = AbortOnUnwind;
+        let result = self.engine().submit_and_wait(lent);
+        std::mem::forget(never_left_early);
+        result.unwrap_or_else(|(refused, _)| Err(refused))
     }
 
     /// Reads many pieces of one file at once: each buffer with its offset, each result in its place. Blocks until all are complete.
@@ -207,17 +235,10 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         &'scope self,
         opcode: u16,
         file: BorrowedFd<'scope>,
-        (address, length): (usize, usize),
+        memory: (usize, usize),
         offset: u64,
     ) -> Borrowed<'scope> {
-        let descriptor = file.as_raw_fd().cast_unsigned();
-        let lent = Lent {
-            opcode,
-            descriptor,
-            address: address as u64,
-            length: length as u64,
-            offset,
-        };
+        let lent = Lent::new(opcode, file, memory, offset);
         let (cell, watch) = Cell::watched(lent, false);
         let mut requests = self.requests.borrow_mut();
         requests.unsent.push(cell);

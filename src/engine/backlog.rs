@@ -82,6 +82,27 @@ impl Backlog {
         queue.pumping.then_some(batch)
     }
 
+    /// Takes off what was cancelled before it was submitted. It ceases to be queued by `forget`.
+    pub(super) fn take_cancelled(&self) -> List {
+        let mut queue = self.queue.lock();
+        let (mut cancelled, mut others) = (List::new(), List::new());
+        std::mem::take(&mut queue.list).for_each(|request| {
+            let list = if request.is_cancelled() {
+                &mut cancelled
+            } else {
+                &mut others
+            };
+            list.push(request);
+        });
+        queue.list = others;
+        cancelled
+    }
+
+    /// They are elsewhere now.
+    pub(super) fn forget(&self, count: usize) {
+        self.queued.fetch_sub(count, Ordering::SeqCst);
+    }
+
     /// Ends what `begin` began: `dealt` requests were accepted or refused, the `rest` goes back to the head.
     pub(super) fn end(&self, dealt: usize, mut rest: List) {
         let mut queue = self.queue.lock();

@@ -5,8 +5,9 @@
 
 use super::Engine;
 use super::reap::MOST;
-use super::request::Watch;
+use super::request::{List, Watch};
 use super::sleep::NOBODY;
+use super::submit::Refusal;
 use crate::operation::Work;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ impl Engine {
                 return false;
             }
             if watch.cancel_before_submission() {
-                self.pump_if_queued();
+                self.complete_cancelled();
                 return true;
             }
             if watch.cancel_in(&self.kernel) {
@@ -33,6 +34,20 @@ impl Engine {
             pause(round);
         }
         false
+    }
+}
+
+impl Engine {
+    /// What waits in the backlog needs no slot to be cancelled.
+    fn complete_cancelled(&self) {
+        let cancelled = self.backlog.take_cancelled();
+        let count = cancelled.len();
+        let mut late = List::new();
+        cancelled.for_each(|request| {
+            late.push(self.refuse_late(request, Refusal::Errno(libc::ECANCELED)))
+        });
+        self.backlog.forget(count);
+        self.fail(late);
     }
 }
 

@@ -57,6 +57,7 @@ impl Harvest {
         }
         match request.proceed() {
             Progress::Done => self.add(request, spare),
+            Progress::Again if request.was_offloaded() => self.offload.push(request),
             Progress::Again => self.again.push(request),
         }
     }
@@ -240,9 +241,9 @@ impl Engine {
         if harvest.settled > 0 {
             self.wake_watchers(harvest, me);
         }
-        if self.backlog.len() > 0 {
+        if self.backlog.len() + harvest.again.len() > 0 {
             self.roles.hand_on(me); // io_submit may block
-            self.pump();
+            self.pump_if_queued();
         }
         self.go_on(std::mem::take(&mut harvest.again));
         self.offload(std::mem::take(&mut harvest.offload));
@@ -344,7 +345,7 @@ impl Engine {
     }
 
     /// User code may panic: that is its own affair, and not the end of everybody's completions.
-    fn guard_user_code(&self, what: &str, run: impl FnOnce()) {
+    pub(super) fn guard_user_code(&self, what: &str, run: impl FnOnce()) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
             self.tally.panics.fetch_add(1, Ordering::Relaxed);
             // A logger is user code too.

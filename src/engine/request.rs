@@ -236,10 +236,28 @@ impl Request {
         unsafe { (self.header().verbs.proceed)(self.0) }
     }
 
-    /// Whether it was submitted with NOWAIT and the wish to go on without, from a thread that may block,
-    /// where that is refused.
+    /// Whether it was submitted with NOWAIT and the wish to go on without, from a thread that may block, and
+    /// this errno says that it must.
     pub(crate) fn wants_offload(&self, errno: i32) -> bool {
-        self.header().traits.offload && matches!(errno, libc::EAGAIN | libc::EOPNOTSUPP)
+        self.header().traits.offload
+            && self.has_nowait()
+            && matches!(errno, libc::EAGAIN | libc::EOPNOTSUPP)
+    }
+
+    /// Whether it was offloaded before: its rest may block, too.
+    pub(crate) fn was_offloaded(&self) -> bool {
+        self.header().traits.offload && !self.has_nowait()
+    }
+
+    fn has_nowait(&self) -> bool {
+        // SAFETY: having the Request is owning the cell, iocb included.
+        unsafe { (*self.header().iocb.get()).aio_rw_flags & RWF_NOWAIT != 0 }
+    }
+
+    /// Whether it was cancelled before it was submitted.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        // Relaxed: see `hand`.
+        self.header().traits.cancellable && self.header().hand.load(Ordering::Relaxed) == CANCELLED
     }
 
     /// From now on it may block.

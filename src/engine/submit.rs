@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// Requests in one `io_submit`: beyond this a larger group gains nothing measurable (DESIGN.md, "Numbers").
 const BATCH: usize = 64;
+/// The same where a user asks for many at once: the kernel merges adjacent ones within one call.
+const LARGE_BATCH: usize = 1024;
 /// A callback's submissions leave when so many have gathered, without waiting for the end of the dispatched batch.
 const GATHER: usize = 32;
 /// How often a submission is tried that meets EAGAIN with nothing in flight: 1 + 2 + … + 256 ms in all.
@@ -125,9 +127,11 @@ impl Engine {
             counted.push(request);
         });
         self.tally.attend(unattended);
-        self.send::<BATCH>(counted, Gate::Closed, |request, why| {
-            refused.push((why.into(), request))
-        });
+        let mut refuse = |request, why: Refusal| refused.push((why.into(), request));
+        match counted.len() {
+            0..=BATCH => self.send::<BATCH>(counted, Gate::Closed, &mut refuse),
+            _ => self.send::<LARGE_BATCH>(counted, Gate::Closed, &mut refuse),
+        }
         let back = refused
             .iter()
             .filter(|(_, request)| !request.is_attended())
@@ -143,9 +147,16 @@ impl Engine {
         request.set_result(-i64::from(errno));
         match request.settle() {
             Settled::Quiet => {}
-            Settled::Wake(waker) => waker.wake(),
-            Settled::Abandoned(request) => request.finish(),
+            Settled::Wake(waker) => self.guard_user_code("a waker", || waker.wake()),
+            Settled::Abandoned(request) => {
+                self.guard_user_code("dropping an abandoned request", || request.finish());
+            }
         }
+    }
+
+    /// Drops a request with a callback that will never be submitted.
+    pub(crate) fn discard_unsubmitted(&self, request: Request) {
+        self.guard_user_code("dropping a request", || request.discard());
     }
 
     fn gather_or_send(&self, request: Request) -> Result<(), (io::Error, Request)> {
@@ -415,7 +426,7 @@ impl Engine {
     }
 
     /// Takes a request in hand whose owner has gone, with the refusal as its result.
-    fn refuse_late(&self, mut request: Request, why: Refusal) -> Request {
+    pub(super) fn refuse_late(&self, mut request: Request, why: Refusal) -> Request {
         request.set_result(-i64::from(why.errno()));
         self.tally.take_in_hand_without_event(1);
         self.tally.refused_late.fetch_add(1, Ordering::Relaxed);
