@@ -1,5 +1,7 @@
 //! The coarse monotonic clock: the vDSO's copy of the last timer tick, without a system call.
-#![allow(unsafe_code, reason = "passes an address to clock_gettime")]
+
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime};
 
 /// A moment, exact to some milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,14 +20,9 @@ impl Tick {
 /// Now. Where there is no such clock it stands still.
 #[inline]
 pub(crate) fn coarse() -> Tick {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `now` is a timespec of ours.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).unwrap_or(TimeSpec::new(0, 0));
     Tick {
-        seconds: now.tv_sec,
-        nanos: now.tv_nsec,
+        seconds: now.tv_sec(),
+        nanos: now.tv_nsec(),
     }
 }
