@@ -14,11 +14,11 @@ const ROWS: &[&[&str]] = &[
     &["sys"],
     // The nouns: plain values, each of which can be read alone.
     &["aligned", "buf_pool", "buffer", "completion", "direct", "dispatch", "error", "flags", "stats"],
-    &["operation"],
+    &["operation", "exact", "poll"],
     // The machine.
     &["engine"],
     // What a user holds in his hands.
-    &["aio", "batch", "future", "iocb", "pool", "scope", "submission"],
+    &["aio", "batch", "future", "iocb", "scope", "submission"],
     &["lib"],
 ];
 
@@ -34,7 +34,11 @@ const UNSAFE: &[(&str, &str)] = &[
     ("engine/request", "the cell shared with the kernel, behind a type-erased pointer"),
     ("engine/pool", "memory of cells"),
     ("engine/reap", "an event's number is a cell's address"),
+    ("engine/gather", "a thread remembers the engines whose callbacks are on its stack"),
     ("operation", "the contract between a request and the memory that its iocb names"),
+    ("exact", "keeps that contract while an iocb moves on to the rest of a short transfer"),
+    ("poll", "keeps that contract for a wait for readiness"),
+    ("scope", "keeps that contract for memory that is borrowed"),
     ("buffer", "what may be lent to the kernel: unsafe traits and their implementations"),
     ("aligned", "aligned memory"),
     ("buf_pool", "maps memory and hands out disjoint pieces of it"),
