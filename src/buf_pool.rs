@@ -407,10 +407,10 @@ impl Mapping {
             .checked_next_multiple_of(page)
             .and_then(NonZeroUsize::new);
         let (len, align) = (rounded.ok_or(Errno::ENOMEM)?, align.max(page));
-        if kind == HugePages::Reserved {
-            if let Ok(mapping) = Self::new(len, align, MapFlags::MAP_HUGETLB) {
-                return Ok((mapping, kind));
-            }
+        if kind == HugePages::Reserved
+            && let Ok(mapping) = Self::new(len, align, MapFlags::MAP_HUGETLB)
+        {
+            return Ok((mapping, kind));
         }
         let mapping = Self::new(len, align, MapFlags::empty())?;
         let kind = match mapping.advise(MmapAdvise::MADV_HUGEPAGE) {

@@ -102,7 +102,7 @@ impl AtomicWrite {
         len.is_power_of_two()
             && len >= self.unit_min as usize
             && len <= self.unit_max as usize
-            && offset % len as u64 == 0
+            && offset.is_multiple_of(len as u64)
     }
 }
 

@@ -35,15 +35,15 @@ fn a_pool_hands_out_each_buffer_once() {
     assert_eq!((bufs.len(), pool.available()), (100, 0));
     let places: HashSet<_> = bufs.iter().map(|buf| IoBuf::as_ptr(buf) as usize).collect();
     assert_eq!(places.len(), 100);
-    for (i, buf) in bufs.iter_mut().enumerate() {
+    for (mark, buf) in (1..).zip(&mut bufs) {
         assert!(
             buf.iter().all(|&byte| byte == 0),
             "zero at first, and no neighbour writes here"
         );
-        buf.fill(i as u8 + 1);
+        buf.fill(mark);
     }
-    for (i, buf) in bufs.iter().enumerate() {
-        assert!(buf.iter().all(|&byte| byte == i as u8 + 1));
+    for (mark, buf) in (1..).zip(&bufs) {
+        assert!(buf.iter().all(|&byte| byte == mark));
     }
     drop(bufs);
     assert_eq!(pool.available(), 100);
@@ -120,9 +120,9 @@ fn whoever_waits_gets_the_buffer_that_another_thread_drops() {
 
 #[test]
 fn more_threads_than_buffers_never_share_one_and_never_starve() {
-    const THREADS: usize = 8;
+    const THREADS: u8 = 8;
     let pool = BufPool::new(3, 256).unwrap();
-    let (start, out) = (Barrier::new(THREADS), AtomicUsize::new(0));
+    let (start, out) = (Barrier::new(THREADS.into()), AtomicUsize::new(0));
     thread::scope(|scope| {
         for me in 0..THREADS {
             let (pool, start, out) = (&pool, &start, &out);
@@ -136,9 +136,9 @@ fn more_threads_than_buffers_never_share_one_and_never_starve() {
                         _ => pool.take(),
                     };
                     assert!(out.fetch_add(1, Ordering::Relaxed) < 3);
-                    buf.fill(me as u8);
+                    buf.fill(me);
                     thread::yield_now();
-                    assert!(buf.iter().all(|&byte| byte == me as u8));
+                    assert!(buf.iter().all(|&byte| byte == me));
                     out.fetch_sub(1, Ordering::Relaxed);
                 }
             });
@@ -294,14 +294,11 @@ fn huge_pages_are_used_where_they_are_and_do_without_where_not() {
             "{asked:?} gave {got:?}"
         );
         let mut bufs = all(&pool);
-        for (i, buf) in bufs.iter_mut().enumerate() {
-            buf.fill(i as u8);
+        for (mark, buf) in (0..).zip(&mut bufs) {
+            buf.fill(mark);
         }
-        assert!(
-            bufs.iter()
-                .enumerate()
-                .all(|(i, buf)| buf.iter().all(|&byte| byte == i as u8))
-        );
+        let is_all = |(mark, buf): (u8, &PoolBuf)| buf.iter().all(|&byte| byte == mark);
+        assert!((0..).zip(&bufs).all(is_all));
         if got != HugePages::Never {
             let start = bufs
                 .iter()

@@ -538,7 +538,7 @@ fn the_engine_writes_from_every_kind_of_buffer() {
     write(&file, Write, b"oliver".slice(1..2), &mut at);
     write(&file, WriteV, vec![" many ", "strs "], &mut at);
     write(&file, WriteV, [*b"ab", *b"cd"], &mut at);
-    let mut text = vec![0; at as usize];
+    let mut text = vec![0; usize::try_from(at).unwrap()];
     std::os::unix::fs::FileExt::read_exact_at(&*file, &mut text, 0).unwrap();
     assert_eq!(
         text,

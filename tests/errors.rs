@@ -446,10 +446,8 @@ fn a_write_past_the_file_size_limit_is_short_and_then_says_efbig() {
         // SAFETY: an exception that the kernel sends as a signal, ignored; no handler runs.
         unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
         // SAFETY: the limit is valid for the read.
-        assert_eq!(
-            unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) },
-            0
-        );
+        let code = unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) };
+        assert_eq!(code, 0);
         let file = Arc::new(scratch());
         let write = |offset| {
             let request = Iocb::alloc().init_rw(file.clone(), Write, vec![1; 4096], offset);

@@ -94,10 +94,10 @@ impl Options {
     }
 
     fn check_alignment(&self) -> Result<()> {
-        if self.bs % SECTOR != 0 {
+        if !self.bs.is_multiple_of(SECTOR) {
             return Err("--bs must be a multiple of 512, the smallest unit of O_DIRECT".into());
         }
-        if self.verify && self.bs % BLOCK != 0 {
+        if self.verify && !self.bs.is_multiple_of(BLOCK) {
             return Err(
                 "--bs must be a multiple of 4k, the unit of checking; or add --no-verify".into(),
             );

@@ -177,10 +177,7 @@ fn time_axis(curves: &[Curve]) -> Axis {
     let slowest = times().reduce(f64::max).unwrap_or(3.0);
     let of_decade = |decade: i32| [1.0_f64, 2.0, 5.0].map(|step| f64::from(decade) + step.log10());
     let steps = || (-3..=8).flat_map(of_decade);
-    let start = steps()
-        .filter(|step| *step <= fastest)
-        .last()
-        .unwrap_or(-3.0);
+    let start = steps().rfind(|step| *step <= fastest).unwrap_or(-3.0);
     let end = steps()
         .find(|step| *step >= slowest.max(start + 0.1))
         .unwrap_or(9.0);

@@ -43,7 +43,7 @@ impl Slot {
         if self.job.rw.writes() && self.job.verify {
             block::stamp(buffer, self.offset, self.job.length);
         }
-        self.started = (random % SAMPLE_EVERY == 0).then(Instant::now);
+        self.started = random.is_multiple_of(SAMPLE_EVERY).then(Instant::now);
         self.offset
     }
 

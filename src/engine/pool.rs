@@ -197,12 +197,16 @@ mod tests {
     }
 
     fn some_cells_come_back() -> bool {
-        let cells: Vec<usize> = (0..256).map(|_| take().expose_provenance().get()).collect();
+        let cells: Vec<usize> = (0..256)
+            .map(|_| take().as_ptr().expose_provenance())
+            .collect();
         let theirs = cells.clone();
         std::thread::spawn(move || give_all(&theirs))
             .join()
             .expect("the giver ends well");
-        let again: Vec<usize> = (0..256).map(|_| take().expose_provenance().get()).collect();
+        let again: Vec<usize> = (0..256)
+            .map(|_| take().as_ptr().expose_provenance())
+            .collect();
         let came_back = again.iter().any(|cell| cells.contains(cell));
         give_all(&again);
         came_back

@@ -76,8 +76,31 @@ struct Header {
     attended: bool,
     /// What `Work::traits` said.
     traits: Traits,
-    /// Valid in `WAITING`.
-    waker: UnsafeCell<MaybeUninit<Waker>>,
+    /// Full in `WAITING`.
+    waker: Slot<Waker>,
+}
+
+/// Room for a value, full or empty as the state says.
+struct Slot<T>(UnsafeCell<MaybeUninit<T>>);
+
+impl<T> Slot<T> {
+    const fn empty() -> Self {
+        Slot(UnsafeCell::new(MaybeUninit::uninit()))
+    }
+
+    /// # Safety
+    /// It is empty, and nobody else uses it meanwhile.
+    unsafe fn put(&self, value: T) {
+        // SAFETY: our own memory, and the caller's promise.
+        unsafe { self.0.get().cast::<T>().write(value) }
+    }
+
+    /// # Safety
+    /// It is full, nobody else uses it meanwhile, and it counts as empty afterwards.
+    unsafe fn take(&self) -> T {
+        // SAFETY: the caller's promise: a value was put here, and is read once.
+        unsafe { self.0.get().cast::<T>().read() }
+    }
 }
 
 #[repr(C)]
@@ -163,7 +186,7 @@ impl Request {
             hand: AtomicU32::new(FREE),
             attended,
             traits: work.traits(),
-            waker: UnsafeCell::new(MaybeUninit::uninit()),
+            waker: Slot::empty(),
         };
         // SAFETY: the pool's cells are large and aligned enough for a header (asserted above), and this one is ours.
         unsafe { header.write(content) };
@@ -187,7 +210,8 @@ impl Request {
     /// # Safety
     /// `tag` is [`tag`] of a cell, and the caller owns that cell.
     unsafe fn from_tag(tag: u64) -> Request {
-        let header = std::ptr::with_exposed_provenance_mut::<Header>(tag as usize);
+        let address = usize::try_from(tag).expect("a tag is an address");
+        let header = std::ptr::with_exposed_provenance_mut::<Header>(address);
         debug_assert!(!header.is_null() && header.is_aligned());
         // SAFETY: the caller's promise: an address of a cell, so not null.
         Request(unsafe { NonNull::new_unchecked(header) })
@@ -321,7 +345,7 @@ impl Request {
                 .is_ok()
             {
                 // SAFETY: leaving WAITING made the waker ours.
-                let waker = unsafe { (*self.header().waker.get()).assume_init_read() };
+                let waker = unsafe { self.header().waker.take() };
                 state.store(DONE, Ordering::SeqCst);
                 return Settled::Wake(waker);
             }
@@ -418,7 +442,7 @@ impl<W: Work> Watch<W> {
     fn post(&mut self, waker: Waker) -> bool {
         // SAFETY: the state is PENDING, or DONE by a reaper that came from PENDING: the slot is the
         // watcher's, and empty.
-        unsafe { (*self.header().waker.get()).write(waker) };
+        unsafe { self.header().waker.put(waker) };
         // Release: the reaper that leaves WAITING sees the waker. SeqCst: see `Request::settle`.
         let state = &self.header().state;
         if state
@@ -428,7 +452,7 @@ impl<W: Work> Watch<W> {
             return true;
         }
         // SAFETY: written above, and the reaper went from PENDING to DONE without looking at it.
-        drop(unsafe { (*self.header().waker.get()).assume_init_read() });
+        drop(unsafe { self.header().waker.take() });
         false
     }
 
@@ -441,9 +465,7 @@ impl<W: Work> Watch<W> {
             .is_ok()
         {
             // SAFETY: leaving WAITING made the waker ours.
-            return Ok(Some(unsafe {
-                (*self.header().waker.get()).assume_init_read()
-            }));
+            return Ok(Some(unsafe { self.header().waker.take() }));
         }
         if self.is_done_or_untouched() {
             Err(Finished)
@@ -458,8 +480,10 @@ impl<W: Work> Watch<W> {
             return Err(self);
         }
         let watch = ManuallyDrop::new(self);
-        // SAFETY: DONE made the cell the watcher's alone, the result was stored before, and the Watch is forgotten.
-        let (result, work) = unsafe { (*watch.header().result.get(), empty::<W>(watch.cell)) };
+        // SAFETY: DONE made the cell the watcher's alone, and the result was stored before.
+        let result = unsafe { *watch.header().result.get() };
+        // SAFETY: as above; it was filled with this W, and the Watch is forgotten.
+        let work = unsafe { empty::<W>(watch.cell) };
         // SAFETY: the result is what the kernel said of this very request, or the errno with which it refused it.
         Ok(unsafe { work.finish(result) })
     }
@@ -547,7 +571,7 @@ struct Finished;
 
 /// The number that identifies the cell to the kernel. Cells are aligned, so it is never 0 or 1.
 fn tag(cell: NonNull<Header>) -> u64 {
-    cell.expose_provenance().get() as u64
+    cell.as_ptr().expose_provenance() as u64
 }
 
 /// Where the body of a cell lies.
@@ -573,10 +597,11 @@ unsafe fn put<W: Work>(cell: NonNull<Header>, work: W) {
         unsafe { body(cell).cast::<NonNull<W>>().write(home) };
         home
     };
-    // SAFETY: written just now and ours; the two borrows are of different memory and end here.
-    let (work, iocb) = unsafe { (&mut *home.as_ptr(), &mut *cell.as_ref().iocb.get()) };
+    // SAFETY: the caller owns the cell.
+    let iocb = unsafe { iocb_of(cell) };
     iocb.aio_data = tag(cell);
-    work.describe(iocb);
+    // SAFETY: written just now and ours, beside the iocb.
+    unsafe { &mut *home.as_ptr() }.describe(iocb);
 }
 
 /// Takes the body out and gives the cell back.
@@ -623,8 +648,8 @@ impl<W: Work> Watched<W> {
 /// # Safety
 /// As [`empty`]; the result is stored.
 unsafe fn run_callback<W: Work<Output = ()>>(cell: NonNull<Header>) {
-    // SAFETY: the caller owns the cell, so the result is not being written.
-    let result = unsafe { *cell.as_ref().result.get() };
+    // SAFETY: the caller owns the cell.
+    let result = unsafe { *result_of(cell) };
     // SAFETY: the caller's promise. The cell is free before the callback runs: the request that it submits
     // finds it warm.
     let work = unsafe { empty::<W>(cell) };
@@ -642,16 +667,32 @@ unsafe fn drop_body<W: Work>(cell: NonNull<Header>) {
 /// # Safety
 /// The caller owns the cell, which was filled with this `W`; the result is stored.
 unsafe fn proceed<W: Work>(cell: NonNull<Header>) -> Progress {
-    // SAFETY: the kernel is done with it, so the body may be touched; the three borrows are of different memory.
-    let (work, iocb, result) = unsafe {
-        let header = cell.as_ref();
-        (
-            home::<W>(cell).as_mut(),
-            &mut *header.iocb.get(),
-            &mut *header.result.get(),
-        )
-    };
-    work.proceed(iocb, result)
+    // SAFETY: the caller owns the cell.
+    let iocb = unsafe { iocb_of(cell) };
+    // SAFETY: as above.
+    let result = unsafe { result_of(cell) };
+    // SAFETY: filled with this W.
+    let home = unsafe { home::<W>(cell) };
+    // SAFETY: the kernel is done with the request, so the body may be touched; it lies beside iocb and result.
+    unsafe { &mut *home.as_ptr() }.proceed(iocb, result)
+}
+
+/// # Safety
+/// The caller owns the cell for as long as it has the answer, and has no other reference to its iocb.
+unsafe fn iocb_of<'a>(cell: NonNull<Header>) -> &'a mut iocb {
+    // SAFETY: the header of a live cell.
+    let place = unsafe { &(*cell.as_ptr()).iocb };
+    // SAFETY: the caller's promise.
+    unsafe { &mut *place.get() }
+}
+
+/// # Safety
+/// The caller owns the cell for as long as it has the answer, and has no other reference to its result.
+unsafe fn result_of<'a>(cell: NonNull<Header>) -> &'a mut i64 {
+    // SAFETY: the header of a live cell.
+    let place = unsafe { &(*cell.as_ptr()).result };
+    // SAFETY: the caller's promise.
+    unsafe { &mut *place.get() }
 }
 
 /// Where the body lives.
@@ -736,8 +777,10 @@ impl List {
     /// The oldest.
     pub(crate) fn pop(&mut self) -> Option<Request> {
         let (first, last) = self.ends?;
-        // SAFETY: the list owns its requests, and so their links.
-        let next = unsafe { *first.as_ref().next.get() };
+        // SAFETY: the list owns its requests.
+        let header = unsafe { first.as_ref() };
+        // SAFETY: with the request it owns the link.
+        let next = unsafe { *header.next.get() };
         self.ends = next.map(|next| (next, last));
         self.len -= 1;
         Some(Request(first))
@@ -746,8 +789,10 @@ impl List {
 
 /// Only lists call this, for a request that is theirs.
 fn link(cell: NonNull<Header>, next: Option<NonNull<Header>>) {
+    // SAFETY: the list owns the request.
+    let header = unsafe { cell.as_ref() };
     // SAFETY: the link belongs to whoever owns the request.
-    unsafe { *cell.as_ref().next.get() = next }
+    unsafe { *header.next.get() = next }
 }
 
 /// Requests on their way through one `io_submit` after the other, oldest first.
@@ -809,17 +854,20 @@ impl<const N: usize> Batch<N> {
 
     /// What the head of the batch is, for the log: its descriptor and opcode.
     pub(crate) fn head(&self) -> Option<(u32, u16)> {
-        let iocb = self.iocbs[self.next..self.end].first()?;
+        let iocb = *self.iocbs[self.next..self.end].first()?;
         // SAFETY: the request is ours.
-        Some(unsafe { ((**iocb).aio_fildes, (**iocb).aio_lio_opcode) })
+        let iocb = unsafe { &*iocb };
+        Some((iocb.aio_fildes, iocb.aio_lio_opcode))
     }
 
     /// Takes out the oldest that is still ours.
     pub(crate) fn pop(&mut self) -> Option<Request> {
         let iocb = *self.iocbs[self.next..self.end].first()?;
         self.next += 1;
-        // SAFETY: the request is ours, and its iocb carries its tag.
-        Some(unsafe { Request::from_tag((*iocb).aio_data) })
+        // SAFETY: the request is ours.
+        let tag = unsafe { (*iocb).aio_data };
+        // SAFETY: as above, and its iocb carries its tag.
+        Some(unsafe { Request::from_tag(tag) })
     }
 
     /// All that is still ours, as a list.

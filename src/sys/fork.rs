@@ -1,5 +1,5 @@
 //! Noticing a fork without a system call: a page that the kernel empties in the child.
-#![allow(unsafe_code, reason = "maps a page with MADV_WIPEONFORK")]
+#![allow(unsafe_code, reason = "maps a page that a fork empties")]
 
 use crate::sync::Line;
 use std::sync::OnceLock;
@@ -74,9 +74,8 @@ impl Witness {
             )
         };
         // SAFETY: the range is the mapping made above; if that failed, the address is refused.
-        if page == libc::MAP_FAILED
-            || unsafe { libc::madvise(page, size_of::<AtomicU32>(), libc::MADV_WIPEONFORK) } != 0
-        {
+        let advised = unsafe { libc::madvise(page, size_of::<AtomicU32>(), libc::MADV_WIPEONFORK) };
+        if advised != 0 {
             return Witness::Pid;
         }
         // SAFETY: mapped readable and writable, page-aligned, zeroed, and never unmapped.

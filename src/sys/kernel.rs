@@ -79,8 +79,8 @@ impl Kernel {
         unsafe { self.submit(&[]) }?;
         match self.mode() {
             Mode::Ring => self.pure_wait(Some(Duration::ZERO)),
-            // SAFETY: the context is not shared yet, and nothing was submitted.
             Mode::Syscalls => {
+                // SAFETY: the context is not shared yet, and nothing was submitted.
                 unsafe { self.fetch(0, 1, Some(Duration::ZERO), |_| Take::Taken) }.map(|_| ())
             }
         }
@@ -202,7 +202,7 @@ impl Kernel {
         iocb {
             aio_data: WAKE,
             aio_lio_opcode: super::IOCB_CMD_PREAD,
-            aio_fildes: self.scratch.as_raw_fd() as u32,
+            aio_fildes: self.scratch.as_raw_fd().cast_unsigned(),
             ..iocb::default()
         }
     }

@@ -73,7 +73,8 @@ impl Ring {
             return None;
         }
         // SAFETY: aligned and readable (just checked); mapped as long as the context lives, which the caller promises.
-        let (view, nr) = unsafe { (header.as_ref(), (*header.as_ptr()).nr) };
+        let view = unsafe { header.as_ref() };
+        let nr = view.nr;
         view.is_known().then_some(Ring { header, nr })
     }
 
@@ -111,9 +112,10 @@ impl Ring {
         }
         let mut taken = 0;
         while head != tail && taken < most {
-            // SAFETY: head < nr, and slots between head and tail hold events that the kernel will not touch
-            // before head moves past them.
-            let event = unsafe { self.event(head).as_ref() };
+            // SAFETY: the ring holds nr events behind its header (`of` checked the header's length), and
+            // head < nr. Those between head and tail are valid, and the kernel does not touch them before
+            // head moves past them.
+            let event = unsafe { &*self.event(head) };
             if reader(event) == Take::Leave {
                 break;
             }
@@ -127,13 +129,12 @@ impl Ring {
         taken
     }
 
-    /// # Safety
-    /// `index < nr`.
+    /// Where an event lies.
     #[inline]
-    unsafe fn event(&self, index: u32) -> NonNull<io_event> {
+    fn event(&self, index: u32) -> *const io_event {
         debug_assert!(index < self.nr);
-        // SAFETY: the ring holds nr events behind its header (`of` checked the length of the header), and index < nr.
-        unsafe { self.header.add(1).cast::<io_event>().add(index as usize) }
+        let events = self.header.as_ptr().wrapping_add(1).cast::<io_event>();
+        events.wrapping_add(index as usize)
     }
 
     /// Keeps the ring out of a forked child: a child that read it would take its parent's events.
