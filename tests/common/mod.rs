@@ -237,7 +237,7 @@ impl Drop for Busy {
     }
 }
 
-/// Returns when the completion thread of `aio` is inside the callback.
+/// Returns when the completion thread of `aio` is inside the callback. Only for `Dispatch::Thread`.
 pub(crate) fn keep_busy(aio: &Aio) -> Busy {
     let (inside, gate) = (Gate::default(), Gate::default());
     let (there, go_on) = (inside.clone(), gate.clone());
