@@ -75,10 +75,10 @@ impl Chain {
             return;
         }
         self.left -= 1;
-        if let Some(meter) = &mut self.meter {
-            if self.left == meter.half {
-                meter.before = ALLOCATIONS.load(Ordering::SeqCst);
-            }
+        if let Some(meter) = &mut self.meter
+            && self.left == meter.half
+        {
+            meter.before = ALLOCATIONS.load(Ordering::SeqCst);
         }
     }
 

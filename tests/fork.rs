@@ -31,8 +31,8 @@ fn fork(child: impl FnOnce()) -> bool {
         pid => {
             let mut status = 0;
             // SAFETY: `status` is valid for the write.
-            while unsafe { libc::waitpid(pid, &raw mut status, 0) } != pid {}
-            status == 0
+            let ended = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+            ended == pid && status == 0
         }
     }
 }

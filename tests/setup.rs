@@ -1,10 +1,9 @@
 //! Making a context: what can be asked for, what is refused and why.
-#![allow(unsafe_code, reason = "limits of a process")]
-
 mod common;
 
 use common::*;
 use kiocb::{Aio, Builder, Dispatch, Iocb, Read, SetupError, Write};
+use nix::sys::resource::Resource;
 use std::io;
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
@@ -67,16 +66,8 @@ fn too_little_address_space_says_no_memory() {
         let before = build(Aio::builder().depth(1));
         let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
         let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
-        // A megabyte more than there is: the ring of the largest depth takes four.
-        let limit = libc::rlimit {
-            rlim_cur: pages * 4096 + (1 << 20),
-            rlim_max: libc::RLIM_INFINITY,
-        };
-        // SAFETY: the limit is valid for the read.
-        assert_eq!(
-            unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) },
-            0
-        );
+        // A megabyte more than there is: the ring of so large a depth takes more.
+        limit(Resource::RLIMIT_AS, pages * 4096 + (1 << 20));
         let (kind, reason) = refusal(Aio::builder().depth(40_000).dispatch(Dispatch::Manual));
         match reason {
             SetupError::NoMemory => assert_eq!(kind, io::ErrorKind::OutOfMemory),
@@ -146,26 +137,8 @@ fn a_request_without_a_context_comes_back_with_the_reason() {
     alone(
         "a_request_without_a_context_comes_back_with_the_reason",
         || {
-            let soft = |files: u64| {
-                let mut limit = libc::rlimit {
-                    rlim_cur: 0,
-                    rlim_max: 0,
-                };
-                // SAFETY: the limit is valid for the write.
-                assert_eq!(
-                    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) },
-                    0
-                );
-                let before = std::mem::replace(&mut limit.rlim_cur, files);
-                // SAFETY: the limit is valid for the read.
-                assert_eq!(
-                    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) },
-                    0
-                );
-                before
-            };
             let (file, fates) = (null(), Fates::default());
-            let before = soft(3);
+            let before = limit(Resource::RLIMIT_NOFILE, 3);
             let request = Iocb::alloc().init_rw(file, Write, fates.buffer(vec![0; 4]), 0);
             let refused = request
                 .init_callback(fates.callback())
@@ -174,7 +147,7 @@ fn a_request_without_a_context_comes_back_with_the_reason() {
             let reason = refused.error().get_ref().unwrap().downcast_ref();
             assert!(matches!(reason, Some(SetupError::Other(_))), "{refused}");
             assert_eq!(fates.seen(), [0; 4]);
-            soft(before);
+            limit(Resource::RLIMIT_NOFILE, before);
             refused.into_request().submit().unwrap();
             Aio::global().unwrap().drain().unwrap();
             assert_eq!(fates.seen(), [0, 1, 1, 1]);
