@@ -98,7 +98,8 @@ fn flood(builder: Builder, writers: u32, at_once: bool) {
     });
     if let Some(busy) = busy {
         let stats = aio.stats();
-        assert_eq!((stats.queued, stats.in_flight), (u64::from(ALL) - 8, 8));
+        // The one whose callback keeps the thread busy is not at its end either.
+        assert_eq!((stats.queued, stats.in_flight), (u64::from(ALL) - 8, 8 + 1));
         assert_eq!(records(&reader).len(), 8);
         busy.release();
     }

@@ -1,11 +1,12 @@
 //! Callbacks: each is called exactly once, on the thread that it should, and may itself submit and wait. And whatever becomes of a
 //! request, its file, its buffer and its closure are dropped once.
+#![allow(unsafe_code, reason = "asks how much a pipe holds")]
 
 mod common;
 
 use common::*;
 use kiocb::{Aio, Dispatch, Iocb, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -512,5 +513,65 @@ fn descriptors_do_not_leak() {
         assert_eq!(count(), before);
         drop(aio);
         assert_eq!(count(), before - 1, "a context has one of its own");
+    });
+}
+#[test]
+fn a_callback_that_waits_on_another_context_sends_what_it_has_gathered_first() {
+    let _watchdog = watchdog();
+    let (here, there) = (aio(), aio());
+    let (reader, writer) = std::io::pipe().unwrap();
+    let (inner, (send, receive)) = (here.clone(), mpsc::channel());
+    here.alloc()
+        .init_rw(null(), Read, Vec::new(), 0)
+        .init_callback(move |_| {
+            let file = OwnedFd::from(writer);
+            let request = inner.alloc().init_rw(file, Write, *b"first", 0);
+            request.init_callback(|_| ()).submit().unwrap();
+            let file = OwnedFd::from(reader);
+            let request = there.alloc().init_rw(file, Read, [0; 5], 0);
+            send.send(request.wait().unwrap().buf).unwrap();
+        })
+        .submit()
+        .unwrap();
+    assert_eq!(receive.recv().unwrap(), *b"first");
+}
+/// A callback that is slow holds back what others before it in its batch have submitted; so after such a batch submissions leave
+/// one by one. How slow is slow is the engine's affair: this goes on until it is seen.
+#[test]
+fn slow_callbacks_do_not_hold_back_for_long_what_others_submit() {
+    let _watchdog = watchdog();
+    let aio = aio();
+    let arrived_meanwhile = Counter::default();
+    until(|| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let busy = keep_busy(&aio);
+        // Both callbacks are in the batch that is dispatched next.
+        let inner = aio.clone();
+        aio.alloc()
+            .init_rw(null(), Read, Vec::new(), 0)
+            .init_callback(move |_| {
+                let file = OwnedFd::from(writer);
+                let request = inner.alloc().init_rw(file, Write, *b"first", 0);
+                request.init_callback(drop).submit().unwrap();
+            })
+            .submit()
+            .unwrap();
+        let (reader, arrived) = (OwnedFd::from(reader), arrived_meanwhile.clone());
+        aio.alloc()
+            .init_rw(null(), Read, Vec::new(), 0)
+            .init_callback(move |_| {
+                thread::sleep(Duration::from_millis(50));
+                let mut available = 0;
+                // SAFETY: the kernel writes one int.
+                unsafe { libc::ioctl(reader.as_raw_fd(), libc::FIONREAD, &raw mut available) };
+                if available == 5 {
+                    arrived.add();
+                }
+            })
+            .submit()
+            .unwrap();
+        busy.release();
+        aio.drain().unwrap();
+        arrived_meanwhile.get() > 0
     });
 }

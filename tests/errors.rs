@@ -12,6 +12,7 @@ use kiocb::{
     Aio, AlignedBuf, Completion, DirectFile, Dispatch, IoBuf, IoBufMut, IoPriority, Iocb, Read,
     ReadV, Request, RwFlags, Write,
 };
+use nix::sys::resource::Resource;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -439,15 +440,9 @@ fn misaligned_direct_requests_say_einval_in_the_result() {
 fn a_write_past_the_file_size_limit_is_short_and_then_says_efbig() {
     let name = "a_write_past_the_file_size_limit_is_short_and_then_says_efbig";
     alone(name, || {
-        let limit = libc::rlimit {
-            rlim_cur: 10_000,
-            rlim_max: 10_000,
-        };
         // SAFETY: an exception that the kernel sends as a signal, ignored; no handler runs.
         unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-        // SAFETY: the limit is valid for the read.
-        let code = unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) };
-        assert_eq!(code, 0);
+        limit(Resource::RLIMIT_FSIZE, 10_000);
         let file = Arc::new(scratch());
         let write = |offset| {
             let request = Iocb::alloc().init_rw(file.clone(), Write, vec![1; 4096], offset);

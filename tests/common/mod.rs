@@ -6,6 +6,7 @@
 )]
 
 use kiocb::{Aio, Builder, IoBuf, IoBufMut, Read};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::{self, File};
 use std::io::{PipeWriter, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,7 +16,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A test that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -125,6 +126,13 @@ fn child(name: &str, variables: &[(&str, &str)]) -> Output {
         .envs(variables.iter().copied())
         .output()
         .unwrap()
+}
+
+/// Sets the soft limit of a resource of this process, and returns what it was.
+pub(crate) fn limit(resource: Resource, soft: u64) -> u64 {
+    let (before, hard) = getrlimit(resource).unwrap();
+    setrlimit(resource, soft, hard).unwrap();
+    before
 }
 
 /// A directory on a real file system: beside the build, or where `KIOCB_TEST_DIR` says.
@@ -237,7 +245,7 @@ impl Drop for Busy {
     }
 }
 
-/// Returns when the completion thread of `aio` is inside the callback.
+/// Returns when the completion thread of `aio` is inside the callback. Only for `Dispatch::Thread`.
 pub(crate) fn keep_busy(aio: &Aio) -> Busy {
     let (inside, gate) = (Gate::default(), Gate::default());
     let (there, go_on) = (inside.clone(), gate.clone());
@@ -404,9 +412,4 @@ impl Fates {
     pub(crate) fn seen(&self) -> [usize; 4] {
         [&self.files, &self.buffers, &self.closures, &self.calls].map(Counter::get)
     }
-}
-
-/// The last moment of a test that polls.
-pub(crate) fn soon() -> Instant {
-    Instant::now() + PATIENCE
 }

@@ -1,0 +1,9 @@
+//! The buffer comes back on another thread.
+
+use kiocb::{Iocb, WriteV};
+use std::rc::Rc;
+
+fn main() {
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let _ = Iocb::alloc().init_rw(file, WriteV, Rc::new([0; 512]), 0).wait();
+}

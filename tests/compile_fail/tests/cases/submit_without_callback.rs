@@ -1,0 +1,8 @@
+//! Nobody would hear of the result.
+
+use kiocb::{Iocb, Read};
+
+fn main() {
+    let file = std::fs::File::open("/dev/zero").unwrap();
+    let _ = Iocb::alloc().init_rw(file, Read, vec![0; 512], 0).submit();
+}

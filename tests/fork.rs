@@ -1,0 +1,231 @@
+//! A forked child has the parent's handles and nothing behind them: they say so, their drops do nothing, and the parent never notices.
+//!
+//! Each test runs in a process of its own, where no thread holds a lock of the allocator's when it forks: the others are parked, in
+//! the kernel, or inside a callback that waits.
+#![allow(unsafe_code, reason = "forks")]
+
+mod common;
+
+use common::*;
+use kiocb::{Aio, Dispatch, Iocb, Read, Rw, Unavailable, Write};
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+/// Runs `child` in a forked process, and says whether it got to its end.
+fn fork(child: impl FnOnce()) -> bool {
+    // SAFETY: the child uses what a fork leaves usable: glibc's allocator, and its own memory.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", io::Error::last_os_error()),
+        0 => {
+            let passed = catch_unwind(AssertUnwindSafe(|| {
+                let _watchdog = watchdog();
+                child();
+            }));
+            // SAFETY: ends this process without running what belongs to the parent.
+            unsafe { libc::_exit(i32::from(passed.is_err())) }
+        }
+        pid => {
+            let mut status = 0;
+            // SAFETY: `status` is valid for the write.
+            let ended = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+            ended == pid && status == 0
+        }
+    }
+}
+
+fn request(aio: &Aio) -> Iocb<Rw<File, Write, [u8; 4]>> {
+    aio.alloc().init_rw(null(), Write, [0; 4], 0)
+}
+
+fn is_forked(error: &io::Error) -> bool {
+    error.get_ref().and_then(|inner| inner.downcast_ref()) == Some(&Unavailable::Forked)
+}
+
+/// Whether every way to use it is refused, with the request back.
+fn assert_refuses(aio: &Aio) {
+    let refused = request(aio).init_callback(|_| unreachable!()).submit();
+    assert!(is_forked(refused.as_ref().unwrap_err().error()));
+    let (file, buf) = refused
+        .unwrap_err()
+        .into_request()
+        .into_parts()
+        .0
+        .into_parts();
+    drop(file);
+    assert_eq!(buf, [0; 4]);
+    assert!(is_forked(request(aio).wait().unwrap_err().error()));
+    assert!(is_forked(request(aio).start().unwrap_err().error()));
+    assert!(is_forked(&aio.drain().unwrap_err()));
+    assert!(is_forked(&aio.drain_timeout(Duration::ZERO).unwrap_err()));
+    assert!(is_forked(
+        &aio.shutdown(Duration::from_secs(9)).unwrap_err()
+    ));
+    assert!(is_forked(&aio.poll(0, 1, None).unwrap_err()));
+    aio.stats();
+}
+
+fn assert_works(aio: &Aio) {
+    assert_eq!(request(aio).wait().unwrap().result.unwrap(), 4);
+    let fates = Fates::default();
+    request(aio)
+        .init_callback(fates.callback())
+        .submit()
+        .unwrap();
+    aio.drain().unwrap();
+    assert_eq!(fates.calls.get(), 1);
+}
+
+const KINDS: [Dispatch; 3] = [Dispatch::Thread, Dispatch::Anywhere, Dispatch::Manual];
+
+#[test]
+fn a_childs_calls_are_refused_and_its_drops_leave_the_parent_alone() {
+    alone(
+        "a_childs_calls_are_refused_and_its_drops_leave_the_parent_alone",
+        || {
+            for dispatch in KINDS {
+                let aio = build(Aio::builder().dispatch(dispatch).shards(2));
+                assert_works(&aio);
+                let contexts = count_contexts();
+                let child = || {
+                    assert_refuses(&aio);
+                    assert_eq!(
+                        count_contexts(),
+                        contexts - 2,
+                        "the rings stay with the parent"
+                    );
+                    // SAFETY: the parent's value is in the parent's memory; this is the child's copy, dropped here alone.
+                    drop(unsafe { std::ptr::read(&raw const aio) });
+                };
+                assert!(fork(child), "{dispatch:?}");
+                assert_eq!(count_contexts(), contexts);
+                assert_works(&aio);
+            }
+        },
+    );
+}
+
+#[test]
+fn a_child_may_drop_what_is_in_flight_queued_and_unsubmitted() {
+    alone(
+        "a_child_may_drop_what_is_in_flight_queued_and_unsubmitted",
+        || {
+            for dispatch in KINDS {
+                let aio = build(Aio::builder().depth(4).dispatch(dispatch));
+                let fates = Fates::default();
+                let busy = (dispatch == Dispatch::Thread).then(|| keep_busy(&aio));
+                for _ in 0..10 {
+                    let (file, buf) = (fates.file(null()), fates.buffer(vec![0; 4]));
+                    let request = aio.alloc().init_rw(file, Write, buf, 0);
+                    request.init_callback(fates.callback()).submit().unwrap();
+                }
+                let pending: Vec<_> = (0..10).map(|_| request(&aio).start().unwrap()).collect();
+                let unsubmitted = request(&aio);
+                let seen = fates.seen();
+                let child = || {
+                    // SAFETY: these are the child's copies, used here alone.
+                    let mut theirs = unsafe { std::ptr::read(&raw const pending) };
+                    let first = Pin::new(&mut theirs[0]);
+                    let _ = first
+                        .poll(&mut Context::from_waker(Waker::noop()))
+                        .is_ready();
+                    drop(theirs);
+                    // SAFETY: as above.
+                    drop(unsafe { std::ptr::read(&raw const unsubmitted) });
+                    // SAFETY: as above.
+                    drop(unsafe { std::ptr::read(&raw const aio) });
+                    assert_eq!(fates.seen(), seen);
+                };
+                assert!(fork(child), "{dispatch:?}");
+                drop(busy);
+                for pending in pending {
+                    assert_eq!(pending.wait().result.unwrap(), 4);
+                }
+                aio.drain().unwrap();
+                assert_eq!(fates.seen(), [10; 4], "{dispatch:?}");
+                assert_eq!(unsubmitted.wait().unwrap().result.unwrap(), 4);
+            }
+        },
+    );
+}
+
+#[test]
+fn a_child_may_make_contexts_of_its_own_and_they_are_not_the_parents() {
+    alone(
+        "a_child_may_make_contexts_of_its_own_and_they_are_not_the_parents",
+        || {
+            let aio = aio();
+            assert_works(&aio);
+            let child = || {
+                let own = build(Aio::builder().depth(128));
+                assert_works(&own);
+                // Although the child has made one, the parent's is still the parent's.
+                assert_refuses(&aio);
+                let grandchild = || {
+                    assert_refuses(&own);
+                    assert_refuses(&aio);
+                    assert_works(&build(Aio::builder()));
+                };
+                assert!(fork(grandchild));
+                assert_works(&own);
+                drop(own);
+            };
+            assert!(fork(child));
+            assert!(fork(child), "and another one");
+            assert_works(&aio);
+        },
+    );
+}
+
+#[test]
+fn the_shared_context_works_in_a_child_unless_the_parent_made_it() {
+    alone(
+        "the_shared_context_works_in_a_child_unless_the_parent_made_it",
+        || {
+            let shared = || Iocb::alloc().init_rw(file_of(b"bytes"), Read, [0; 5], 0);
+            let unmade = || {
+                assert_eq!(shared().wait().unwrap().buf, *b"bytes");
+                assert_works(&Aio::global().unwrap());
+            };
+            assert!(fork(unmade));
+            assert_eq!(shared().wait().unwrap().buf, *b"bytes");
+            let made = || {
+                assert!(is_forked(&Aio::global().unwrap_err()));
+                assert!(is_forked(shared().wait().unwrap_err().error()));
+                let refused = shared().init_callback(|_| ()).submit().unwrap_err();
+                assert!(is_forked(refused.error()));
+            };
+            assert!(fork(made));
+            assert_works(&Aio::global().unwrap());
+        },
+    );
+}
+
+#[test]
+fn a_child_forked_under_load_harms_nobody() {
+    alone("a_child_forked_under_load_harms_nobody", || {
+        let aio = build(Aio::builder().depth(8));
+        let fates = Fates::default();
+        for _ in 0..30 {
+            for _ in 0..200 {
+                let (file, buf) = (fates.file(null()), fates.buffer(vec![0; 4]));
+                let request = aio.alloc().init_rw(file, Write, buf, 0);
+                request.init_callback(fates.callback()).submit().unwrap();
+            }
+            // The completion thread is anywhere: the child allocates nothing.
+            // SAFETY: the child ends at once.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                // SAFETY: as above.
+                unsafe { libc::_exit(0) };
+            }
+            // SAFETY: numbers only, and no status is asked for.
+            assert_eq!(unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) }, pid);
+        }
+        aio.drain().unwrap();
+        assert_eq!(fates.seen(), [6000; 4]);
+    });
+}
