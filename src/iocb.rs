@@ -19,6 +19,12 @@ use std::sync::Arc;
 pub struct Blank;
 
 /// A request with an operation, which can be waited for or given a callback.
+#[diagnostic::on_unimplemented(
+    message = "this needs a request with an operation and without a callback: it is `Iocb<{Self}>`",
+    label = "call it after `init_rw` (or `init_fsync`, …) and before `init_callback`",
+    note = "a request has one receiver: a callback (`init_callback`, then `submit`), or whoever waits (`.wait()`, `.start()`, `.await`)",
+    note = "file and buffer must be `Send`, as `Arc<File>` and `Vec<u8>` are, and the buffer must suit the operation"
+)]
 pub trait Request: Work + 'static {}
 
 impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Request for Rw<F, O, B> {}
@@ -177,12 +183,15 @@ impl Aio {
     }
 }
 
-impl<S: Request> Iocb<S> {
+impl<S> Iocb<S> {
     /// Flags for this request alone, `RWF_…`; they replace those set before. [`RwFlags`] lists what each
     /// does, its kernel version, and what refuses it. What the kernel or the file does not know makes
     /// `submit` say EOPNOTSUPP; a sync takes none (EINVAL). Linux 4.13.
     #[doc(alias = "aio_rw_flags")]
-    pub fn rw_flags(mut self, flags: RwFlags) -> Self {
+    pub fn rw_flags(mut self, flags: RwFlags) -> Self
+    where
+        S: Request,
+    {
         self.options.rw_flags = flags;
         self
     }
@@ -193,7 +202,10 @@ impl<S: Request> Iocb<S> {
     /// not exist. Linux 4.18.
     #[doc(alias = "IOCB_FLAG_IOPRIO")]
     #[doc(alias = "aio_reqprio")]
-    pub fn priority(mut self, priority: IoPriority) -> Self {
+    pub fn priority(mut self, priority: IoPriority) -> Self
+    where
+        S: Request,
+    {
         self.options.priority = Some(priority);
         self
     }
@@ -203,7 +215,10 @@ impl<S: Request> Iocb<S> {
     /// future, a moment later. From `submit`: EINVAL if it is no eventfd. Linux 2.6.22.
     #[doc(alias = "IOCB_FLAG_RESFD")]
     #[doc(alias = "aio_resfd")]
-    pub fn eventfd(mut self, eventfd: Arc<OwnedFd>) -> Self {
+    pub fn eventfd(mut self, eventfd: Arc<OwnedFd>) -> Self
+    where
+        S: Request,
+    {
         self.options.eventfd = Some(eventfd);
         self
     }
@@ -212,7 +227,10 @@ impl<S: Request> Iocb<S> {
     ///
     /// Costs a second submission when it would have blocked, and a thread while such requests are being submitted. Worth it for reads that are often in the page
     /// cache or direct; most writes would block (they allocate, or update timestamps). A request that goes on this way may be overtaken by later ones.
-    pub fn nowait_or_offload(mut self) -> Self {
+    pub fn nowait_or_offload(mut self) -> Self
+    where
+        S: Request,
+    {
         self.options.offload = true;
         self
     }
@@ -226,6 +244,7 @@ impl<S: Request> Iocb<S> {
     /// counted, and others go on. Closures of up to about 100 bytes with their file and buffer need no allocation.
     pub fn init_callback<C>(self, callback: C) -> Iocb<Callback<S, C>>
     where
+        S: Request,
         C: FnOnce(S::Output) + Send + 'static,
     {
         Iocb {
@@ -242,7 +261,10 @@ impl<S: Request> Iocb<S> {
     /// # Errors
     /// The request was not submitted and is inside the error: see [`submit`](Iocb::submit) for the reasons. How the I/O
     /// went is in the completion's `result`.
-    pub fn wait(self) -> Result<S::Output, SubmitError<Self>> {
+    pub fn wait(self) -> Result<S::Output, SubmitError<Self>>
+    where
+        S: Request,
+    {
         self.send(|engine, job| engine.submit_and_wait(job))
     }
 
@@ -252,7 +274,10 @@ impl<S: Request> Iocb<S> {
     ///
     /// # Errors
     /// As [`submit`](Iocb::submit).
-    pub fn start(self) -> Result<Pending<S>, SubmitError<Self>> {
+    pub fn start(self) -> Result<Pending<S>, SubmitError<Self>>
+    where
+        S: Request,
+    {
         self.send(|engine, job| {
             let watch = engine.start(job)?;
             Ok(Pending::new(Arc::clone(engine), watch))
@@ -260,7 +285,7 @@ impl<S: Request> Iocb<S> {
     }
 }
 
-impl<S: Submit> Iocb<S> {
+impl<S> Iocb<S> {
     /// Submits the request: it is not the caller's any more, and its callback will be called exactly once, whatever
     /// happens afterwards. Any thread may call it, inside a callback too.
     ///
@@ -285,7 +310,10 @@ impl<S: Submit> Iocb<S> {
     ///
     /// What the file operation itself says (EIO, misaligned O_DIRECT, …) comes as the completion's result. So does a
     /// refusal by the kernel after the request was queued, or gathered inside a callback: with the same errnos.
-    pub fn submit(self) -> Result<(), SubmitError<Self>> {
+    pub fn submit(self) -> Result<(), SubmitError<Self>>
+    where
+        S: Submit,
+    {
         self.send(|engine, job| engine.submit(job))
     }
 }
