@@ -69,7 +69,7 @@ impl Options {
             "depth" => self.depth = number(name, args)?,
             "threads" => self.threads = number(name, args)?,
             "seconds" => self.seconds = number(name, args)?,
-            "engine" => self.engines.push(engine(&args.value()?.string()?)?),
+            "engine" => self.engines.extend(engines(&args.value()?.string()?)?),
             "plot" => self.plot = Some(args.value()?.into()),
             "no-verify" => self.verify = false,
             "yes" => self.yes = true,
@@ -81,7 +81,7 @@ impl Options {
 
     fn complete(mut self) -> Result<Options> {
         if self.engines.is_empty() {
-            self.engines = ENGINES.iter().collect();
+            self.engines = ENGINES.iter().filter(|engine| engine.by_default).collect();
         }
         within("--depth", self.depth, MAX_DEPTH)?;
         within("--threads", self.threads, MAX_THREADS)?;
@@ -141,15 +141,18 @@ fn size(args: &mut lexopt::Parser) -> Result<u64> {
         .ok_or_else(|| format!("{text:?} is not a size; write 4096, 4k, 512M or 1G").into())
 }
 
-fn engine(name: &str) -> Result<&'static Engine> {
-    Engine::named(name).ok_or_else(|| {
+fn engines(name: &str) -> Result<Vec<&'static Engine>> {
+    if name == "all" {
+        return Ok(ENGINES.iter().collect());
+    }
+    let engine = Engine::named(name).ok_or_else(|| {
         let names: Vec<_> = ENGINES.iter().map(|engine| engine.name).collect();
         format!(
             "there is no engine {name:?}; there are {}",
             names.join(", ")
         )
-        .into()
-    })
+    })?;
+    Ok(vec![engine])
 }
 
 fn within(option: &str, value: usize, most: usize) -> Result<()> {
@@ -204,8 +207,13 @@ impl FromStr for Rw {
 }
 
 fn help() -> String {
-    let engine =
-        |engine: &Engine| format!("                     {:<9} {}\n", engine.name, engine.about);
+    let engine = |engine: &Engine| {
+        let mark = if engine.by_default { "*" } else { " " };
+        format!(
+            "                   {mark} {:<9} {}\n",
+            engine.name, engine.about
+        )
+    };
     let engines: String = ENGINES.iter().map(engine).collect();
     format!(
         "\
@@ -224,7 +232,7 @@ checks every block, prints a table and draws the latency distribution.
   --depth N        requests in flight per thread                                               [32]
   --threads N      independent loops                                                           [1]
   --seconds S      measured time per engine, after a short warm-up                             [3]
-  --engine NAME    which engine; may be given several times                                    [all]
+  --engine NAME    which engine, or all; may be given several times                            [those with a star]
 {engines}\
 \x20 --no-verify      don't check what is read, don't stamp what is written: pure overhead
   --yes            yes, overwrite a file or device that iobench did not make

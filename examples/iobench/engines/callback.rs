@@ -1,81 +1,34 @@
-//! kiocb as it is meant to be used under load: each request's callback submits the next one.
+//! kiocb as it is meant to be used under load: each request's callback submits the next one, on the completion thread, or
+//! (`anywhere`) on whichever thread finds the event.
 
-use std::convert::Infallible;
-use std::fs::File;
 use std::io;
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 
-use kiocb::{Aio, AlignedBuf, Completion, Read, Write};
+use kiocb::{Aio, Dispatch};
 
-use super::{count_syscalls, on_threads};
+use super::{count_syscalls, flight, on_threads};
 use crate::job::Job;
-use crate::slot::Slot;
 
-/// What goes round with a request beside its file and buffer. Boxed once, so that a callback captures one pointer.
-struct Flight {
-    aio: Aio,
-    slot: Slot,
-    writes: bool,
-    /// Nothing is ever sent. When the last one is dropped, all requests have landed.
-    _landed: Sender<Infallible>,
+pub(crate) fn on_its_thread(job: &Arc<Job>) -> io::Result<()> {
+    run(job, Dispatch::Thread)
 }
 
-/// A request refused in a callback takes its flight with it; the reason stays here for [`run`].
-static REFUSED: Mutex<Option<io::Error>> = Mutex::new(None);
+pub(crate) fn anywhere(job: &Arc<Job>) -> io::Result<()> {
+    run(job, Dispatch::Anywhere)
+}
 
-pub(crate) fn run(job: &Arc<Job>) -> io::Result<()> {
+fn run(job: &Arc<Job>, dispatch: Dispatch) -> io::Result<()> {
     let depth = u32::try_from(job.depth).map_err(io::Error::other)?;
-    let aio = Aio::builder().depth(depth).shards(job.threads).build()?;
-    count_syscalls(job, &aio);
+    let builder = Aio::builder().depth(depth).shards(job.threads);
+    let aio = builder.dispatch(dispatch).build()?;
+    count_syscalls(job, [aio.clone()]);
     let (landed, all_landed) = channel();
     on_threads(job.threads, |index| {
-        job.slots(index).try_for_each(|slot| {
-            let flight = Flight {
-                aio: aio.clone(),
-                slot,
-                writes: job.rw.writes(),
-                _landed: landed.clone(),
-            };
-            launch(Box::new(flight), Arc::clone(&job.file), job.buffer())
-        })
+        flight::launch_all(job, &aio, index, &landed)
     })?;
     drop(landed);
     // Comes back with an error, there being no sender left: that is what is waited for.
     let _ = all_landed.recv();
-    REFUSED
-        .lock()
-        .expect("no panic while locked")
-        .take()
-        .map_or(Ok(()), Err)
-}
-
-fn launch(mut flight: Box<Flight>, file: Arc<File>, mut buffer: AlignedBuf) -> io::Result<()> {
-    let offset = flight.slot.begin(&mut buffer);
-    let blank = flight.aio.alloc();
-    if flight.writes {
-        let request = blank.init_rw(file, Write, buffer, offset);
-        request
-            .init_callback(move |done| land(flight, done))
-            .submit()?;
-    } else {
-        let request = blank.init_rw(file, Read, buffer, offset);
-        request
-            .init_callback(move |done| land(flight, done))
-            .submit()?;
-    }
-    Ok(())
-}
-
-fn land(mut flight: Box<Flight>, done: Completion<Arc<File>, AlignedBuf>) {
-    flight.slot.end(done.result, &done.buf);
-    if !flight.slot.goes_on() {
-        return;
-    }
-    if let Err(error) = launch(flight, done.file, done.buf) {
-        REFUSED
-            .lock()
-            .expect("no panic while locked")
-            .get_or_insert(error);
-    }
+    flight::outcome()
 }

@@ -1,12 +1,19 @@
 //! The ways to drive a file, one per module. To add one: its module, and its line in [`ENGINES`].
 
+mod batch;
 mod callback;
+mod flight;
+mod future;
+mod manual;
 mod pread;
 mod raw;
+mod scope;
 mod wait;
 
 use std::io;
 use std::sync::Arc;
+
+use kiocb::{Aio, Dispatch};
 
 use crate::job::Job;
 
@@ -15,6 +22,8 @@ pub(crate) struct Engine {
     pub(crate) name: &'static str,
     /// For `--help`.
     pub(crate) about: &'static str,
+    /// Whether it runs when nothing else is asked for.
+    pub(crate) by_default: bool,
     /// Whether a loop keeps one request in flight, whatever `--depth` says.
     one_at_a_time: bool,
     /// Keeps requests in flight until the job enters `Phase::Stop`; returns when the last one is back.
@@ -23,33 +32,92 @@ pub(crate) struct Engine {
 
 /// In the order in which they run and are shown.
 pub(crate) static ENGINES: &[Engine] = &[
-    Engine {
-        name: "callback",
-        about: "kiocb, each callback submits the next request",
-        one_at_a_time: false,
-        run: callback::run,
-    },
-    Engine {
-        name: "wait",
-        about: "kiocb, one blocking request at a time (depth 1)",
-        one_at_a_time: true,
-        run: wait::run,
-    },
-    Engine {
-        name: "raw",
-        about: "system calls by hand, ring read in user space: the yardstick",
-        one_at_a_time: false,
-        run: raw::run,
-    },
-    Engine {
-        name: "pread",
-        about: "pread and pwrite, one thread per request in flight",
-        one_at_a_time: false,
-        run: pread::run,
-    },
+    Engine::new(
+        "callback",
+        "kiocb, each callback submits the next request",
+        callback::on_its_thread,
+    )
+    .by_default(),
+    Engine::new(
+        "anywhere",
+        "the same, callbacks on whichever thread finds the event",
+        callback::anywhere,
+    ),
+    Engine::new(
+        "manual",
+        "the same, callbacks in a loop of the thread's own",
+        manual::run,
+    ),
+    Engine::new(
+        "future",
+        "kiocb, one thread, a task per request; submits once a turn",
+        future::together,
+    ),
+    Engine::new(
+        "await",
+        "the same, each task submits for itself",
+        future::one_by_one,
+    ),
+    Engine::new(
+        "batch",
+        "kiocb, rounds: submit all in one call, wait for each",
+        batch::run,
+    ),
+    Engine::new(
+        "scope",
+        "the same over borrowed memory, by read_many and write_many",
+        scope::run,
+    ),
+    Engine::new(
+        "wait",
+        "kiocb, one blocking request at a time (depth 1)",
+        wait::run,
+    )
+    .by_default()
+    .one_at_a_time(),
+    Engine::new(
+        "raw",
+        "system calls by hand, ring read in user space: the yardstick",
+        raw::run,
+    )
+    .by_default(),
+    Engine::new(
+        "pread",
+        "pread and pwrite, one thread per request in flight",
+        pread::run,
+    )
+    .by_default(),
 ];
 
 impl Engine {
+    const fn new(
+        name: &'static str,
+        about: &'static str,
+        run: fn(&Arc<Job>) -> io::Result<()>,
+    ) -> Engine {
+        Engine {
+            name,
+            about,
+            by_default: false,
+            one_at_a_time: false,
+            run,
+        }
+    }
+
+    const fn by_default(self) -> Engine {
+        Engine {
+            by_default: true,
+            ..self
+        }
+    }
+
+    const fn one_at_a_time(self) -> Engine {
+        Engine {
+            one_at_a_time: true,
+            ..self
+        }
+    }
+
     pub(crate) fn named(name: &str) -> Option<&'static Engine> {
         ENGINES.iter().find(|engine| engine.name == name)
     }
@@ -74,11 +142,18 @@ fn on_threads(threads: usize, body: impl Fn(usize) -> io::Result<()> + Sync) -> 
     })
 }
 
-/// For kiocb's engines: the context counts its own system calls.
-fn count_syscalls(job: &Job, aio: &kiocb::Aio) {
-    let aio = aio.clone();
+/// For loops that reap for themselves: a context for each, without a thread of its own.
+fn manual_contexts(job: &Job) -> io::Result<Vec<Aio>> {
+    let depth = u32::try_from(job.depth).map_err(io::Error::other)?;
+    let builder = Aio::builder().depth(depth).dispatch(Dispatch::Manual);
+    (0..job.threads).map(|_| builder.clone().build()).collect()
+}
+
+/// For kiocb's engines: the contexts count their own system calls.
+fn count_syscalls(job: &Job, contexts: impl IntoIterator<Item = Aio>) {
+    let contexts: Vec<Aio> = contexts.into_iter().collect();
     job.count_syscalls_by(move || {
-        let stats = aio.stats();
-        stats.submits + stats.waits
+        let stats = contexts.iter().map(Aio::stats);
+        stats.map(|stats| stats.submits + stats.waits).sum()
     });
 }

@@ -11,7 +11,7 @@ use crate::job::Job;
 
 pub(crate) fn run(job: &Arc<Job>) -> io::Result<()> {
     let aio = Aio::builder().shards(job.threads).build()?;
-    count_syscalls(job, &aio);
+    count_syscalls(job, [aio.clone()]);
     on_threads(job.threads, |index| drive(job, &aio, index))
 }
 
