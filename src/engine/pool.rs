@@ -50,7 +50,8 @@ pub(crate) unsafe fn give(cell: NonNull<u8>) {
 #[cfg(not(loom))]
 mod imp {
     use super::{NonNull, free, fresh};
-    use crate::sync::Mutex;
+    use crate::sync::{Mutex, yield_now};
+    use parking_lot::MutexGuard;
     use std::cell::RefCell;
 
     /// A magazine holds at most this many cells, and trades half of them with the depot.
@@ -59,12 +60,20 @@ mod imp {
     /// Cells that the depot keeps (3.5 MiB); what comes back above that goes back to the allocator.
     const DEPOT: usize = 16 * 1024;
 
+    /// How often the depot is asked for before a thread does without it.
+    const TRIES: u32 = 100;
+
     struct Idle(Vec<NonNull<u8>>);
 
     // SAFETY: an idle cell is plain memory that nobody refers to.
     unsafe impl Send for Idle {}
 
     static DEPOT_CELLS: Mutex<Idle> = Mutex::new(Idle(Vec::new()));
+
+    /// The depot, unless another thread keeps it: after a fork it may be one that does not exist here, and would keep it for ever.
+    fn depot() -> Option<MutexGuard<'static, Idle>> {
+        (0..TRIES).find_map(|_| DEPOT_CELLS.try_lock().or_else(|| (yield_now(), None).1))
+    }
 
     struct Magazine(Vec<NonNull<u8>>);
 
@@ -105,8 +114,7 @@ mod imp {
 
         /// Takes half a magazine from the depot, if it has that much.
         fn load(&mut self) {
-            // Locked by another thread, perhaps one that a fork left behind: do without.
-            let Some(mut depot) = DEPOT_CELLS.try_lock() else {
+            let Some(mut depot) = depot() else {
                 return;
             };
             let rest = depot.0.len().saturating_sub(HALF);
@@ -117,7 +125,7 @@ mod imp {
         /// Gives the newest `count` cells to the depot, or to the allocator where the depot is full or busy.
         fn unload(&mut self, count: usize) {
             let rest = self.0.len() - count;
-            let mut depot = DEPOT_CELLS.try_lock();
+            let mut depot = depot();
             for cell in self.0.drain(rest..) {
                 match &mut depot {
                     Some(depot) if depot.0.len() < DEPOT => depot.keep(cell),
