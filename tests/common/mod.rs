@@ -41,7 +41,9 @@ pub(crate) fn watchdog() -> Watchdog {
     let place = Location::caller();
     let name = thread::current().name().unwrap_or("?").to_owned();
     let (alive, over) = mpsc::channel();
+    let (started, starts) = mpsc::channel();
     thread::spawn(move || {
+        started.send(()).unwrap();
         if over.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
             let report = format!(
                 "HANGS: the test {name} at {place} is not over after {PATIENCE:?}\n{}\n",
@@ -52,6 +54,8 @@ pub(crate) fn watchdog() -> Watchdog {
             std::process::abort();
         }
     });
+    // A thread that is only starting needs memory, which a test may be about to take away.
+    starts.recv().unwrap();
     Watchdog(alive)
 }
 
