@@ -22,8 +22,7 @@ pub struct Poll<F> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Readiness<F> {
-    /// What the file is ready for: of the events that were asked for, and ERR and HUP, which are always looked for. There may be more than was asked
-    /// for where the kernel counts them as the same (`POLLIN` and `POLLRDNORM`).
+    /// What the file is ready for: of the events that were asked for, and ERR and HUP, which are always looked for.
     ///
     /// # Errors
     /// - ECANCELED: it was [cancelled](crate::Pending::cancel), and none of the events had come.
@@ -36,6 +35,13 @@ pub struct Readiness<F> {
 impl<F> Poll<F> {
     pub(crate) fn new(file: F, events: PollFlags) -> Self {
         Poll { file, events }
+    }
+
+    /// The kernel passes on all that a wake-up said, asked for or not, and not all of it is true: `poll(2)` masks it as well.
+    fn asked_for(&self, events: PollFlags) -> PollFlags {
+        let always = PollFlags::ERR | PollFlags::HUP;
+        let mask = (self.events | always).bits();
+        PollFlags::from_bits_retain(events.bits() & mask)
     }
 
     pub(crate) fn into_file(self) -> F {
@@ -63,7 +69,7 @@ unsafe impl<F: AsFd + Send> Work for Poll<F> {
     unsafe fn finish(self, result: i64) -> Self::Output {
         let result = outcome(result).and_then(|events| match u16::try_from(events) {
             Ok(0) | Err(_) => Err(io::Error::from_raw_os_error(libc::ECANCELED)),
-            Ok(events) => Ok(PollFlags::from_bits_retain(events)),
+            Ok(events) => Ok(self.asked_for(PollFlags::from_bits_retain(events))),
         });
         Readiness {
             result,
