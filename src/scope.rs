@@ -261,11 +261,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
 
     fn send(&self, attended: bool) {
         let unsent = std::mem::take(&mut self.requests.borrow_mut().unsent);
-        let mut list = List::new();
-        unsent.for_each(|mut cell| {
-            cell.set_attended(attended);
-            list.push(cell);
-        });
+        let list = unsent.inspect(|cell| cell.set_attended(attended));
         if list.len() > 0 {
             for (error, cell) in self.engine.submit_list(list) {
                 self.engine

@@ -4,7 +4,7 @@
 //! its thread's next request sees a backlog, goes behind it, and can't overtake (I7). For the same reason one
 //! thread at a time takes requests off.
 
-use super::request::List;
+use super::list::List;
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 
 #[derive(Debug)]

@@ -4,10 +4,11 @@
 //! can have come to live there. What is not with the kernel yet is cancelled by a word between canceller and submitter.
 
 use super::Engine;
+use super::list::List;
 use super::reap::MOST;
-use super::request::{List, Watch};
 use super::sleep::NOBODY;
 use super::submit::Refusal;
+use super::watch::Watch;
 use crate::operation::Work;
 use std::time::Duration;
 

@@ -10,7 +10,8 @@
 )]
 
 use super::Engine;
-use super::request::{List, Request};
+use super::list::List;
+use super::request::Request;
 use std::cell::RefCell;
 use std::ptr::NonNull;
 

@@ -1,6 +1,6 @@
 //! Callbacks whose results are there, on their way to the one thread that may run them.
 
-use super::request::List;
+use super::list::List;
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 
 #[derive(Debug)]

@@ -2,19 +2,22 @@
 //!
 //! | file | noun |
 //! | --- | --- |
-//! | `request` | the cell that `aio_data` points to; lists and batches of them; `pool` has their memory |
+//! | `request` | the right to a `cell`, which is what `aio_data` points to (`pool` has the memory); `watch`: where its result arrives; `list`, `batch`: many of them |
 //! | `submit` | the way in: `slots` of the kernel, the `backlog` behind them, what a callback has `gather`ed |
 //! | `reap` | the way out: events taken, results stored, callbacks run; `inbox`: on their way to the thread that may |
 //! | `sleep` | who sleeps where meanwhile; `thread`: the completion thread; `close`: silence and the end |
 //! | `context` | making the kernel context; `tally`: counters; `clock`: noticing that `io_submit` blocked |
 
 mod backlog;
+mod batch;
 mod cancel;
+mod cell;
 mod clock;
 mod close;
 mod context;
 mod gather;
 mod inbox;
+mod list;
 mod offload;
 mod pool;
 mod reap;
@@ -25,6 +28,7 @@ mod submit;
 mod tally;
 mod thread;
 mod wakers;
+mod watch;
 
 use crate::dispatch::Dispatch;
 use crate::error::{SetupError, Unavailable};
@@ -32,11 +36,13 @@ use crate::stats::Stats;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::sys::Kernel;
 use crate::sys::fork::Origin;
+pub(crate) use list::List;
 use parking_lot::MutexGuard;
-pub(crate) use request::{List, Receipt, Request, Watch};
+pub(crate) use request::{Receipt, Request};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
+pub(crate) use watch::Watch;
 
 /// What an engine is made of.
 #[derive(Clone, Debug)]

@@ -4,7 +4,8 @@
 //! pay for that.
 
 use super::Engine;
-use super::request::List;
+use super::list::List;
+use super::request::Request;
 use crate::sync::Mutex;
 
 #[derive(Debug, Default)]
@@ -40,11 +41,7 @@ impl Offload {
 impl Engine {
     /// Submits `list` from a thread that may block. It was counted when it came first.
     pub(super) fn offload(&self, list: List) {
-        let mut blocking = List::new();
-        list.for_each(|mut request| {
-            request.allow_blocking();
-            blocking.push(request);
-        });
+        let blocking = list.inspect(Request::allow_blocking);
         if blocking.len() > 0 && self.offload.put(blocking) {
             self.start_helper();
         }

@@ -5,9 +5,11 @@
 //! `Dispatch` says.
 #![allow(unsafe_code, reason = "the kernel's events are addresses of requests")]
 
-use super::request::{List, Request, Settled, Watch};
+use super::list::List;
+use super::request::{Request, Settled};
 use super::sleep::{DISPATCHER, NOBODY};
 use super::wakers::Wakers;
+use super::watch::Watch;
 use super::{Engine, clock, gather};
 use crate::operation::{Progress, Work};
 use crate::sync::Ordering;

@@ -23,7 +23,7 @@
 //! costs nothing).
 
 use super::reap::{Harvest, MOST};
-use super::request::Watch;
+use super::watch::Watch;
 use super::{Engine, gather};
 use crate::operation::Work;
 use crate::sync::{

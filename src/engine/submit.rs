@@ -7,10 +7,13 @@
 //! `io_submit` may block for as long as the file system likes (buffered or extending I/O, a frozen file
 //! system). While it does, its caller holds slots and, when pumping, the pump; no lock and no reaper's role.
 
+use super::batch::Batch;
 use super::clock::{self, Trouble};
+use super::list::List;
 use super::reap::MOST;
-use super::request::{Batch, List, Request, Settled, Watch};
+use super::request::{Request, Settled};
 use super::sleep::NOBODY;
+use super::watch::Watch;
 use super::{Engine, gather};
 use crate::error::Unavailable;
 use crate::operation::Work;
@@ -121,11 +124,7 @@ impl Engine {
         }
         self.flush();
         let mut unattended = 0;
-        let mut counted = List::new();
-        list.for_each(|request| {
-            unattended += isize::from(!request.is_attended());
-            counted.push(request);
-        });
+        let counted = list.inspect(|request| unattended += isize::from(!request.is_attended()));
         self.tally.attend(unattended);
         let mut refuse = |request, why: Refusal| refused.push((why.into(), request));
         match counted.len() {

@@ -24,11 +24,14 @@ pub(crate) fn run(job: &Arc<Job>) -> io::Result<()> {
     })
 }
 
+/// A request on its way: file and buffer come back with it.
+type Flying<O> = Pending<Rw<Arc<File>, O, AlignedBuf>>;
+
 /// The requests of a loop: at rest, or on their way.
 struct Round<O: Operation<AlignedBuf>> {
     op: O,
     at_rest: Vec<(Slot, Arc<File>, AlignedBuf)>,
-    on_their_way: Vec<(Slot, Pending<Rw<Arc<File>, O, AlignedBuf>>)>,
+    on_their_way: Vec<(Slot, Flying<O>)>,
 }
 
 impl<O: Operation<AlignedBuf>> Round<O> {
