@@ -27,6 +27,9 @@ pub struct Exact<F, O: Operation<B>, B> {
     done: u64,
     /// What offset, address and length are multiples of, up to 4096: with O_DIRECT the rest must be, too.
     grain: u64,
+    /// Where it began, and whether the offset moves with the bytes.
+    offset: i64,
+    moves: bool,
 }
 
 /// Answers that the kernel never gives: beyond its errnos.
@@ -56,6 +59,8 @@ impl<F, O: Operation<B>, B> Exact<F, O, B> {
             whole: 0,
             done: 0,
             grain: 1,
+            offset: 0,
+            moves: true,
         }
     }
 
@@ -72,7 +77,9 @@ impl<F, O: Operation<B>, B> Exact<F, O, B> {
         let begin = self.done - self.done % self.grain;
         debug_assert!(from <= begin);
         let step = begin - from;
-        iocb.aio_offset = iocb.aio_offset.wrapping_add_unsigned(step);
+        if self.moves {
+            iocb.aio_offset = iocb.aio_offset.wrapping_add_unsigned(step);
+        }
         if self.pieces.is_empty() {
             iocb.aio_buf += step;
             iocb.aio_nbytes -= step;
@@ -95,6 +102,12 @@ impl<F, O: Operation<B>, B> Exact<F, O, B> {
 
     fn go_on(&mut self, iocb: &mut iocb, answer: i64) -> Result<Progress, i64> {
         if answer == -i64::from(libc::EINTR) {
+            return Ok(Progress::Again);
+        }
+        if answer == -i64::from(libc::ESPIPE) && iocb.aio_offset != self.offset {
+            // A socket, which has no offsets: it refuses any but the first.
+            self.moves = false;
+            iocb.aio_offset = self.offset;
             return Ok(Progress::Again);
         }
         let count = u64::try_from(answer).map_err(|_| answer)?;
@@ -182,6 +195,7 @@ unsafe impl<F: AsFd + Send, O: Operation<B>, B: Send> Work for Exact<F, O, B> {
     fn describe(&mut self, iocb: &mut iocb) {
         self.rw.describe(iocb);
         self.pieces = self.rw.pieces().to_vec();
+        self.offset = iocb.aio_offset;
         // Asked now: the reaper, who would need it, may not wait for a file server.
         self.grain = grain(iocb, &self.pieces);
         self.whole = if self.pieces.is_empty() {

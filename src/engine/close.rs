@@ -78,11 +78,11 @@ impl Engine {
     /// Requests accepted and not completed: never too few, and not zero unless there was a moment without any.
     pub(super) fn outstanding(&self) -> u64 {
         loop {
-            let before = (self.backlog.pushes(), self.slots.taken());
+            let before = (self.backlog.pushes(), self.slots.moves());
             // In the order in which a request goes its way, so that none is missed by moving forward.
             let sum = self.backlog.len() as u64 + self.slots.in_use() + self.tally.in_hand();
             // One that came in behind our back (from a callback, or back from the kernel's side) took a slot, or was pushed.
-            if sum > 0 || before == (self.backlog.pushes(), self.slots.taken()) {
+            if sum > 0 || before == (self.backlog.pushes(), self.slots.moves()) {
                 return sum;
             }
         }

@@ -11,6 +11,8 @@ pub(super) struct Slots {
     taken: Line<AtomicU64>,
     /// Slots whose event was reaped.
     returned: Line<AtomicU64>,
+    /// How often slots were refunded: only grows.
+    refunds: AtomicU64,
     depth: u64,
 }
 
@@ -19,6 +21,7 @@ impl Slots {
         Slots {
             taken: Line(AtomicU64::new(0)),
             returned: Line(AtomicU64::new(0)),
+            refunds: AtomicU64::new(0),
             depth: depth.into(),
         }
     }
@@ -61,11 +64,12 @@ impl Slots {
             if got == 0 {
                 return 0;
             }
-            // Acquire comes with `returned`; success publishes nothing, because a slot carries no data.
+            // SeqCst: a taken slot counts as outstanding, and its taker looks next whether the engine is closing; who
+            // closes stores that and then counts. One of the two sees the other.
             match self.taken.compare_exchange_weak(
                 taken,
                 taken + got,
-                Ordering::Relaxed,
+                Ordering::SeqCst,
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return usize::try_from(got).unwrap_or(wanted),
@@ -74,9 +78,16 @@ impl Slots {
         }
     }
 
+    /// How often and how far `taken` has gone either way: the same numbers again mean that nothing was taken in between.
+    pub(super) fn moves(&self) -> (u64, u64) {
+        (self.taken(), self.refunds.load(Ordering::SeqCst))
+    }
+
     /// Gives back slots of requests that the kernel did not accept.
     #[inline]
     pub(super) fn refund(&self, count: usize) {
+        // Before `taken` goes back: see `moves`.
+        self.refunds.fetch_add(1, Ordering::SeqCst);
         self.taken.fetch_sub(count as u64, Ordering::SeqCst);
     }
 
