@@ -10,6 +10,7 @@ use super::sleep::NOBODY;
 use super::submit::Refusal;
 use super::watch::Watch;
 use crate::operation::Work;
+use crate::sync::{sleep, yield_now};
 use std::time::Duration;
 
 /// How often the kernel is asked at once, before the canceller pauses between its questions.
@@ -54,8 +55,8 @@ impl Engine {
 
 fn pause(round: u32) {
     if round < PROMPT {
-        std::thread::yield_now();
+        yield_now();
     } else {
-        std::thread::sleep(Duration::from_millis(1));
+        sleep(Duration::from_millis(1));
     }
 }

@@ -18,9 +18,8 @@
 
 use super::pool;
 use crate::operation::{Progress, Traits, Work};
-use crate::sync::{AtomicBool, AtomicU32};
+use crate::sync::{AtomicBool, AtomicU32, UnsafeCell};
 use crate::sys::iocb;
-use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::task::Waker;
@@ -78,6 +77,15 @@ pub(super) struct Header {
     pub(super) traits: Traits,
     /// Full in `WAITING`.
     pub(super) waker: Slot<Waker>,
+}
+
+#[cfg(loom)]
+impl Header {
+    /// For a model, freeing is a use of everything: a race with whoever uses it still.
+    fn end(&self) {
+        let _ = (self.iocb.get(), self.next.get(), self.result.get());
+        let _ = self.waker.0.get();
+    }
 }
 
 /// Room for a value, full or empty as a state says.
@@ -244,6 +252,8 @@ impl Cell {
             // SAFETY: `fill` leaked this box, and it is taken back once.
             *unsafe { Box::from_raw(home.as_ptr()) }
         };
+        #[cfg(loom)]
+        self.header().end();
         // SAFETY: the cell came from the pool, and its content has been moved out.
         unsafe { pool::give(self.0.cast()) };
         work

@@ -4,7 +4,7 @@ use super::sleep::is_over;
 use super::{Engine, gather};
 use crate::dispatch::Dispatch;
 use crate::error::Unavailable;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, now};
 use std::time::{Duration, Instant};
 
 /// Where threads wait until nothing is outstanding.
@@ -177,7 +177,7 @@ impl Engine {
         }
         gather::flush_all();
         // A timeout beyond what the clock can hold is none.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = timeout.and_then(|timeout| now().checked_add(timeout));
         Ok(self.poll_as_dispatcher(min, max, deadline))
     }
 

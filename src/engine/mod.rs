@@ -18,10 +18,16 @@ mod context;
 mod gather;
 mod inbox;
 mod list;
+#[cfg(all(test, loom))]
+mod model;
 mod offload;
 mod pool;
+#[cfg(test)]
+mod probe;
 mod reap;
 mod request;
+#[cfg(all(test, not(loom)))]
+mod schedules;
 mod sleep;
 mod slots;
 mod submit;
@@ -33,11 +39,10 @@ mod watch;
 use crate::dispatch::Dispatch;
 use crate::error::{SetupError, Unavailable};
 use crate::stats::Stats;
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::sys::Kernel;
 use crate::sys::fork::Origin;
 pub(crate) use list::List;
-use parking_lot::MutexGuard;
 pub(crate) use request::{Receipt, Request};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;

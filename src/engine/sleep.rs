@@ -27,11 +27,10 @@ use super::watch::Watch;
 use super::{Engine, gather};
 use crate::operation::Work;
 use crate::sync::{
-    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, Thread, current, park,
-    park_timeout,
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, Thread, current, now, park,
+    park_timeout, sleep,
 };
 use crate::sys::Mode;
-use std::cell::OnceCell;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -333,9 +332,7 @@ impl Engine {
         for _ in 0..WAKE_TRIES {
             match self.kernel.wake() {
                 Ok(()) => return,
-                Err(libc::EAGAIN) if self.roles.leader() == tag => {
-                    std::thread::sleep(Duration::from_millis(1))
-                }
+                Err(libc::EAGAIN) if self.roles.leader() == tag => sleep(Duration::from_millis(1)),
                 Err(_) => break,
             }
         }
@@ -349,11 +346,11 @@ impl Engine {
 }
 
 pub(super) fn is_over(deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    deadline.is_some_and(|deadline| now() >= deadline)
 }
 
 fn time_left(deadline: Option<Instant>) -> Option<Duration> {
-    deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    deadline.map(|deadline| deadline.saturating_duration_since(now()))
 }
 
 /// Parks until unparked, or perhaps a little less; `false` once the time is over.
@@ -379,7 +376,7 @@ fn with_thread_waker<R>(look: impl FnOnce(&Waker) -> R) -> R {
     #[cfg(not(loom))]
     {
         thread_local! {
-            static WAKER: OnceCell<Waker> = const { OnceCell::new() };
+            static WAKER: std::cell::OnceCell<Waker> = const { std::cell::OnceCell::new() };
         }
         let make = || Waker::from(std::sync::Arc::new(Unpark(current())));
         let mut look = Some(look);

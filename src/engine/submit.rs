@@ -17,7 +17,7 @@ use super::watch::Watch;
 use super::{Engine, gather};
 use crate::error::Unavailable;
 use crate::operation::Work;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, sleep};
 use std::io;
 use std::time::Duration;
 
@@ -346,7 +346,7 @@ impl Engine {
                 }
                 Ok(_) | Err(libc::EAGAIN) if tries < TRIES => {
                     // No completion will come to wait for, so give the kernel some time.
-                    std::thread::sleep(Duration::from_millis(1 << tries));
+                    sleep(Duration::from_millis(1 << tries));
                     tries += 1;
                 }
                 Ok(_) | Err(libc::EAGAIN) => {

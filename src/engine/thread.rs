@@ -4,10 +4,11 @@ use super::Engine;
 use super::reap::MOST;
 use super::sleep::DISPATCHER;
 use crate::error::SetupError;
+use crate::sync::now;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long the thread stays in the kernel when nothing needs it any more, in case a callback is submitted soon.
 const LINGER: Duration = Duration::from_millis(10);
@@ -41,7 +42,7 @@ fn with_signals_blocked<R>(spawn: impl FnOnce() -> R) -> R {
 }
 
 impl Engine {
-    fn run(&self) {
+    pub(super) fn run(&self) {
         let mut fresh = false;
         while !self.is_finished() {
             if self.turn(usize::MAX) > 0 {
@@ -49,7 +50,7 @@ impl Engine {
             } else if self.tally.needs_dispatcher() {
                 self.rest(MOST, None);
             } else if std::mem::take(&mut fresh) {
-                self.rest(MOST, Some(Instant::now() + LINGER));
+                self.rest(MOST, Some(now() + LINGER));
             } else {
                 self.rest_idle();
             }

@@ -38,13 +38,23 @@ mod abi;
 mod bindings;
 pub(crate) mod clock;
 pub(crate) mod fork;
+#[cfg_attr(
+    test,
+    allow(dead_code, reason = "the simulated one stands in its place")
+)]
 mod kernel;
 mod ring;
+#[cfg(test)]
+pub(crate) mod simulated;
 pub(crate) mod statx;
 mod syscall;
 
-pub(crate) use kernel::{Kernel, Mode, WAKE};
+#[cfg(not(test))]
+pub(crate) use kernel::Kernel;
+pub(crate) use kernel::{Mode, WAKE};
 pub(crate) use ring::Take;
+#[cfg(test)]
+pub(crate) use simulated::Kernel;
 
 pub use abi::{
     IOCB_CMD_FDSYNC, IOCB_CMD_FSYNC, IOCB_CMD_NOOP, IOCB_CMD_POLL, IOCB_CMD_PREAD, IOCB_CMD_PREADV,

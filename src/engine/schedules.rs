@@ -1,0 +1,392 @@
+//! What a true kernel can't be made to do on demand: counts that are too small, EAGAIN now and then, signals in every wait, completions in any
+//! order. The engine is the real one, the kernel is simulated, and nothing depends on time.
+
+use super::Engine;
+use super::list::List;
+use super::probe::{Ask, Count, Tell, engine};
+use super::request::Request;
+use super::watch::Watch;
+use crate::dispatch::Dispatch;
+use crate::error::Unavailable;
+use crate::sys::Mode;
+use crate::sys::simulated::{Answer, Fate, Next};
+use std::sync::{Arc, Mutex, PoisonError};
+
+const BOTH: [Mode; 2] = [Mode::Ring, Mode::Syscalls];
+
+/// The names of requests in the order in which their callbacks came.
+#[derive(Clone, Debug, Default)]
+struct Names(Arc<Mutex<Vec<u64>>>);
+
+impl Names {
+    fn put(&self, name: u64) {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        names.push(name);
+    }
+
+    fn get(&self) -> Vec<u64> {
+        let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        names.clone()
+    }
+
+    /// A request that puts its name here; a negative result puts the errno instead.
+    fn tell(&self, ask: Ask) -> Tell<impl FnOnce(i64) + Send + use<>> {
+        let names = self.clone();
+        ask.then(move |result| names.put(result.unsigned_abs()))
+    }
+}
+
+/// All of them, to leave in one go.
+fn list(names: &Names, asks: impl IntoIterator<Item = Ask>) -> List {
+    let mut list = List::new();
+    for ask in asks {
+        let offered = Request::offer::<_, ()>(names.tell(ask), |request| {
+            list.push(request);
+            Ok(())
+        });
+        assert!(offered.is_ok());
+    }
+    list
+}
+
+fn start(engine: &Engine, ask: Ask) -> Watch<Ask> {
+    engine.start(ask).expect("accepted")
+}
+
+fn finish(engine: &Engine, mut watch: Watch<Ask>) -> i64 {
+    assert!(engine.wait_for(&mut watch, None));
+    watch.take().expect("done")
+}
+
+/// Whether `io_submit`'s errors are told apart is seen by what this says.
+fn unavailable(error: &std::io::Error) -> Option<Unavailable> {
+    error.get_ref()?.downcast_ref().copied()
+}
+
+#[test]
+fn a_list_that_is_taken_bit_by_bit_arrives_whole_and_in_order() {
+    for mode in BOTH {
+        let (ends, names) = (Count::new(), Names::default());
+        let engine = engine(Dispatch::Manual, mode, 8);
+        engine
+            .kernel
+            .script([Answer::Most(2), Answer::Most(1), Answer::Most(3)]);
+        let asks = (1..=8).map(|name| Ask::new(Fate::AtOnce, name, &ends));
+        assert!(engine.submit_list(list(&names, asks)).is_empty());
+        engine.drain(None).expect("silent");
+        assert_eq!(engine.kernel.accepted(), (1..=8).collect::<Vec<_>>());
+        assert_eq!((names.get(), ends.get()), ((1..=8).collect(), 8));
+    }
+}
+
+#[test]
+fn a_refusal_concerns_one_of_a_list() {
+    for mode in BOTH {
+        let (ends, names) = (Count::new(), Names::default());
+        let engine = engine(Dispatch::Manual, mode, 8);
+        let asks = (1..=5).map(|name| {
+            let ask = Ask::new(Fate::AtOnce, name, &ends);
+            if name == 3 {
+                ask.refused(libc::EBADF)
+            } else {
+                ask
+            }
+        });
+        let mut refused = engine.submit_list(list(&names, asks));
+        let (error, request) = refused.pop().expect("one is refused");
+        assert_eq!(
+            (error.raw_os_error(), refused.len()),
+            (Some(libc::EBADF), 0)
+        );
+        request.discard();
+        engine.drain(None).expect("silent");
+        assert_eq!((names.get(), ends.get()), (vec![1, 2, 4, 5], 5));
+    }
+}
+
+#[test]
+fn what_a_callback_submits_and_the_kernel_refuses_completes_with_the_errno() {
+    for mode in BOTH {
+        let (ends, names) = (Count::new(), Names::default());
+        let engine = engine(Dispatch::Manual, mode, 8);
+        let (again, inner, ended) = (Arc::clone(&engine), names.clone(), ends.clone());
+        let outer = Ask::new(Fate::AtOnce, 100, &ends).then(move |_| {
+            for name in 101..=103 {
+                let ask = Ask::new(Fate::AtOnce, name, &ended);
+                let ask = if name == 102 {
+                    ask.refused(libc::EINVAL)
+                } else {
+                    ask
+                };
+                assert!(again.submit(inner.tell(ask)).is_ok());
+            }
+        });
+        assert!(engine.submit(outer).is_ok());
+        engine.drain(None).expect("silent");
+        let mut names = names.get();
+        names.sort_unstable();
+        assert_eq!(names, [libc::EINVAL.unsigned_abs().into(), 101, 103]);
+        assert_eq!((ends.get(), engine.stats().refused_late), (4, 1));
+    }
+}
+
+#[test]
+fn eagain_behind_something_in_flight_waits_for_it_in_order() {
+    for mode in BOTH {
+        let ends = Count::new();
+        let engine = engine(Dispatch::Thread, mode, 8);
+        let first = start(&engine, Ask::new(Fate::Held, 1, &ends));
+        engine.kernel.limit(1);
+        let second = start(&engine, Ask::new(Fate::AtOnce, 2, &ends));
+        let third = start(&engine, Ask::new(Fate::AtOnce, 3, &ends));
+        assert_eq!((engine.stats().queued, engine.stats().in_flight), (2, 1));
+        engine.kernel.complete(Next::Oldest);
+        for (watch, name) in [(third, 3), (first, 1), (second, 2)] {
+            assert_eq!(finish(&engine, watch), name);
+        }
+        assert_eq!(engine.kernel.accepted(), [1, 2, 3]);
+        assert_eq!((ends.get(), engine.outstanding()), (3, 0));
+    }
+}
+
+#[test]
+fn eagain_with_nothing_in_flight_is_tried_again() {
+    let ends = Count::new();
+    let engine = engine(Dispatch::Thread, Mode::Ring, 8);
+    engine.kernel.script([libc::EAGAIN; 3].map(Answer::Errno));
+    let answer = engine.submit_and_wait(Ask::new(Fate::AtOnce, 1, &ends));
+    assert_eq!(answer.expect("accepted at last"), 1);
+}
+
+#[test]
+fn eagain_for_ever_gives_the_request_back() {
+    let ends = Count::new();
+    let engine = engine(Dispatch::Thread, Mode::Ring, 8);
+    engine.kernel.script([libc::EAGAIN; 10].map(Answer::Errno));
+    let (error, ask) = engine
+        .submit_and_wait(Ask::new(Fate::AtOnce, 1, &ends))
+        .expect_err("there is no memory");
+    assert_eq!(unavailable(&error), Some(Unavailable::Stalled));
+    assert_eq!((ends.get(), engine.outstanding()), (0, 0));
+    // The kernel has recovered.
+    assert_eq!(engine.submit_and_wait(ask).expect("accepted"), 1);
+}
+
+#[test]
+fn einval_is_the_requests_own_while_the_context_lives_and_everybodys_afterwards() {
+    for mode in BOTH {
+        let ends = Count::new();
+        let engine = engine(Dispatch::Thread, mode, 8);
+        let ask = Ask::new(Fate::AtOnce, 1, &ends).refused(libc::EINVAL);
+        let (error, ask) = engine.submit_and_wait(ask).expect_err("refused");
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+        engine.tear_down();
+        let (error, _) = engine.submit_and_wait(ask).expect_err("nowhere to go");
+        assert_eq!(unavailable(&error), Some(Unavailable::ContextGone));
+        assert_eq!(engine.outstanding(), 0);
+    }
+}
+
+#[test]
+fn signals_in_every_sleep_disturb_nobody() {
+    for mode in BOTH {
+        let ends = Count::new();
+        let engine = engine(Dispatch::Thread, mode, 8);
+        engine.kernel.interrupt(100);
+        let device = {
+            let engine = Arc::clone(&engine);
+            std::thread::spawn(move || engine.kernel.complete(Next::Oldest))
+        };
+        let answer = engine.submit_and_wait(Ask::new(Fate::Held, 1, &ends));
+        assert_eq!(answer.expect("accepted"), 1);
+        device.join().expect("the device ends well");
+    }
+}
+
+#[test]
+fn completions_in_reverse_find_their_waiters() {
+    for mode in BOTH {
+        let ends = Count::new();
+        let engine = engine(Dispatch::Thread, mode, 8);
+        let watches: Vec<_> = (1..=5)
+            .map(|name| start(&engine, Ask::new(Fate::Held, name, &ends)))
+            .collect();
+        for _ in 0..5 {
+            engine.kernel.complete(Next::Newest);
+        }
+        let results: Vec<_> = watches
+            .into_iter()
+            .map(|watch| finish(&engine, watch))
+            .collect();
+        assert_eq!((results, ends.get()), (vec![1, 2, 3, 4, 5], 5));
+    }
+}
+
+/// Numbers that look random and are the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+/// A program of one thread, made by dice: requests of all kinds, and a kernel in all moods.
+struct Program {
+    dice: Dice,
+    engine: Arc<Engine>,
+    ends: Count,
+    names: Names,
+    submitted: u64,
+    refused: Vec<u64>,
+    abandoned: Vec<u64>,
+}
+
+impl Program {
+    fn new(seed: u64) -> Program {
+        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mode = BOTH[usize::from(dice.roll(2) == 0)];
+        let depth = u32::try_from(1 + dice.roll(4)).expect("small");
+        Program {
+            engine: engine(Dispatch::Manual, mode, depth),
+            dice,
+            ends: Count::new(),
+            names: Names::default(),
+            submitted: 0,
+            refused: Vec::new(),
+            abandoned: Vec::new(),
+        }
+    }
+
+    fn ask(&mut self) -> Ask {
+        // Above all errnos, so that the two can't be mixed up.
+        self.submitted += 1;
+        let name = 10_000 + self.submitted;
+        let fate = if self.dice.roll(2) == 0 {
+            Fate::AtOnce
+        } else {
+            Fate::Held
+        };
+        let ask = Ask::new(fate, name, &self.ends);
+        if self.dice.roll(8) == 0 {
+            self.refused.push(name);
+            ask.refused(libc::EBADF)
+        } else {
+            ask
+        }
+    }
+
+    fn step(&mut self) {
+        match self.dice.roll(7) {
+            0 | 1 => self.submit(),
+            2 => self.submit_several(),
+            3 => self.abandon(),
+            4 => self.change_the_kernels_mood(),
+            5 => self.complete_one(),
+            _ => {
+                self.engine.poll(0, usize::MAX, None).expect("manual");
+            }
+        }
+    }
+
+    fn submit(&mut self) {
+        let ask = self.ask();
+        let refused = self.engine.submit(self.names.tell(ask)).is_err();
+        if refused {
+            self.names.put(libc::EBADF.unsigned_abs().into());
+        }
+    }
+
+    fn submit_several(&mut self) {
+        let asks: Vec<_> = (0..1 + self.dice.roll(6)).map(|_| self.ask()).collect();
+        for (_, request) in self.engine.submit_list(list(&self.names, asks)) {
+            request.discard();
+            self.names.put(libc::EBADF.unsigned_abs().into());
+        }
+    }
+
+    /// Nobody waits for its result, but it counts.
+    fn abandon(&mut self) {
+        let ask = self.ask();
+        self.abandoned.push(10_000 + self.submitted);
+        drop(self.engine.start(ask));
+    }
+
+    fn change_the_kernels_mood(&mut self) {
+        // EAGAIN only while something is in flight: else the engine would, rightly, sleep.
+        let answer = match self.dice.roll(4) {
+            0 if self.engine.kernel.held() > 0 => Answer::Errno(libc::EAGAIN),
+            1 => Answer::Errno(libc::EINTR),
+            sides => Answer::Most(1 + usize::try_from(sides).expect("small")),
+        };
+        self.engine.kernel.script([answer]);
+    }
+
+    fn complete_one(&mut self) {
+        if self.engine.kernel.held() > 0 {
+            let next = if self.dice.roll(2) == 0 {
+                Next::Oldest
+            } else {
+                Next::Newest
+            };
+            self.engine.kernel.complete(next);
+        }
+    }
+
+    fn end(&mut self) {
+        while self.engine.outstanding() > 0 {
+            self.complete_one();
+            self.engine.poll(0, usize::MAX, None).expect("manual");
+        }
+    }
+
+    fn check(&self) {
+        let all = 10_001..=10_000 + self.submitted;
+        let accepted: Vec<_> = all
+            .clone()
+            .filter(|name| !self.refused.contains(name))
+            .collect();
+        assert_eq!(
+            self.engine.kernel.accepted(),
+            accepted,
+            "first in, first out"
+        );
+        let mut told: Vec<_> = all
+            .filter(|name| !self.abandoned.contains(name))
+            .map(|name| {
+                let refused = self.refused.contains(&name);
+                if refused {
+                    libc::EBADF.unsigned_abs().into()
+                } else {
+                    name
+                }
+            })
+            .collect();
+        told.sort_unstable();
+        let mut names = self.names.get();
+        names.sort_unstable();
+        assert_eq!(names, told, "each exactly once");
+        assert_eq!(self.ends.get() as u64, self.submitted, "nothing leaks");
+        let stats = self.engine.stats();
+        assert_eq!(
+            (stats.accepted, stats.in_flight, stats.queued),
+            (stats.completed, 0, 0)
+        );
+    }
+}
+
+#[test]
+fn whatever_a_program_does_and_the_kernel_answers_each_request_ends_once_and_in_order() {
+    for seed in 0..1000 {
+        let mut program = Program::new(seed);
+        for _ in 0..40 {
+            program.step();
+        }
+        program.end();
+        println!("seed {seed}"); // shown when it fails
+        program.check();
+    }
+}

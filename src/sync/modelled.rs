@@ -1,0 +1,262 @@
+//! Threads' tools inside a loom model, with the faces of those outside.
+//!
+//! loom treats SeqCst loads and stores as Acquire and Release, and finds errors where there are none. So each SeqCst operation is
+//! one with a SeqCst fence beside it, which loom does model. The language gives as much: between two SeqCst operations of a thread there is a fence in
+//! either case. But a fence also orders the weaker operations on its other side, and may hide that one of them is too weak. Therefore the models are
+//! run twice: with the fences in front of the operations, and (`KIOCB_FENCES=behind`) with the fences behind them.
+//!
+//! A model has no clock: every look at it is an hour later, so whatever has a deadline finds it over at its first look.
+
+use loom::sync::atomic::fence;
+use std::ops::{Deref, DerefMut};
+pub(crate) use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64 as Plain, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+static BEHIND: LazyLock<bool> =
+    LazyLock::new(|| std::env::var_os("KIOCB_FENCES").is_some_and(|place| place == "behind"));
+
+/// An operation that wants `order`, or `weaker` where a fence does the rest.
+#[track_caller]
+fn fenced<R>(order: Ordering, weaker: Ordering, operation: impl FnOnce(Ordering) -> R) -> R {
+    if order != Ordering::SeqCst {
+        return operation(order);
+    }
+    if !*BEHIND {
+        fence(Ordering::SeqCst);
+    }
+    let result = operation(weaker);
+    if *BEHIND {
+        fence(Ordering::SeqCst);
+    }
+    result
+}
+
+macro_rules! atomic {
+    ($name:ident, $loom:ty, $value:ty) => {
+        #[derive(Debug, Default)]
+        pub(crate) struct $name($loom);
+
+        #[allow(dead_code, reason = "each type has what some other needs")]
+        impl $name {
+            #[track_caller]
+            pub(crate) fn new(value: $value) -> Self {
+                Self(<$loom>::new(value))
+            }
+
+            #[track_caller]
+            pub(crate) fn load(&self, order: Ordering) -> $value {
+                fenced(order, Ordering::Acquire, |order| self.0.load(order))
+            }
+
+            #[track_caller]
+            pub(crate) fn store(&self, value: $value, order: Ordering) {
+                fenced(order, Ordering::Release, |order| self.0.store(value, order))
+            }
+
+            #[track_caller]
+            pub(crate) fn swap(&self, value: $value, order: Ordering) -> $value {
+                fenced(order, Ordering::AcqRel, |order| self.0.swap(value, order))
+            }
+
+            #[track_caller]
+            pub(crate) fn compare_exchange(
+                &self,
+                current: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                let failure = if failure == Ordering::SeqCst {
+                    Ordering::Acquire
+                } else {
+                    failure
+                };
+                fenced(success, Ordering::AcqRel, |success| {
+                    self.0.compare_exchange(current, new, success, failure)
+                })
+            }
+
+            #[track_caller]
+            pub(crate) fn compare_exchange_weak(
+                &self,
+                current: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                self.compare_exchange(current, new, success, failure)
+            }
+        }
+    };
+    ($name:ident, $loom:ty, $value:ty, counts) => {
+        atomic!($name, $loom, $value);
+
+        #[allow(dead_code, reason = "each type has what some other needs")]
+        impl $name {
+            #[track_caller]
+            pub(crate) fn fetch_add(&self, value: $value, order: Ordering) -> $value {
+                fenced(order, Ordering::AcqRel, |order| {
+                    self.0.fetch_add(value, order)
+                })
+            }
+
+            #[track_caller]
+            pub(crate) fn fetch_sub(&self, value: $value, order: Ordering) -> $value {
+                fenced(order, Ordering::AcqRel, |order| {
+                    self.0.fetch_sub(value, order)
+                })
+            }
+        }
+    };
+}
+
+atomic!(AtomicBool, loom::sync::atomic::AtomicBool, bool);
+atomic!(AtomicU32, loom::sync::atomic::AtomicU32, u32, counts);
+atomic!(AtomicU64, loom::sync::atomic::AtomicU64, u64, counts);
+atomic!(AtomicUsize, loom::sync::atomic::AtomicUsize, usize, counts);
+
+/// A cell whose every use must come after the one before: taking the pointer counts as a write, so two threads that take it without an order
+/// between them are a race that the model reports.
+#[derive(Debug)]
+pub(crate) struct UnsafeCell<T> {
+    value: std::cell::UnsafeCell<T>,
+    uses: loom::cell::UnsafeCell<()>,
+}
+
+impl<T> UnsafeCell<T> {
+    pub(crate) fn new(value: T) -> Self {
+        UnsafeCell {
+            value: std::cell::UnsafeCell::new(value),
+            uses: loom::cell::UnsafeCell::new(()),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self) -> *mut T {
+        self.uses.with_mut(|_| ());
+        self.value.get()
+    }
+}
+
+/// parking_lot's mutex: a panic does not poison it.
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+/// Empty only inside [`Condvar::wait`].
+#[derive(Debug)]
+pub(crate) struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Mutex(loom::sync::Mutex::new(value))
+    }
+
+    #[track_caller]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        MutexGuard(Some(self.0.lock().expect("a model does not poison")))
+    }
+
+    #[track_caller]
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
+    }
+
+    pub(crate) fn try_lock_until(&self, _: Instant) -> Option<MutexGuard<'_, T>> {
+        self.try_lock()
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("locked")
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("locked")
+    }
+}
+
+/// parking_lot's condition variable.
+#[derive(Debug)]
+pub(crate) struct Condvar(loom::sync::Condvar);
+
+impl Condvar {
+    pub(crate) fn new() -> Self {
+        Condvar(loom::sync::Condvar::new())
+    }
+
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+
+    pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+        let waited = guard.0.take().map(|guard| self.0.wait(guard));
+        guard.0 = waited.and_then(Result::ok);
+    }
+
+    pub(crate) fn wait_until<T>(&self, _: &mut MutexGuard<'_, T>, _: Instant) {}
+}
+
+/// A thread as whoever wants to wake it sees it. (loom's own unpark also wakes a thread that is blocked on a lock.)
+#[derive(Clone, Debug)]
+pub(crate) struct Thread(Arc<Parker>);
+
+#[derive(Debug)]
+struct Parker {
+    token: loom::sync::Mutex<bool>,
+    came: loom::sync::Condvar,
+}
+
+loom::thread_local! {
+    static ME: Thread = Thread(Arc::new(Parker {
+        token: loom::sync::Mutex::new(false),
+        came: loom::sync::Condvar::new(),
+    }));
+}
+
+impl Thread {
+    pub(crate) fn id(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
+    pub(crate) fn unpark(&self) {
+        *self.0.token.lock().expect("a model does not poison") = true;
+        self.0.came.notify_all();
+    }
+}
+
+pub(crate) fn current() -> Thread {
+    ME.with(Clone::clone)
+}
+
+pub(crate) fn park() {
+    let Thread(me) = current();
+    let mut token = me.token.lock().expect("a model does not poison");
+    while !*token {
+        token = me.came.wait(token).expect("a model does not poison");
+    }
+    *token = false;
+}
+
+pub(crate) use loom::thread::yield_now;
+
+pub(crate) fn park_timeout(_: Duration) {
+    yield_now();
+}
+
+pub(crate) fn sleep(_: Duration) {
+    yield_now();
+}
+
+pub(crate) fn now() -> Instant {
+    static HOURS: Plain = Plain::new(0);
+    static BEGINNING: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    let hours = HOURS.fetch_add(1, Relaxed);
+    *BEGINNING.get_or_init(Instant::now) + Duration::from_secs(3600 * hours)
+}
