@@ -155,6 +155,12 @@ fn allocations_of_waits(aio: &Aio, count: usize) -> usize {
     ALLOCATIONS.load(Ordering::SeqCst) - before
 }
 
+/// What is allocated for each request is allocated every time. What a thread needs when it first blocks, the test's own
+/// included, is not.
+fn least_of_three(mut count: impl FnMut() -> usize) -> usize {
+    (0..3).map(|_| count()).min().unwrap_or(0)
+}
+
 /// One test, because another one's allocations would be counted too.
 #[test]
 fn nothing_is_allocated_in_the_steady_state() {
@@ -163,10 +169,11 @@ fn nothing_is_allocated_in_the_steady_state() {
         for depth in [4, 128] {
             let aio = build(Aio::builder().depth(depth).dispatch(dispatch));
             for chains in [1, 32] {
-                let count = allocations_of_callbacks(&aio, chains, 20_000);
+                let count = least_of_three(|| allocations_of_callbacks(&aio, chains, 8_000));
                 assert_eq!(count, 0, "{dispatch:?}, depth {depth}, {chains} chains");
             }
-            assert_eq!(allocations_of_waits(&aio, 5000), 0, "waits, {dispatch:?}");
+            let count = least_of_three(|| allocations_of_waits(&aio, 2000));
+            assert_eq!(count, 0, "waits, {dispatch:?}, depth {depth}");
             if dispatch != Dispatch::Manual {
                 let count = allocations_of_a_stream(&aio, 20_000);
                 // The two threads may trade more cells than ever before at any moment, but not for every request.

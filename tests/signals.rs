@@ -4,11 +4,14 @@
 mod common;
 
 use common::*;
-use kiocb::{Aio, Dispatch, Read, Write};
+use kiocb::{Aio, Dispatch, PollFlags, Read, Write};
 use std::fs;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 /// The masks of blocked signals of the threads with this name.
 fn blocked(name: &str) -> Vec<u64> {
@@ -60,7 +63,7 @@ fn building_a_context_leaves_the_callers_mask_alone() {
     drop(aio);
 }
 
-/// A child that signals this process some thousand times, each time with all of `signals`.
+/// A child that signals this process some hundred times, each time with all of `signals`.
 struct Storm(Child);
 
 impl Storm {
@@ -69,7 +72,8 @@ impl Storm {
             .iter()
             .map(|signal| format!("kill -{signal} $0; "))
             .collect();
-        let script = format!("i=0; while [ $i -lt 3000 ]; do {round} i=$((i+1)); done");
+        // A moment's peace after each: without it we would hardly ever run.
+        let script = format!("i=0; while [ $i -lt 300 ]; do {round} sleep 0.001; i=$((i+1)); done");
         let child = Command::new("sh")
             .args(["-c", &script, &std::process::id().to_string()])
             .stdin(Stdio::null())
@@ -126,6 +130,54 @@ fn work_until_over(mut storm: Storm) {
 fn a_storm_of_stops_and_continues_loses_nothing() {
     alone("a_storm_of_stops_and_continues_loses_nothing", || {
         work_until_over(Storm::of(&["STOP", "CONT"]));
+    });
+}
+
+/// Counts what the crate reports as errors.
+struct Errors;
+
+static ERRORS: AtomicUsize = AtomicUsize::new(0);
+
+impl log::Log for Errors {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.level() == log::Level::Error {
+            ERRORS.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn who_is_stopped_in_its_sleep_goes_back_to_sleep_without_a_complaint() {
+    let name = "who_is_stopped_in_its_sleep_goes_back_to_sleep_without_a_complaint";
+    alone(name, || {
+        log::set_logger(&Errors).unwrap();
+        log::set_max_level(log::LevelFilter::Trace);
+        let aio = aio();
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let poll = aio.alloc().init_poll(OwnedFd::from(reader), PollFlags::IN);
+        let pending = poll.start().unwrap();
+        // It sleeps in the kernel all the time, because nothing completes.
+        let sleeper = thread::spawn(move || pending.wait());
+        let mut storm = Storm::of(&["STOP", "CONT"]);
+        until(|| storm.is_over());
+        let waits = aio.stats().waits;
+        writer.write_all(b"!").unwrap();
+        assert!(
+            sleeper
+                .join()
+                .unwrap()
+                .result
+                .unwrap()
+                .contains(PollFlags::IN)
+        );
+        assert_eq!(ERRORS.load(Ordering::SeqCst), 0);
+        assert!(waits > 10, "300 stops, and woken only {waits} times");
     });
 }
 

@@ -13,10 +13,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::Location;
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 /// A test that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,19 +32,34 @@ pub(crate) fn skip(reason: &str) {
 
 /// Ends the process, and says where it hung, if the test is not over in a minute. Lives as long as the test.
 #[must_use = "a watchdog that is dropped watches nothing"]
-pub(crate) struct Watchdog(
-    #[allow(dead_code, reason = "dropping it is the message")] mpsc::Sender<()>,
-);
+pub(crate) struct Watchdog {
+    over: Arc<AtomicBool>,
+    thread: Thread,
+}
 
 #[track_caller]
 pub(crate) fn watchdog() -> Watchdog {
     let place = Location::caller();
     let name = thread::current().name().unwrap_or("?").to_owned();
-    let (alive, over) = mpsc::channel();
-    let (started, starts) = mpsc::channel();
-    thread::spawn(move || {
+    let over = Arc::new(AtomicBool::new(false));
+    let (watched, (started, starts)) = (over.clone(), mpsc::channel());
+    let thread = thread::spawn(move || {
         started.send(()).unwrap();
-        if over.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+        watch(&watched, &name, place);
+    });
+    // A thread that is only starting needs memory, which a test may be about to take away or to count.
+    starts.recv().unwrap();
+    Watchdog {
+        over,
+        thread: thread.thread().clone(),
+    }
+}
+
+fn watch(over: &AtomicBool, name: &str, place: &Location<'_>) {
+    let deadline = Instant::now() + PATIENCE;
+    while !over.load(Ordering::SeqCst) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
             let report = format!(
                 "HANGS: the test {name} at {place} is not over after {PATIENCE:?}\n{}\n",
                 threads()
@@ -53,10 +68,15 @@ pub(crate) fn watchdog() -> Watchdog {
             let _ = std::io::stderr().write_all(report.as_bytes());
             std::process::abort();
         }
-    });
-    // A thread that is only starting needs memory, which a test may be about to take away.
-    starts.recv().unwrap();
-    Watchdog(alive)
+        thread::park_timeout(left);
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        self.thread.unpark();
+    }
 }
 
 /// What each thread is doing, as far as the kernel tells.
