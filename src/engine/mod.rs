@@ -197,7 +197,7 @@ impl Engine {
             tally.in_hand(),
             self.slots.returned(),
         );
-        let in_flight = taken.saturating_sub(returned) + in_hand;
+        let in_flight = (taken + in_hand).saturating_sub(returned + load(&tally.resuming));
         // Came back by event or without one, less what was submitted again, less what is not at its end.
         let completed =
             (returned + load(&tally.eventless)).saturating_sub(load(&tally.resumed) + in_hand);

@@ -226,7 +226,13 @@ impl Engine {
     pub(super) fn go_on(&self, unfinished: List) {
         let count = unfinished.len();
         if count > 0 {
+            self.tally
+                .resuming
+                .fetch_add(count as u64, Ordering::Relaxed);
             self.send_accepted::<8>(unfinished);
+            self.tally
+                .resuming
+                .fetch_sub(count as u64, Ordering::Relaxed);
             self.tally
                 .resumed
                 .fetch_add(count as u64, Ordering::Relaxed);

@@ -29,6 +29,8 @@ pub(super) struct Tally {
     listeners: AtomicUsize,
     /// Events that were not the end of their request.
     pub(super) resumed: AtomicU64,
+    /// Requests in hand that are just being submitted again, and so in the next place as well.
+    pub(super) resuming: AtomicU64,
     /// Requests that came in hand without an event.
     pub(super) eventless: AtomicU64,
     pub(super) refused_late: AtomicU64,
