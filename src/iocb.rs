@@ -223,7 +223,9 @@ impl<S> Iocb<S> {
         self
     }
 
-    /// Tries with [`NOWAIT`](RwFlags::NOWAIT), and where that would block goes on without it, from a helper thread: `submit` never blocks its caller then.
+    /// Tries with [`NOWAIT`](RwFlags::NOWAIT), and where that would block goes on without it, from a helper thread: `submit` does not block its caller
+    /// then. (A write to a frozen file system still does: the kernel waits for the thaw before it looks at the flag.) The helper submits one request after
+    /// the other, so one that blocks holds back those offloaded after it.
     ///
     /// Costs a second submission when it would have blocked, and a thread while such requests are being submitted. Worth it for reads that are often in the page
     /// cache or direct; most writes would block (they allocate, or update timestamps). A request that goes on this way may be overtaken by later ones.

@@ -195,7 +195,10 @@ impl Kernel {
         let mut iocb = self.self_wake();
         // SAFETY: the iocb is ours and is only read during the call; zero bytes need no buffer, and the
         // kernel keeps the file open itself.
-        unsafe { self.submit(&[&raw mut iocb]) }.map(|_| ())
+        match unsafe { self.submit(&[&raw mut iocb]) }? {
+            0 => Err(libc::EAGAIN),
+            _ => Ok(()),
+        }
     }
 
     fn self_wake(&self) -> iocb {
