@@ -45,8 +45,11 @@ const UNSAFE: &[(&str, &str)] = &[
     ("poll", "keeps that contract for a wait for readiness"),
     ("scope", "keeps that contract for memory that is borrowed"),
     ("buffer", "what may be lent to the kernel: unsafe traits and their implementations"),
+    ("buffer/slice", "a part of such a buffer"),
+    ("buffer/vectored", "several of them"),
     ("aligned", "aligned memory"),
-    ("buf_pool", "maps memory and hands out disjoint pieces of it"),
+    ("buf_pool/mapping", "maps memory"),
+    ("buf_pool/buf", "a piece of that memory"),
 ];
 
 /// A source file: its path, its module below `src` (`engine/request`; `engine` for its `mod.rs`), its

@@ -1,17 +1,21 @@
 //! Files opened with `O_DIRECT`, and what their file system or device wants of a transfer.
 
+mod limits;
+mod options;
+
+pub use limits::AtomicWrite;
+pub use options::DirectOptions;
+
+use crate::aligned::AlignedBuf;
+use crate::sys::statx;
+use limits::Limits;
+use nix::fcntl::{FallocateFlags, fallocate};
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-
-use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl};
-
-use crate::aligned::AlignedBuf;
-use crate::sys::statx::{self, Statx};
 
 /// A file or block device opened with `O_DIRECT`: transfers go between the device and the buffer, past the page cache.
 ///
@@ -56,56 +60,6 @@ pub struct DirectFile {
     limits: Option<Limits>,
 }
 
-/// What direct I/O on one file wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Limits {
-    /// A power of two.
-    memory: u32,
-    /// For writes; at least 1.
-    offset: u32,
-    /// At least 1, at most `offset`.
-    read_offset: u32,
-    atomic: Option<AtomicWrite>,
-}
-
-/// The writes that a file can do untorn ([`RwFlags::ATOMIC`](crate::RwFlags::ATOMIC)): wholly or not at all,
-/// whatever happens to the machine meanwhile.
-///
-/// # Examples
-///
-/// ```no_run
-/// # fn main() -> std::io::Result<()> {
-/// let file = kiocb::DirectFile::open("/var/lib/db/pages")?;
-/// let can = file.atomic_write().is_some_and(|unit| unit.fits(16384, 5 * 16384));
-/// # let _ = can;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct AtomicWrite {
-    /// The smallest such write in bytes, a power of two.
-    pub unit_min: u32,
-    /// The largest such write in bytes, a power of two.
-    pub unit_max: u32,
-    /// The largest that the device does by itself; longer ones, up to `unit_max`, are done by the file system
-    /// and slower (XFS since Linux 6.16). Equal to `unit_max` where there is no difference.
-    pub unit_max_opt: u32,
-    /// How many pieces a vectored write may have.
-    pub segments_max: u32,
-}
-
-impl AtomicWrite {
-    /// Whether a write of `len` bytes at `offset` may be atomic: the length is a power of two within the
-    /// limits, and the offset a multiple of it.
-    pub const fn fits(&self, len: usize, offset: u64) -> bool {
-        len.is_power_of_two()
-            && len >= self.unit_min as usize
-            && len <= self.unit_max as usize
-            && offset.is_multiple_of(len as u64)
-    }
-}
-
 impl DirectFile {
     /// Opens a file or block device for reading. For anything else see [`options`](Self::options).
     ///
@@ -129,7 +83,7 @@ impl DirectFile {
     /// [`Unsupported`](io::ErrorKind::Unsupported) where the file system or the file can't; the file is
     /// closed then, so keep a `try_clone` where it is still wanted.
     pub fn from_file(file: File) -> io::Result<Self> {
-        match switched(&file)? {
+        match Limits::switch(&file)? {
             Some(limits) => Ok(Self {
                 file,
                 limits: Some(limits),
@@ -255,79 +209,6 @@ impl DirectFile {
     }
 }
 
-/// Switches an open file to direct I/O and asks what it wants; `None` where it can't, and then it is as it was.
-fn switched(file: &File) -> io::Result<Option<Limits>> {
-    let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
-    match fcntl(file, FcntlArg::F_SETFL(flags | OFlag::O_DIRECT)) {
-        Err(nix::errno::Errno::EINVAL) => return Ok(None),
-        result => result?,
-    };
-    let limits = Limits::of(file.as_fd())?;
-    if limits.is_none() {
-        fcntl(file, FcntlArg::F_SETFL(flags))?;
-    }
-    Ok(limits)
-}
-
-impl Limits {
-    /// `None`: the file's own word is that it can't do direct I/O, although it was opened so (ext4 with data
-    /// journalling or encryption would go through the page cache in silence).
-    fn of(fd: BorrowedFd<'_>) -> io::Result<Option<Self>> {
-        let told = statx::statx(fd).ok();
-        match told.filter(|stat| stat.mask & statx::STATX_DIOALIGN != 0) {
-            Some(stat) if stat.dio_mem_align == 0 => Ok(None),
-            Some(stat) => Ok(Some(Self::told(&stat))),
-            None => Ok(Some(Self::guessed(fd)?)),
-        }
-    }
-
-    /// From the kernel's own word.
-    fn told(stat: &Statx) -> Self {
-        let offset = stat.dio_offset_align.max(1);
-        let read = stat.dio_read_offset_align;
-        let has_read = stat.mask & statx::STATX_DIO_READ_ALIGN != 0 && read != 0;
-        Self {
-            memory: stat.dio_mem_align.next_power_of_two(),
-            offset,
-            read_offset: if has_read { read.min(offset) } else { offset },
-            atomic: AtomicWrite::told(stat),
-        }
-    }
-
-    /// From the block size of the device or file: steps 2 and 3.
-    fn guessed(fd: BorrowedFd<'_>) -> io::Result<Self> {
-        let block = match statx::logical_block_size(fd) {
-            Ok(block) => block.max(1),
-            Err(_) => {
-                let preferred = nix::sys::stat::fstat(fd)?.st_blksize;
-                u32::try_from(preferred.clamp(512, 4096)).unwrap_or(4096)
-            }
-        };
-        Ok(Self {
-            memory: block.next_power_of_two(),
-            offset: block,
-            read_offset: block,
-            atomic: None,
-        })
-    }
-}
-
-impl AtomicWrite {
-    fn told(stat: &Statx) -> Option<Self> {
-        let known = stat.mask & statx::STATX_WRITE_ATOMIC != 0;
-        let unit_max = stat.atomic_write_unit_max;
-        (known && stat.atomic_write_unit_min != 0).then_some(Self {
-            unit_min: stat.atomic_write_unit_min,
-            unit_max,
-            unit_max_opt: match stat.atomic_write_unit_max_opt {
-                0 => unit_max,
-                opt => opt,
-            },
-            segments_max: stat.atomic_write_segments_max,
-        })
-    }
-}
-
 /// `O_DIRECT` was refused.
 fn refusal(what: impl fmt::Display) -> io::Error {
     let text =
@@ -388,122 +269,5 @@ impl fmt::Debug for DirectFile {
             .field("offset_alignment", &self.offset_alignment())
             .field("atomic_write", &self.atomic_write())
             .finish()
-    }
-}
-
-/// How to open a [`DirectFile`]: [`std::fs::OpenOptions`] that always adds `O_DIRECT`.
-///
-/// # Examples
-///
-/// ```no_run
-/// # fn main() -> std::io::Result<()> {
-/// let log = kiocb::DirectFile::options().write(true).create_new(true).open("/var/lib/db/wal-1")?;
-/// log.preallocate(64 << 20)?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-pub struct DirectOptions {
-    options: OpenOptions,
-    flags: i32,
-}
-
-impl DirectOptions {
-    fn new() -> Self {
-        Self {
-            options: OpenOptions::new(),
-            flags: 0,
-        }
-    }
-
-    /// Open for reading.
-    pub fn read(&mut self, read: bool) -> &mut Self {
-        self.options.read(read);
-        self
-    }
-
-    /// Open for writing.
-    pub fn write(&mut self, write: bool) -> &mut Self {
-        self.options.write(write);
-        self
-    }
-
-    /// Cut an existing file to nothing. Needs `write`.
-    pub fn truncate(&mut self, truncate: bool) -> &mut Self {
-        self.options.truncate(truncate);
-        self
-    }
-
-    /// Create the file where there is none. Needs `write`. Where direct I/O is refused, an empty new file may
-    /// stay behind.
-    pub fn create(&mut self, create: bool) -> &mut Self {
-        self.options.create(create);
-        self
-    }
-
-    /// Create the file, and fail where there is one. Needs `write`. Where direct I/O is refused, an empty new
-    /// file may stay behind.
-    pub fn create_new(&mut self, create_new: bool) -> &mut Self {
-        self.options.create_new(create_new);
-        self
-    }
-
-    /// The permissions of a new file, less the process's umask; `0o666` unless said.
-    pub fn mode(&mut self, mode: u32) -> &mut Self {
-        self.options.mode(mode);
-        self
-    }
-
-    /// Further `O_*` flags of `open(2)`, such as `O_DSYNC`, `O_EXCL` (on a block device: fail where it is
-    /// mounted) or `O_NOFOLLOW`. They replace what an earlier call said; `O_DIRECT` is added in any case.
-    pub fn custom_flags(&mut self, flags: i32) -> &mut Self {
-        self.flags = flags;
-        self
-    }
-
-    /// Opens the file, with direct I/O or not at all.
-    ///
-    /// Blocks as `open(2)` does.
-    ///
-    /// # Errors
-    ///
-    /// - [`Unsupported`](io::ErrorKind::Unsupported): the file system, or the driver of a device, refuses
-    ///   `O_DIRECT`, or does direct I/O in general but not on this file (ext4 with data journalling,
-    ///   encryption, inline data). Use [`open_or_buffered`](Self::open_or_buffered), or another place for the
-    ///   file.
-    /// - Everything else that `open(2)` says: `ENOENT`, `EACCES`, `EISDIR`, `EBUSY`, `EMFILE`.
-    pub fn open(&self, path: impl AsRef<Path>) -> io::Result<DirectFile> {
-        let path = path.as_ref();
-        let mut options = self.options.clone();
-        options.custom_flags(self.flags | libc::O_DIRECT);
-        let file = options
-            .open(path)
-            .map_err(|error| match error.raw_os_error() {
-                Some(libc::EINVAL) => refusal(path.display()),
-                _ => error,
-            })?;
-        match Limits::of(file.as_fd())? {
-            Some(limits) => Ok(DirectFile {
-                file,
-                limits: Some(limits),
-            }),
-            None => Err(refusal(path.display())),
-        }
-    }
-
-    /// Opens the file with direct I/O where that is possible and through the page cache where it is not.
-    /// [`DirectFile::is_direct`] tells; say so to the user, for buffered reads and writes block the thread
-    /// that submits them.
-    ///
-    /// # Errors
-    ///
-    /// Those of `open(2)`.
-    pub fn open_or_buffered(&self, path: impl AsRef<Path>) -> io::Result<DirectFile> {
-        // O_DIRECT afterwards: an open that it makes fail may have created the file already.
-        let mut options = self.options.clone();
-        options.custom_flags(self.flags & !libc::O_DIRECT);
-        let file = options.open(path)?;
-        let limits = switched(&file)?;
-        Ok(DirectFile { file, limits })
     }
 }

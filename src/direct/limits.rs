@@ -1,0 +1,130 @@
+//! What direct I/O on one file wants, from the kernel's own word or guessed.
+
+use crate::sys::statx::{self, Statx};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// What direct I/O on one file wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// A power of two.
+    pub(super) memory: u32,
+    /// For writes; at least 1.
+    pub(super) offset: u32,
+    /// At least 1, at most `offset`.
+    pub(super) read_offset: u32,
+    pub(super) atomic: Option<AtomicWrite>,
+}
+
+impl Limits {
+    /// Switches an open file to direct I/O and asks what it wants; `None` where it can't, and then it is as it was.
+    pub(super) fn switch(file: &File) -> io::Result<Option<Self>> {
+        let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
+        match fcntl(file, FcntlArg::F_SETFL(flags | OFlag::O_DIRECT)) {
+            Err(nix::errno::Errno::EINVAL) => return Ok(None),
+            result => result?,
+        };
+        let limits = Self::of(file.as_fd())?;
+        if limits.is_none() {
+            fcntl(file, FcntlArg::F_SETFL(flags))?;
+        }
+        Ok(limits)
+    }
+
+    /// `None`: the file's own word is that it can't do direct I/O, although it was opened so (ext4 with data
+    /// journalling or encryption would go through the page cache in silence).
+    pub(super) fn of(fd: BorrowedFd<'_>) -> io::Result<Option<Self>> {
+        let told = statx::statx(fd).ok();
+        match told.filter(|stat| stat.mask & statx::STATX_DIOALIGN != 0) {
+            Some(stat) if stat.dio_mem_align == 0 => Ok(None),
+            Some(stat) => Ok(Some(Self::told(&stat))),
+            None => Ok(Some(Self::guessed(fd)?)),
+        }
+    }
+
+    /// From the kernel's own word.
+    fn told(stat: &Statx) -> Self {
+        let offset = stat.dio_offset_align.max(1);
+        let read = stat.dio_read_offset_align;
+        let has_read = stat.mask & statx::STATX_DIO_READ_ALIGN != 0 && read != 0;
+        Self {
+            memory: stat.dio_mem_align.next_power_of_two(),
+            offset,
+            read_offset: if has_read { read.min(offset) } else { offset },
+            atomic: AtomicWrite::told(stat),
+        }
+    }
+
+    /// From the block size of the device or file: steps 2 and 3.
+    fn guessed(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        let block = match statx::logical_block_size(fd) {
+            Ok(block) => block.max(1),
+            Err(_) => {
+                let preferred = nix::sys::stat::fstat(fd)?.st_blksize;
+                u32::try_from(preferred.clamp(512, 4096)).unwrap_or(4096)
+            }
+        };
+        Ok(Self {
+            memory: block.next_power_of_two(),
+            offset: block,
+            read_offset: block,
+            atomic: None,
+        })
+    }
+}
+
+/// The writes that a file can do untorn ([`RwFlags::ATOMIC`](crate::RwFlags::ATOMIC)): wholly or not at all,
+/// whatever happens to the machine meanwhile.
+///
+/// # Examples
+///
+/// ```no_run
+/// # fn main() -> std::io::Result<()> {
+/// let file = kiocb::DirectFile::open("/var/lib/db/pages")?;
+/// let can = file.atomic_write().is_some_and(|unit| unit.fits(16384, 5 * 16384));
+/// # let _ = can;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AtomicWrite {
+    /// The smallest such write in bytes, a power of two.
+    pub unit_min: u32,
+    /// The largest such write in bytes, a power of two.
+    pub unit_max: u32,
+    /// The largest that the device does by itself; longer ones, up to `unit_max`, are done by the file system
+    /// and slower (XFS since Linux 6.16). Equal to `unit_max` where there is no difference.
+    pub unit_max_opt: u32,
+    /// How many pieces a vectored write may have.
+    pub segments_max: u32,
+}
+
+impl AtomicWrite {
+    /// Whether a write of `len` bytes at `offset` may be atomic: the length is a power of two within the
+    /// limits, and the offset a multiple of it.
+    pub const fn fits(&self, len: usize, offset: u64) -> bool {
+        len.is_power_of_two()
+            && len >= self.unit_min as usize
+            && len <= self.unit_max as usize
+            && offset.is_multiple_of(len as u64)
+    }
+}
+
+impl AtomicWrite {
+    fn told(stat: &Statx) -> Option<Self> {
+        let known = stat.mask & statx::STATX_WRITE_ATOMIC != 0;
+        let unit_max = stat.atomic_write_unit_max;
+        (known && stat.atomic_write_unit_min != 0).then_some(Self {
+            unit_min: stat.atomic_write_unit_min,
+            unit_max,
+            unit_max_opt: match stat.atomic_write_unit_max_opt {
+                0 => unit_max,
+                opt => opt,
+            },
+            segments_max: stat.atomic_write_segments_max,
+        })
+    }
+}
