@@ -161,8 +161,12 @@ pub(crate) fn limit(resource: Resource, soft: u64) -> u64 {
 
 /// A directory on a real file system: beside the build, or where `KIOCB_TEST_DIR` says.
 pub(crate) fn disk_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in(disk()).unwrap()
+}
+
+fn disk() -> PathBuf {
     let place = std::env::var_os("KIOCB_TEST_DIR");
-    tempfile::tempdir_in(place.unwrap_or(env!("CARGO_TARGET_TMPDIR").into())).unwrap()
+    place.map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from)
 }
 
 /// A directory beside the build, and one in memory where there is one.
@@ -187,7 +191,7 @@ pub(crate) fn new_file(dir: &tempfile::TempDir, name: &str) -> File {
 
 /// An unnamed file for reading and writing.
 pub(crate) fn scratch() -> File {
-    tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+    tempfile::tempfile_in(disk()).unwrap()
 }
 
 /// An unnamed file with these bytes.
