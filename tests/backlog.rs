@@ -286,7 +286,8 @@ fn others_go_on_while_a_submission_blocks() {
         }
     });
     called.until(400);
-    assert_eq!(aio.stats().in_flight, 1);
+    // The last batch of callbacks is in flight until all of them have returned.
+    until(|| aio.stats().in_flight == 1);
     drop(occupied);
     aio.drain().unwrap();
 }
