@@ -42,6 +42,11 @@ impl Backlog {
         self.queued.load(Ordering::SeqCst)
     }
 
+    /// How many wait. Not those on their way through the pump, which have a slot: for who counts each request once.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.lock().list.len()
+    }
+
     pub(super) fn pushes(&self) -> u64 {
         self.pushes.load(Ordering::SeqCst)
     }

@@ -192,7 +192,7 @@ impl Engine {
         let tally = &self.tally;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (queued, taken, in_hand, returned) = (
-            self.backlog.len() as u64,
+            self.backlog.waiting() as u64,
             self.slots.taken(),
             tally.in_hand(),
             self.slots.returned(),
