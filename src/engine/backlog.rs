@@ -44,7 +44,10 @@ impl Backlog {
 
     /// How many wait. Not those on their way through the pump, which have a slot: for who counts each request once.
     pub(super) fn waiting(&self) -> usize {
-        self.queue.lock().list.len()
+        // Not `lock`: in a forked child it may be locked for ever.
+        self.queue
+            .try_lock()
+            .map_or_else(|| self.len(), |queue| queue.list.len())
     }
 
     pub(super) fn pushes(&self) -> u64 {
