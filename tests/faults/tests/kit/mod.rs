@@ -227,7 +227,7 @@ pub(crate) fn thread_named(name: &str) -> i32 {
     number.expect("found")
 }
 
-fn find_thread(name: &str) -> Option<i32> {
+pub(crate) fn find_thread(name: &str) -> Option<i32> {
     let tasks = std::fs::read_dir("/proc/self/task")
         .expect("proc")
         .flatten();
