@@ -1,5 +1,5 @@
-//! Transfers that go on, over a file server that gives them in parts, says EINTR, fails in the middle or ends early; on a full file
-//! system; and interrupted by signals.
+//! Transfers that go on, over a file server that gives them in parts, says EINTR, fails in the middle or ends
+//! early; on a full file system; and interrupted by signals.
 
 mod kit;
 
@@ -324,7 +324,8 @@ fn interrupt(thread: i32) {
     unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGUSR2) };
 }
 
-/// A pipe takes what fits, and a signal ends the wait for more: the write comes back short, or with EINTR when nothing fitted.
+/// A pipe takes what fits, and a signal ends the wait for more: the write comes back short, or with EINTR
+/// when nothing fitted.
 #[test]
 fn signals_cut_transfers_and_they_go_on() {
     let _watchdog = Watchdog::new("signals");
@@ -397,7 +398,8 @@ fn three_hundred_random_splits_are_written_whole_under_signals() {
     disturber.join();
 }
 
-/// The same for reads at offsets: the server cuts each request somewhere else, and the bytes say where they belong.
+/// The same for reads at offsets: the server cuts each request somewhere else, and the bytes say where they
+/// belong.
 #[test]
 fn three_hundred_random_splits_are_read_from_their_offsets() {
     need_root!();
@@ -436,8 +438,8 @@ fn three_hundred_random_splits_are_read_from_their_offsets() {
     }
 }
 
-/// W1 sleeps in the kernel for its own event, W2 relies on it. W1 takes the short answer of a stranger's read, and submitting the rest
-/// blocks it: W2 must take over.
+/// W1 sleeps in the kernel for its own event, W2 relies on it. W1 takes the short answer of a stranger's
+/// read, and submitting the rest blocks it: W2 must take over.
 #[test]
 fn the_rest_of_a_transfer_that_blocks_its_reaper_holds_up_no_waiter() {
     need_root!();
