@@ -188,7 +188,8 @@ fn a_listener_says_when_somebody_connects() {
     peer.join().unwrap();
 }
 
-/// As `poll(2)` has it: what can't wait is always ready to be read and written. For anything else the kernel refuses to wait.
+/// As `poll(2)` has it: what can't wait is always ready to be read and written. For anything else the kernel
+/// refuses to wait.
 #[test]
 fn a_regular_file_is_always_ready_and_for_nothing_else() {
     let _watchdog = watchdog();
@@ -463,8 +464,8 @@ impl Armed {
         (armed, fires)
     }
 
-    /// The only outcomes that are right: what nobody raises is cancelled, what nobody cancels fires, and where both happen the answer
-    /// is that of whoever was first.
+    /// The only outcomes that are right: what nobody raises is cancelled, what nobody cancels fires, and
+    /// where both happen the answer is that of whoever was first.
     fn verify(self) -> bool {
         let agreed = self.cancels && self.pending.cancel();
         let ready = self.pending.wait();
@@ -506,7 +507,8 @@ fn ten_thousand_polls_are_cancelled_while_they_fire_and_each_completes_once() {
     }
 }
 
-/// A poll that is complete, or about to be, is cancelled by one thread, while other threads' polls come to live where it was.
+/// A poll that is complete, or about to be, is cancelled by one thread, while other threads' polls come to
+/// live where it was.
 #[test]
 fn a_cancel_never_hits_another_request() {
     let _watchdog = watchdog();
