@@ -50,35 +50,21 @@ pub(crate) unsafe fn give(cell: NonNull<u8>) {
 #[cfg(not(loom))]
 mod imp {
     use super::{NonNull, free, fresh};
-    use crate::sync::{Mutex, yield_now};
-    use parking_lot::MutexGuard;
+    use crate::sync::{Mutex, MutexGuard, yield_now};
     use std::cell::RefCell;
 
     /// A magazine holds at most this many cells, and trades half of them with the depot.
     const MAGAZINE: usize = 64;
     const HALF: usize = MAGAZINE / 2;
     /// Cells that the depot keeps (3.5 MiB); what comes back above that goes back to the allocator.
-    const DEPOT: usize = 16 * 1024;
-
+    const MOST: usize = 16 * 1024;
     /// How often the depot is asked for before a thread does without it.
     const TRIES: u32 = 100;
 
-    struct Idle(Vec<NonNull<u8>>);
-
-    // SAFETY: an idle cell is plain memory that nobody refers to.
-    unsafe impl Send for Idle {}
-
-    static DEPOT_CELLS: Mutex<Idle> = Mutex::new(Idle(Vec::new()));
-
-    /// The depot, unless another thread keeps it: after a fork it may be one that does not exist here, and would keep it for ever.
-    fn depot() -> Option<MutexGuard<'static, Idle>> {
-        (0..TRIES).find_map(|_| DEPOT_CELLS.try_lock().or_else(|| (yield_now(), None).1))
-    }
-
-    struct Magazine(Vec<NonNull<u8>>);
+    static SHARED: Depot = Depot::new();
 
     thread_local! {
-        static MINE: RefCell<Magazine> = const { RefCell::new(Magazine(Vec::new())) };
+        static MINE: RefCell<Magazine> = const { RefCell::new(Magazine::of(&SHARED)) };
     }
 
     pub(super) fn take() -> NonNull<u8> {
@@ -90,64 +76,104 @@ mod imp {
     /// # Safety
     /// As [`super::give`].
     pub(super) unsafe fn give(cell: NonNull<u8>) {
-        if MINE.try_with(|mine| mine.borrow_mut().give(cell)).is_err() {
-            // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise.
+        let kept = MINE.try_with(|mine| unsafe { mine.borrow_mut().give(cell) });
+        if kept.is_err() {
+            // SAFETY: as above, and nobody has kept it.
             unsafe { free(cell) }
         }
     }
 
-    impl Magazine {
-        fn take(&mut self) -> NonNull<u8> {
-            if self.0.is_empty() {
-                self.load();
-            }
-            self.0.pop().unwrap_or_else(fresh)
+    /// Cells on their way from the threads that give to those that take.
+    pub(super) struct Depot(Mutex<Idle>);
+
+    struct Idle(Vec<NonNull<u8>>);
+
+    // SAFETY: an idle cell is plain memory that nobody refers to.
+    unsafe impl Send for Idle {}
+
+    impl Depot {
+        pub(super) const fn new() -> Depot {
+            Depot(Mutex::new(Idle(Vec::new())))
         }
 
-        fn give(&mut self, cell: NonNull<u8>) {
-            if self.0.len() == MAGAZINE {
+        /// `None` where another thread keeps it: after a fork it may be one that does not exist here, and would
+        /// keep it for ever.
+        fn open(&self) -> Option<MutexGuard<'_, Idle>> {
+            (0..TRIES).find_map(|_| self.0.try_lock().or_else(|| (yield_now(), None).1))
+        }
+    }
+
+    impl Idle {
+        /// Keeps the cell, or gives it back to the allocator where there are enough.
+        fn keep(&mut self, cell: NonNull<u8>) {
+            if self.0.len() == MOST {
+                // SAFETY: an idle cell, in nobody's list any more.
+                return unsafe { free(cell) };
+            }
+            if self.0.capacity() == 0 {
+                self.0.reserve_exact(MOST);
+            }
+            self.0.push(cell);
+        }
+    }
+
+    /// One thread's cells, and the depot with which it trades.
+    pub(super) struct Magazine {
+        cells: Vec<NonNull<u8>>,
+        depot: &'static Depot,
+    }
+
+    impl Magazine {
+        pub(super) const fn of(depot: &'static Depot) -> Magazine {
+            let cells = Vec::new();
+            Magazine { cells, depot }
+        }
+
+        pub(super) fn take(&mut self) -> NonNull<u8> {
+            if self.cells.is_empty() {
+                self.load();
+            }
+            self.cells.pop().unwrap_or_else(fresh)
+        }
+
+        /// # Safety
+        /// As [`super::give`].
+        pub(super) unsafe fn give(&mut self, cell: NonNull<u8>) {
+            if self.cells.len() == MAGAZINE {
                 self.unload(HALF);
             }
-            self.0.reserve(MAGAZINE - self.0.len());
-            self.0.push(cell);
+            self.cells.reserve(MAGAZINE - self.cells.len());
+            self.cells.push(cell);
         }
 
         /// Takes half a magazine from the depot, if it has that much.
         fn load(&mut self) {
-            let Some(mut depot) = depot() else {
+            let Some(mut depot) = self.depot.open() else {
                 return;
             };
             let rest = depot.0.len().saturating_sub(HALF);
-            self.0.reserve(MAGAZINE);
-            self.0.extend(depot.0.drain(rest..));
+            self.cells.reserve(MAGAZINE);
+            self.cells.extend(depot.0.drain(rest..));
         }
 
-        /// Gives the newest `count` cells to the depot, or to the allocator where the depot is full or busy.
+        /// Gives the newest `count` cells to the depot, or to the allocator where that can't be had.
         fn unload(&mut self, count: usize) {
-            let rest = self.0.len() - count;
-            let mut depot = depot();
-            for cell in self.0.drain(rest..) {
+            let rest = self.cells.len() - count;
+            let mut depot = self.depot.open();
+            for cell in self.cells.drain(rest..) {
                 match &mut depot {
-                    Some(depot) if depot.0.len() < DEPOT => depot.keep(cell),
+                    Some(depot) => depot.keep(cell),
                     // SAFETY: an idle cell, in nobody's list any more.
-                    _ => unsafe { free(cell) },
+                    None => unsafe { free(cell) },
                 }
             }
         }
     }
 
-    impl Idle {
-        fn keep(&mut self, cell: NonNull<u8>) {
-            if self.0.capacity() == 0 {
-                self.0.reserve_exact(DEPOT);
-            }
-            self.0.push(cell);
-        }
-    }
-
     impl Drop for Magazine {
         fn drop(&mut self) {
-            self.unload(self.0.len());
+            self.unload(self.cells.len());
         }
     }
 }
@@ -173,6 +199,7 @@ mod imp {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     #[test]
     fn cells_taken_together_are_different_and_aligned() {
@@ -200,32 +227,26 @@ mod tests {
 
     #[test]
     fn cells_given_by_another_thread_come_back_through_the_depot() {
-        // Other tests use the same depot, so one round may be robbed.
-        assert!((0..100).any(|_| some_cells_come_back()));
-    }
-
-    fn some_cells_come_back() -> bool {
-        let cells: Vec<usize> = (0..256)
-            .map(|_| take().as_ptr().expose_provenance())
-            .collect();
+        let depot: &imp::Depot = Box::leak(Box::new(imp::Depot::new()));
+        let mut mine = imp::Magazine::of(depot);
+        let cells: Vec<usize> = (0..256).map(|_| address(mine.take())).collect();
         let theirs = cells.clone();
-        std::thread::spawn(move || give_all(&theirs))
-            .join()
-            .expect("the giver ends well");
-        let again: Vec<usize> = (0..256)
-            .map(|_| take().as_ptr().expose_provenance())
-            .collect();
-        let came_back = again.iter().any(|cell| cells.contains(cell));
-        give_all(&again);
-        came_back
+        let giver = std::thread::spawn(move || give_all(imp::Magazine::of(depot), &theirs));
+        giver.join().expect("the giver ends well");
+        let again: HashSet<usize> = (0..256).map(|_| address(mine.take())).collect();
+        assert_eq!(again, cells.iter().copied().collect());
+        give_all(mine, &cells);
     }
 
-    fn give_all(cells: &[usize]) {
+    fn address(cell: NonNull<u8>) -> usize {
+        cell.as_ptr().expose_provenance()
+    }
+
+    fn give_all(mut magazine: imp::Magazine, cells: &[usize]) {
         for &address in cells {
-            let cell =
-                NonNull::new(std::ptr::with_exposed_provenance_mut(address)).expect("not null");
+            let cell = std::ptr::with_exposed_provenance_mut(address);
             // SAFETY: taken by the test, used by nobody.
-            unsafe { give(cell) }
+            unsafe { magazine.give(NonNull::new(cell).expect("not null")) }
         }
     }
 }
