@@ -1,7 +1,6 @@
 //! The coarse monotonic clock: the vDSO's copy of the last timer tick, without a system call.
 
-use nix::sys::time::TimeSpec;
-use nix::time::{ClockId, clock_gettime};
+use super::syscall::clock_coarse;
 
 /// A moment, exact to some milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +19,9 @@ impl Tick {
 /// Now. Where there is no such clock it stands still.
 #[inline]
 pub(crate) fn coarse() -> Tick {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).unwrap_or(TimeSpec::new(0, 0));
+    let now = clock_coarse();
     Tick {
-        seconds: now.tv_sec(),
-        nanos: now.tv_nsec(),
+        seconds: now.tv_sec,
+        nanos: now.tv_nsec,
     }
 }

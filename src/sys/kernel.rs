@@ -5,10 +5,11 @@
 
 use super::ring::{Ring, Take};
 use super::{aio_context_t, io_event, iocb, syscall};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 /// The tag of the self-wake: no request has it, because requests are tagged with their address.
@@ -258,17 +259,14 @@ fn setup_uninterrupted(nr: u32) -> io::Result<aio_context_t> {
 }
 
 fn scratch_file() -> io::Result<File> {
-    // SAFETY: the name is a C string.
-    let fd = unsafe { libc::memfd_create(c"kiocb-wake".as_ptr(), libc::MFD_CLOEXEC) };
-    if fd < 0 {
+    match memfd_create(c"kiocb-wake", MFdFlags::MFD_CLOEXEC) {
+        Ok(fd) => Ok(fd.into()),
         // Where a filter refuses memfds any other file does: it can only be read, so the ring stays unchecked
         // and unused.
-        return File::open("/dev/null").map_err(|error| {
+        Err(_) => File::open("/dev/null").map_err(|error| {
             io::Error::new(error.kind(), format!("no memfd and no /dev/null: {error}"))
-        });
+        }),
     }
-    // SAFETY: a new descriptor that nobody else has.
-    Ok(unsafe { File::from_raw_fd(fd) })
 }
 
 /// The number inside an error of a system call; there always is one.

@@ -237,6 +237,20 @@ pub unsafe fn io_cancel(
     count(result).map(|_| ())
 }
 
+/// `clock_gettime(CLOCK_MONOTONIC_COARSE, …)`
+/// ([clock_gettime(2)](https://man7.org/linux/man-pages/man2/clock_gettime.2.html), Linux 2.6.32): in the
+/// vDSO, so not really a system call. Zero where there is no such clock.
+#[inline]
+pub(crate) fn clock_coarse() -> timespec {
+    let mut now = timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `now` is valid for the write of one `timespec`.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
+    now
+}
+
 /// The kernel's `sigset_t`, which is smaller than libc's.
 type Sigset = [u64; SIGSET_WORDS];
 
