@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// A handle on a kernel AIO context and what drives it. Cloning it is cheap, and all clones are the same context.
+/// A handle on a kernel AIO context and what drives it. Cloning it is cheap, and all clones are the same
+/// context.
 ///
 /// [`Aio::global`] is the one that [`Iocb::alloc`](crate::Iocb::alloc) uses; [`Aio::builder`] makes others.
 ///
@@ -255,7 +256,8 @@ impl Builder {
         self
     }
 
-    /// The completion thread's name, as `top -H` shows it (15 bytes of it); default `kiocb`. A NUL byte ends it.
+    /// The completion thread's name, as `top -H` shows it (15 bytes of it); default `kiocb`. A NUL byte ends
+    /// it.
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         let name: String = name.into();
         self.thread_name = name.split('\0').next().unwrap_or_default().to_owned();

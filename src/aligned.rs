@@ -38,7 +38,8 @@ pub struct AlignedBuf {
     /// Start of the block, a multiple of the alignment. With a size of 0 there is no block, and the address
     /// is the alignment.
     ptr: NonNull<u8>,
-    /// What the block was allocated with. Its size is the number of bytes, all of them initialised, at all times.
+    /// What the block was allocated with. Its size is the number of bytes, all of them initialised, at all
+    /// times.
     layout: Layout,
 }
 
@@ -53,12 +54,13 @@ impl AlignedBuf {
     /// block of most devices.
     pub const DEFAULT_ALIGN: usize = 4096;
 
-    /// `len` zero bytes, aligned to [`DEFAULT_ALIGN`](Self::DEFAULT_ALIGN). No memory is allocated for a length of 0.
+    /// `len` zero bytes, aligned to [`DEFAULT_ALIGN`](Self::DEFAULT_ALIGN). No memory is allocated for a
+    /// length of 0.
     ///
     /// # Panics
     ///
-    /// If `len` is larger than `isize::MAX` less the alignment. Where there is no memory the process is aborted, as by
-    /// `Vec`; [`try_zeroed`](Self::try_zeroed) returns an error instead.
+    /// If `len` is larger than `isize::MAX` less the alignment. Where there is no memory the process is
+    /// aborted, as by `Vec`; [`try_zeroed`](Self::try_zeroed) returns an error instead.
     pub fn zeroed(len: usize) -> Self {
         Self::with_alignment(len, Self::DEFAULT_ALIGN)
     }
@@ -206,7 +208,8 @@ unsafe impl IoBufMut for AlignedBuf {
     }
 }
 
-// SAFETY: an `Arc`'s contents stay where they are until the last clone is gone, and are shared while this clone lives.
+// SAFETY: an `Arc`'s contents stay where they are until the last clone is gone, and are shared while this
+// clone lives.
 unsafe impl IoBuf for Arc<AlignedBuf> {
     fn as_ptr(&self) -> *const u8 {
         self.ptr.as_ptr()

@@ -13,10 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Requests that will be submitted together: made by [`Aio::batch`].
 ///
-/// One system call for many requests costs about half of many calls, and the kernel merges adjacent ones on their way to a disk. What finds no slot queues in
-/// user space, as ever. Requests of any kind may be mixed, with a callback ([`push`](Batch::push)) or a handle ([`start`](Batch::start)). Each one's failure is its own.
+/// One system call for many requests costs about half of many calls, and the kernel merges adjacent ones on
+/// their way to a disk. What finds no slot queues in user space, as ever. Requests of any kind may be mixed,
+/// with a callback ([`push`](Batch::push)) or a handle ([`start`](Batch::start)). Each one's failure is its
+/// own.
 ///
-/// Dropped without [`submit`](Batch::submit), nothing is submitted: callbacks are dropped uncalled, handles answer ECANCELED.
+/// Dropped without [`submit`](Batch::submit), nothing is submitted: callbacks are dropped uncalled, handles
+/// answer ECANCELED.
 ///
 /// ```
 /// use kiocb::{Aio, Iocb, Read, Write};
@@ -26,10 +29,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// let file = Arc::new(std::fs::File::open("/dev/zero")?);
 /// let aio = Aio::global()?;
 /// let mut batch = aio.batch();
-/// let reads: Vec<_> = (0..64).map(|page| batch.start(Iocb::alloc().init_rw(Arc::clone(&file), Read, vec![1; 512], page * 512))).collect();
-/// let bad = batch.push(Iocb::alloc().init_rw(Arc::clone(&file), Write, vec![1; 512], 0).init_callback(|_| unreachable!()));
+/// let read = |page| Iocb::alloc().init_rw(Arc::clone(&file), Read, vec![1; 512], page * 512);
+/// let reads: Vec<_> = (0..64).map(|page| batch.start(read(page))).collect();
+/// let write = Iocb::alloc().init_rw(Arc::clone(&file), Write, vec![1; 512], 0);
+/// let write = batch.push(write.init_callback(|_| unreachable!()));
 /// let mut refused = batch.submit();
-/// assert_eq!(refused.take(bad).unwrap().error().raw_os_error(), Some(9)); // EBADF: the file is not open for writing
+/// let error = refused.take(write).expect("the file is not open for writing");
+/// assert_eq!(error.error().raw_os_error(), Some(9)); // EBADF
 /// for read in reads {
 ///     assert_eq!(read.wait().result?, 512);
 /// }
@@ -78,7 +84,8 @@ impl Batch<'_> {
         }
     }
 
-    /// Adds a request and returns a handle that stands for it. If it is refused, the handle says so: in the completion's `result`.
+    /// Adds a request and returns a handle that stands for it. If it is refused, the handle says so: in the
+    /// completion's `result`.
     ///
     /// Waiting for it before [`submit`](Batch::submit) waits for ever.
     pub fn start<S: Request>(&mut self, request: Iocb<S>) -> Pending<S> {
@@ -105,7 +112,8 @@ impl Batch<'_> {
 
     /// Submits all, in the order in which they were added. Blocks only where [`Iocb::submit`] does.
     ///
-    /// What comes back are the requests with a callback that were refused, for the reasons that [`Iocb::submit`] lists; all others are on their way.
+    /// What comes back are the requests with a callback that were refused, for the reasons that
+    /// [`Iocb::submit`] lists; all others are on their way.
     pub fn submit(mut self) -> Refused {
         let ids: Vec<(u64, u64)> = self
             .entries
@@ -148,7 +156,8 @@ impl Drop for Batch<'_> {
     }
 }
 
-/// The requests of a [`Batch`] that were not submitted. Dropping it drops them, with their files, buffers and callbacks.
+/// The requests of a [`Batch`] that were not submitted. Dropping it drops them, with their files, buffers and
+/// callbacks.
 #[must_use = "the requests that were not submitted are in here"]
 pub struct Refused {
     aio: Aio,

@@ -22,19 +22,22 @@ pub struct Completion<F, B> {
     /// file, a write on a full file system. 0 for `fsync`.
     ///
     /// # Errors
-    /// What the file operation itself said, as [`pread(2)`](https://man7.org/linux/man-pages/man2/pread.2.html),
+    /// What the file operation itself said, as
+    /// [`pread(2)`](https://man7.org/linux/man-pages/man2/pread.2.html),
     /// [`pwrite(2)`](https://man7.org/linux/man-pages/man2/pwrite.2.html) and
     /// [`fsync(2)`](https://man7.org/linux/man-pages/man2/fsync.2.html) would. Those that surprise:
     ///
     /// - EINVAL: with O_DIRECT, offset, length or address is not aligned as the device wants it. Use a
     ///   [`DirectFile`](crate::DirectFile) and its buffers.
-    /// - EFBIG: beyond the file system's limit, or `RLIMIT_FSIZE`; then SIGXFSZ was also sent to the submitting thread,
-    ///   whose default is to end the process. Ignore that signal where the limit may be met.
-    /// - ENOSPC, EDQUOT: no room. A write that had room for its first part comes back short, and the next one says it.
+    /// - EFBIG: beyond the file system's limit, or `RLIMIT_FSIZE`; then SIGXFSZ was also sent to the
+    ///   submitting thread, whose default is to end the process. Ignore that signal where the limit may be
+    ///   met.
+    /// - ENOSPC, EDQUOT: no room. A write that had room for its first part comes back short, and the next one
+    ///   says it.
     /// - EIO: the device failed. Of a write nobody knows how much is on it.
     /// - EFAULT: memory that the process has unmapped or protected meanwhile, which safe code can't.
-    /// - EAGAIN: [`NOWAIT`](crate::RwFlags::NOWAIT) would have blocked: submit again without it. A file server may also
-    ///   say it unasked.
+    /// - EAGAIN: [`NOWAIT`](crate::RwFlags::NOWAIT) would have blocked: submit again without it. A file
+    ///   server may also say it unasked.
     /// - EINTR: a signal interrupted a request that the kernel carried out inside `io_submit`: submit again.
     /// - EPERM: a sealed memfd.
     ///

@@ -2,12 +2,13 @@
 
 /// Which thread runs the callbacks of an [`Aio`](crate::Aio).
 ///
-/// Blocking waits and futures need no callback: whoever waits may take the events itself, whatever is chosen here.
+/// Blocking waits and futures need no callback: whoever waits may take the events itself, whatever is chosen
+/// here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Dispatch {
-    /// One thread of the `Aio`'s own, the completion thread: callbacks never run elsewhere, and never two at once. With
-    /// [`shards`](crate::Builder::shards) that is one thread for each. The default.
+    /// One thread of the `Aio`'s own, the completion thread: callbacks never run elsewhere, and never two at
+    /// once. With [`shards`](crate::Builder::shards) that is one thread for each. The default.
     ///
     /// A lock of yours may be held across `submit`: no callback runs inside it.
     #[default]

@@ -26,11 +26,13 @@ pub enum SetupError {
     Unsupported,
     /// `io_setup`, `io_submit` or `io_getevents`: EPERM. A seccomp filter refuses the call.
     Refused,
-    /// `io_setup`: EAGAIN, even for the smallest context. The limit is for the whole machine, containers included.
+    /// `io_setup`: EAGAIN, even for the smallest context. The limit is for the whole machine, containers
+    /// included.
     Exhausted {
         /// Requests in flight that were asked for at first ([`Builder::depth`](crate::Builder::depth)).
         asked: u32,
-        /// `/proc/sys/fs/aio-nr`: what all contexts of the machine have asked for; `None` where it can't be read.
+        /// `/proc/sys/fs/aio-nr`: what all contexts of the machine have asked for; `None` where it can't be
+        /// read.
         in_use: Option<u64>,
         /// `/proc/sys/fs/aio-max-nr`: the limit of that sum.
         max: Option<u64>,

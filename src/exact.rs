@@ -1,7 +1,7 @@
 //! Transfers that go on until all is transferred.
 //!
-//! The kernel may transfer less than it was asked for: at the end of a file, on a full file system, by a file server's whim. Here the engine then submits
-//! the rest of the same request, and its owner sees the end only.
+//! The kernel may transfer less than it was asked for: at the end of a file, on a full file system, by a file
+//! server's whim. Here the engine then submits the rest of the same request, and its owner sees the end only.
 #![allow(
     unsafe_code,
     reason = "promises that an iocb points to memory its request owns"
@@ -17,7 +17,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// A read or write that goes on after a short transfer: made by [`read_exact`](crate::Iocb::read_exact) and [`write_all`](crate::Iocb::write_all).
+/// A read or write that goes on after a short transfer: made by [`read_exact`](crate::Iocb::read_exact) and
+/// [`write_all`](crate::Iocb::write_all).
 pub struct Exact<F, O: Operation<B>, B> {
     rw: Rw<F, O, B>,
     /// The pieces that are left, for vectored operations: the kernel's view, shortened from the front.
@@ -72,7 +73,8 @@ impl<F, O: Operation<B>, B> Exact<F, O, B> {
         self.rw
     }
 
-    /// Points the iocb to what is left. With O_DIRECT that must begin at a multiple of the grain: what lies before it is transferred once more.
+    /// Points the iocb to what is left. With O_DIRECT that must begin at a multiple of the grain: what lies
+    /// before it is transferred once more.
     fn point_at_rest(&mut self, iocb: &mut iocb, from: u64) {
         let begin = self.done - self.done % self.grain;
         debug_assert!(from <= begin);
@@ -151,7 +153,8 @@ fn common_alignment(numbers: impl IntoIterator<Item = u64>) -> u64 {
     1 << all.trailing_zeros()
 }
 
-/// What the rest of a short transfer must be aligned to: 1, unless it is direct I/O on a file or a block device.
+/// What the rest of a short transfer must be aligned to: 1, unless it is direct I/O on a file or a block
+/// device.
 fn grain(iocb: &iocb, pieces: &[IoVec]) -> u64 {
     if !is_direct(iocb) {
         return 1;
@@ -166,7 +169,8 @@ fn grain(iocb: &iocb, pieces: &[IoVec]) -> u64 {
     common_alignment(places.chain([offset]))
 }
 
-/// Whether the file is opened for direct I/O, and is one where a byte may be transferred twice: not a pipe, and not at an end that moves.
+/// Whether the file is opened for direct I/O, and is one where a byte may be transferred twice: not a pipe,
+/// and not at an end that moves.
 fn is_direct(iocb: &iocb) -> bool {
     // SAFETY: the request owns the file, so the descriptor is open.
     let fd = unsafe { BorrowedFd::borrow_raw(iocb.aio_fildes.cast_signed()) };
@@ -180,8 +184,8 @@ fn is_direct(iocb: &iocb) -> bool {
         && (kind == SFlag::S_IFREG || kind == SFlag::S_IFBLK)
 }
 
-// SAFETY: `Rw`'s promise. The iocb is pointed to a part of what it was lent, or to our array of such parts, which stays where it is while the
-// value does: a Vec that is only shortened.
+// SAFETY: `Rw`'s promise. The iocb is pointed to a part of what it was lent, or to our array of such parts,
+// which stays where it is while the value does: a Vec that is only shortened.
 unsafe impl<F: AsFd + Send, O: Operation<B>, B: Send> Work for Exact<F, O, B> {
     type Output = Completion<F, B>;
 

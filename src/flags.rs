@@ -1,7 +1,8 @@
 //! What may be asked of one request beside what it does: [`RwFlags`], [`IoPriority`]; and what a poll waits
 //! for: [`PollFlags`].
 //!
-//! Each is a number that goes into one field of the kernel's [`iocb`](crate::sys::iocb) unchanged, with its bits named.
+//! Each is a number that goes into one field of the kernel's [`iocb`](crate::sys::iocb) unchanged, with its
+//! bits named.
 
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
@@ -89,7 +90,8 @@ macro_rules! flag_set {
     };
 }
 
-/// How one read or write is to be done: the `RWF_*` flags of `preadv2(2)` and `pwritev2(2)`, for this request alone.
+/// How one read or write is to be done: the `RWF_*` flags of `preadv2(2)` and `pwritev2(2)`, for this request
+/// alone.
 ///
 /// Set with `rw_flags(..)` on a read or write. The kernel reads them since Linux 4.13; a kernel older than a
 /// flag refuses the request with `EOPNOTSUPP` from the submission, so nothing is ever silently ignored except
@@ -141,7 +143,8 @@ impl RwFlags {
     /// queued. No effect on a read. Since Linux 4.13.
     pub const DSYNC: Self = Self(sys::RWF_DSYNC);
 
-    /// This write as if the file were open with `O_SYNC`: as [`DSYNC`](Self::DSYNC), and all metadata (times) too.
+    /// This write as if the file were open with `O_SYNC`: as [`DSYNC`](Self::DSYNC), and all metadata (times)
+    /// too.
     ///
     /// Includes what `DSYNC` does. No effect on a read. Since Linux 4.13.
     pub const SYNC: Self = Self(sys::RWF_SYNC);
@@ -211,10 +214,11 @@ flag_set!(RwFlags: i32, RwFlags::NAMES);
 
 /// The events that a poll waits for, and those that it found: `POLLIN` and its kin of `poll(2)`.
 ///
-/// Sixteen bits, because the kernel refuses larger masks (`EINVAL` from the submission). [`ERR`](Self::ERR) and
-/// [`HUP`](Self::HUP) are reported whether asked for or not. Polls exist since Linux 4.19.
+/// Sixteen bits, because the kernel refuses larger masks (`EINVAL` from the submission). [`ERR`](Self::ERR)
+/// and [`HUP`](Self::HUP) are reported whether asked for or not. Polls exist since Linux 4.19.
 ///
-/// The numbers are the machine's own (`POLLRDHUP`, `POLLWRNORM` and `POLLWRBAND` differ between architectures).
+/// The numbers are the machine's own (`POLLRDHUP`, `POLLWRNORM` and `POLLWRBAND` differ between
+/// architectures).
 ///
 /// # Examples
 ///
@@ -231,7 +235,8 @@ pub struct PollFlags(u16);
 impl PollFlags {
     /// There is something to read; end of file and a connection to accept count too.
     pub const IN: Self = Self::of(libc::POLLIN);
-    /// Something exceptional: out-of-band data on a TCP socket, a state change of a cgroup file or a sysfs attribute.
+    /// Something exceptional: out-of-band data on a TCP socket, a state change of a cgroup file or a sysfs
+    /// attribute.
     pub const PRI: Self = Self::of(libc::POLLPRI);
     /// A write would not block; a larger one than there is room for still may.
     pub const OUT: Self = Self::of(libc::POLLOUT);
@@ -319,13 +324,15 @@ const HINT_MASK: u16 = 0x3ff;
 const LEVEL_MASK: u16 = 0x7;
 
 impl IoPriority {
-    /// No priority of its own: the kernel derives one from the submitting thread's nice value and scheduling policy.
+    /// No priority of its own: the kernel derives one from the submitting thread's nice value and scheduling
+    /// policy.
     pub const NONE: Self = Self(0);
 
     /// Served only when nobody else wants the device.
     pub const IDLE: Self = Self((IoPriorityClass::Idle as u16) << CLASS_SHIFT);
 
-    /// Before everybody else: level 0 is the most urgent, 7 the least. Needs `CAP_SYS_NICE` or `CAP_SYS_ADMIN`.
+    /// Before everybody else: level 0 is the most urgent, 7 the least. Needs `CAP_SYS_NICE` or
+    /// `CAP_SYS_ADMIN`.
     ///
     /// # Panics
     ///

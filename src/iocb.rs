@@ -91,8 +91,8 @@ impl Target {
 }
 
 impl Iocb {
-    /// A blank request for the process-wide context ([`Aio::global`]), which is made when the first is submitted. Never
-    /// fails, never blocks, allocates nothing.
+    /// A blank request for the process-wide context ([`Aio::global`]), which is made when the first is
+    /// submitted. Never fails, never blocks, allocates nothing.
     pub fn alloc() -> Iocb {
         Iocb {
             target: Target::Global,
@@ -117,10 +117,11 @@ impl Iocb {
     /// write sends its length; use [`slice`](crate::IoBuf::slice) for a part. More than 2 GiB less 4 KiB
     /// comes back short.
     ///
-    /// The request owns `file` and `buf` until it is complete. A file may be shared as `Arc<File>`. With O_DIRECT the
-    /// device decides how offset, length and address must be aligned ([`DirectFile`](crate::DirectFile) knows it), and
-    /// says EINVAL as the result. What else can go wrong is listed at [`submit`](Iocb::submit), if it is found at
-    /// submission, and at [`Completion::result`](crate::Completion::result).
+    /// The request owns `file` and `buf` until it is complete. A file may be shared as `Arc<File>`. With
+    /// O_DIRECT the device decides how offset, length and address must be aligned
+    /// ([`DirectFile`](crate::DirectFile) knows it), and says EINVAL as the result. What else can go wrong is
+    /// listed at [`submit`](Iocb::submit), if it is found at submission, and at
+    /// [`Completion::result`](crate::Completion::result).
     ///
     /// Opcodes `IOCB_CMD_PREAD`, `PWRITE` (Linux 2.6), `PREADV`, `PWRITEV` (2.6.19): asynchronous forms of
     /// [`pread(2)`](https://man7.org/linux/man-pages/man2/pread.2.html) and
@@ -144,16 +145,18 @@ impl Iocb {
     ///
     /// It is **not ordered** after writes in flight: submit it when their results have come.
     ///
-    /// From `submit`: EINVAL where the file has no fsync (pipes, sockets), and on every file before Linux 4.18. As the
-    /// result: EIO, ENOSPC, EDQUOT if what was written before could not be stored. Such an error is said once: a second
-    /// sync may succeed although the data are gone. Opcode `IOCB_CMD_FSYNC`, Linux 4.18.
+    /// From `submit`: EINVAL where the file has no fsync (pipes, sockets), and on every file before Linux
+    /// 4.18. As the result: EIO, ENOSPC, EDQUOT if what was written before could not be stored. Such an error
+    /// is said once: a second sync may succeed although the data are gone. Opcode `IOCB_CMD_FSYNC`, Linux
+    /// 4.18.
     #[doc(alias = "IOCB_CMD_FSYNC")]
     pub fn init_fsync<F: AsFd + Send + 'static>(self, file: F) -> Iocb<Fsync<F>> {
         self.with(Fsync::whole(file))
     }
 
-    /// As [`init_fsync`](Iocb::init_fsync), but without metadata that reading the data back does not need (times):
-    /// [`fdatasync(2)`](https://man7.org/linux/man-pages/man2/fdatasync.2.html). Opcode `IOCB_CMD_FDSYNC`, Linux 4.18.
+    /// As [`init_fsync`](Iocb::init_fsync), but without metadata that reading the data back does not need
+    /// (times): [`fdatasync(2)`](https://man7.org/linux/man-pages/man2/fdatasync.2.html). Opcode
+    /// `IOCB_CMD_FDSYNC`, Linux 4.18.
     #[doc(alias = "IOCB_CMD_FDSYNC")]
     pub fn init_fdsync<F: AsFd + Send + 'static>(self, file: F) -> Iocb<Fsync<F>> {
         self.with(Fsync::data(file))
@@ -161,11 +164,14 @@ impl Iocb {
 }
 
 impl Iocb {
-    /// Waits until `file` is ready for one of `events`: `poll(2)`, once, for eventfds, pipes, sockets, timers beside file I/O.
+    /// Waits until `file` is ready for one of `events`: `poll(2)`, once, for eventfds, pipes, sockets, timers
+    /// beside file I/O.
     ///
-    /// It occupies one of the kernel's slots until it fires or is cancelled: count it in [`Builder::depth`](crate::Builder::depth). [`Pending::cancel`] takes it
-    /// back, and so does dropping its handle or future; with a callback it can't be cancelled. Closing the descriptor elsewhere does not end it. Opcode
-    /// `IOCB_CMD_POLL`, Linux 4.19 (before 5.16 an event could be lost). EINVAL from `submit` where the file can't be polled.
+    /// It occupies one of the kernel's slots until it fires or is cancelled: count it in
+    /// [`Builder::depth`](crate::Builder::depth). [`Pending::cancel`] takes it back, and so does dropping its
+    /// handle or future; with a callback it can't be cancelled. Closing the descriptor elsewhere does not end
+    /// it. Opcode `IOCB_CMD_POLL`, Linux 4.19 (before 5.16 an event could be lost). EINVAL from `submit`
+    /// where the file can't be polled.
     #[doc(alias = "IOCB_CMD_POLL")]
     pub fn init_poll<F: AsFd + Send + 'static>(self, file: F, events: PollFlags) -> Iocb<Poll<F>> {
         self.with(Poll::new(file, events))
@@ -223,12 +229,14 @@ impl<S> Iocb<S> {
         self
     }
 
-    /// Tries with [`NOWAIT`](RwFlags::NOWAIT), and where that would block goes on without it, from a helper thread: `submit` does not block its caller
-    /// then. (A write to a frozen file system still does: the kernel waits for the thaw before it looks at the flag.) The helper submits one request after
-    /// the other, so one that blocks holds back those offloaded after it.
+    /// Tries with [`NOWAIT`](RwFlags::NOWAIT), and where that would block goes on without it, from a helper
+    /// thread: `submit` does not block its caller then. (A write to a frozen file system still does: the
+    /// kernel waits for the thaw before it looks at the flag.) The helper submits one request after the
+    /// other, so one that blocks holds back those offloaded after it.
     ///
-    /// Costs a second submission when it would have blocked, and a thread while such requests are being submitted. Worth it for reads that are often in the page
-    /// cache or direct; most writes would block (they allocate, or update timestamps). A request that goes on this way may be overtaken by later ones.
+    /// Costs a second submission when it would have blocked, and a thread while such requests are being
+    /// submitted. Worth it for reads that are often in the page cache or direct; most writes would block
+    /// (they allocate, or update timestamps). A request that goes on this way may be overtaken by later ones.
     pub fn nowait_or_offload(mut self) -> Self
     where
         S: Request,
@@ -237,13 +245,14 @@ impl<S> Iocb<S> {
         self
     }
 
-    /// What to do when the request is complete: called exactly once, with the result, the buffer and the file, on the
-    /// thread that [`Dispatch`](crate::Dispatch) says (the completion thread, unless chosen otherwise), as soon as
-    /// `submit` is entered.
+    /// What to do when the request is complete: called exactly once, with the result, the buffer and the
+    /// file, on the thread that [`Dispatch`](crate::Dispatch) says (the completion thread, unless chosen
+    /// otherwise), as soon as `submit` is entered.
     ///
-    /// It may submit further requests, which leave together when the batch of callbacks is done; wait for others; drop
-    /// the last `Aio`. It should not block for long: other callbacks wait behind it. If it panics, that is logged and
-    /// counted, and others go on. Closures of up to about 100 bytes with their file and buffer need no allocation.
+    /// It may submit further requests, which leave together when the batch of callbacks is done; wait for
+    /// others; drop the last `Aio`. It should not block for long: other callbacks wait behind it. If it
+    /// panics, that is logged and counted, and others go on. Closures of up to about 100 bytes with their
+    /// file and buffer need no allocation.
     pub fn init_callback<C>(self, callback: C) -> Iocb<Callback<S, C>>
     where
         S: Request,
@@ -256,13 +265,14 @@ impl<S> Iocb<S> {
         }
     }
 
-    /// Submits the request and blocks until it is complete. The waiting thread takes the completion from the kernel
-    /// itself, without the completion thread; under [`Dispatch::Anywhere`](crate::Dispatch::Anywhere) other requests'
-    /// callbacks may run inside. Works on any thread, inside a callback too. Signals do not interrupt it.
+    /// Submits the request and blocks until it is complete. The waiting thread takes the completion from the
+    /// kernel itself, without the completion thread; under [`Dispatch::Anywhere`](crate::Dispatch::Anywhere)
+    /// other requests' callbacks may run inside. Works on any thread, inside a callback too. Signals do not
+    /// interrupt it.
     ///
     /// # Errors
-    /// The request was not submitted and is inside the error: see [`submit`](Iocb::submit) for the reasons. How the I/O
-    /// went is in the completion's `result`.
+    /// The request was not submitted and is inside the error: see [`submit`](Iocb::submit) for the reasons.
+    /// How the I/O went is in the completion's `result`.
     pub fn wait(self) -> Result<S::Output, SubmitError<Self>>
     where
         S: Request,
@@ -288,8 +298,8 @@ impl<S> Iocb<S> {
 }
 
 impl<S> Iocb<S> {
-    /// Submits the request: it is not the caller's any more, and its callback will be called exactly once, whatever
-    /// happens afterwards. Any thread may call it, inside a callback too.
+    /// Submits the request: it is not the caller's any more, and its callback will be called exactly once,
+    /// whatever happens afterwards. Any thread may call it, inside a callback too.
     ///
     /// Never blocks, and never fails, because the kernel's slots are full: then the request queues in user
     /// space, in the order of submission. It *does* block where the kernel carries out the I/O inside
@@ -305,13 +315,15 @@ impl<S> Iocb<S> {
     ///   each other, or any on a sync; a bad priority; no eventfd.
     /// - EFAULT: a buffer reaches into the kernel's half of the address space.
     /// - EOPNOTSUPP: a flag that the kernel or the file system does not know.
-    /// - EPERM: a real-time priority without privilege; [`NOAPPEND`](RwFlags::NOAPPEND) on an append-only file.
+    /// - EPERM: a real-time priority without privilege; [`NOAPPEND`](RwFlags::NOAPPEND) on an append-only
+    ///   file.
     /// - a [`SetupError`](crate::SetupError) inside: the process-wide context could not be made.
-    /// - an [`Unavailable`](crate::Unavailable) inside: after `shutdown`, in a forked child, no memory in the kernel,
-    ///   context gone.
+    /// - an [`Unavailable`](crate::Unavailable) inside: after `shutdown`, in a forked child, no memory in the
+    ///   kernel, context gone.
     ///
-    /// What the file operation itself says (EIO, misaligned O_DIRECT, …) comes as the completion's result. So does a
-    /// refusal by the kernel after the request was queued, or gathered inside a callback: with the same errnos.
+    /// What the file operation itself says (EIO, misaligned O_DIRECT, …) comes as the completion's result. So
+    /// does a refusal by the kernel after the request was queued, or gathered inside a callback: with the
+    /// same errnos.
     pub fn submit(self) -> Result<(), SubmitError<Self>>
     where
         S: Submit,
@@ -387,8 +399,9 @@ impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Rw<F, O,
 }
 
 impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Rw<F, O, B>> {
-    /// Goes on after a short read, in the same request, until the buffer is full; a read that EINTR interrupted is repeated. The result is then the whole
-    /// length; at the end of the file it is an error of kind [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), and the buffer holds what there was.
+    /// Goes on after a short read, in the same request, until the buffer is full; a read that EINTR
+    /// interrupted is repeated. The result is then the whole length; at the end of the file it is an error of
+    /// kind [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), and the buffer holds what there was.
     ///
     /// Under O_DIRECT the rest begins at the last aligned byte, so some is read twice.
     pub fn read_exact(self) -> Iocb<Exact<F, O, B>>
@@ -398,11 +411,12 @@ impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Rw<F, O,
         self.exact()
     }
 
-    /// Goes on after a short write, in the same request, until all is written; a write that EINTR interrupted is repeated. The result is then the whole
-    /// length; an error may come after a part was written. If the file takes nothing and gives no reason, it is of kind
-    /// [`WriteZero`](io::ErrorKind::WriteZero).
+    /// Goes on after a short write, in the same request, until all is written; a write that EINTR interrupted
+    /// is repeated. The result is then the whole length; an error may come after a part was written. If the
+    /// file takes nothing and gives no reason, it is of kind [`WriteZero`](io::ErrorKind::WriteZero).
     ///
-    /// Under O_DIRECT the rest begins at the last aligned byte, so some is written twice, with the same contents.
+    /// Under O_DIRECT the rest begins at the last aligned byte, so some is written twice, with the same
+    /// contents.
     pub fn write_all(self) -> Iocb<Exact<F, O, B>>
     where
         O: ToFile,

@@ -1,5 +1,5 @@
-//! The Linux kernel's native AIO (`io_setup`, `io_submit`, `io_getevents`), made safe, complete and as fast as the raw
-//! system calls. For programs that do their own O_DIRECT storage, also where io_uring is refused.
+//! The Linux kernel's native AIO (`io_setup`, `io_submit`, `io_getevents`), made safe, complete and as fast
+//! as the raw system calls. For programs that do their own O_DIRECT storage, also where io_uring is refused.
 //!
 //! # Hello, world
 //!
@@ -25,24 +25,25 @@
 //! [`init_callback`](Iocb::init_callback) says what is to happen then, and [`submit`](Iocb::submit) passes it
 //! on. From here on it is not the caller's any more, with everything in it.
 //!
-//! What is not ready does not compile: each verb gives the request another type, and only the last has `submit`.
+//! What is not ready does not compile: each verb gives the request another type, and only the last has
+//! `submit`.
 //!
-//! The file is anything that is `AsFd + Send + 'static`: a `File`, a [`DirectFile`], an `OwnedFd`. It goes with the
-//! request and comes back with the result; to use one file for many requests, put it into an `Arc`.
+//! The file is anything that is `AsFd + Send + 'static`: a `File`, a [`DirectFile`], an `OwnedFd`. It goes
+//! with the request and comes back with the result; to use one file for many requests, put it into an `Arc`.
 //!
 //! # Buffers
 //!
-//! The kernel reads or writes the buffer after `submit` has returned, so the request owns it too, until the kernel is
-//! done. It comes back in the [`Completion`]. Nothing that a safe program does can free it earlier: not a panic, not
-//! `mem::forget`, not a future that is dropped.
+//! The kernel reads or writes the buffer after `submit` has returned, so the request owns it too, until the
+//! kernel is done. It comes back in the [`Completion`]. Nothing that a safe program does can free it earlier:
+//! not a panic, not `mem::forget`, not a future that is dropped.
 //!
-//! A `Vec<u8>`, a boxed slice, an array or an [`AlignedBuf`] serves for reads and writes; a `String`, a `&'static [u8]`
-//! or an `Arc<[u8]>` for writes alone. [`IoBuf`] and [`IoBufMut`] have the list and are how to lend memory of your own;
-//! [`slice`](IoBuf::slice) lends a part; [`ReadV`] and [`WriteV`] take an array or `Vec` of buffers. [`BufPool`] keeps
-//! aligned buffers for use after use.
+//! A `Vec<u8>`, a boxed slice, an array or an [`AlignedBuf`] serves for reads and writes; a `String`, a
+//! `&'static [u8]` or an `Arc<[u8]>` for writes alone. [`IoBuf`] and [`IoBufMut`] have the list and are how
+//! to lend memory of your own; [`slice`](IoBuf::slice) lends a part; [`ReadV`] and [`WriteV`] take an array
+//! or `Vec` of buffers. [`BufPool`] keeps aligned buffers for use after use.
 //!
-//! O_DIRECT wants offset, length and address aligned, and the device decides how: [`DirectFile`] opens a file so, asks
-//! what it wants, and hands out buffers that fit.
+//! O_DIRECT wants offset, length and address aligned, and the device decides how: [`DirectFile`] opens a file
+//! so, asks what it wants, and hands out buffers that fit.
 //!
 //! # Errors are in two places
 //!
@@ -88,8 +89,8 @@
 //! | [`Dispatch::Anywhere`] | a closure, on the thread that finds the event, perhaps inside `submit` | where media answer at once, and no lock is held across `submit` |
 //! | [`Dispatch::Manual`] and [`Aio::poll`] | a closure, inside `poll` | for one engine per thread that has a loop of its own: no thread is made |
 //!
-//! The first four go together on any context. The last two are chosen when a context is made, by [`Aio::builder`];
-//! `Iocb::alloc` uses the process-wide one, [`Aio::global`], with the builder's defaults.
+//! The first four go together on any context. The last two are chosen when a context is made, by
+//! [`Aio::builder`]; `Iocb::alloc` uses the process-wide one, [`Aio::global`], with the builder's defaults.
 //!
 //! ```
 //! use kiocb::{Aio, Dispatch, Iocb, Read};
@@ -126,25 +127,25 @@
 //!
 //! # Inside a callback
 //!
-//! Under [`Dispatch::Thread`], the default, the callbacks of one context run one after the other on its completion
-//! thread (with [shards](Builder::shards), one thread each). There they may:
+//! Under [`Dispatch::Thread`], the default, the callbacks of one context run one after the other on its
+//! completion thread (with [shards](Builder::shards), one thread each). There they may:
 //!
-//! - **submit**. A request with a callback is gathered with what other callbacks of the same round submit, and they
-//!   leave in one system call when the round is over (or 32 have come). It counts as accepted, so what the kernel would
-//!   have refused comes as the result, with the same errno.
+//! - **submit**. A request with a callback is gathered with what other callbacks of the same round submit,
+//!   and they leave in one system call when the round is over (or 32 have come). It counts as accepted, so
+//!   what the kernel would have refused comes as the result, with the same errno.
 //! - **wait** for other requests, by [`wait`](Iocb::wait): this thread takes their events meanwhile.
 //! - **panic**. It is logged and counted, and the others go on.
 //! - **drop the last [`Aio`]**. What is outstanding completes in the background.
 //!
-//! They may not [`drain`](Aio::drain), [`shutdown`](Aio::shutdown) or [`poll`](Aio::poll): that would wait for the
-//! callback itself, and is answered with [`Unavailable::WouldDeadlock`]. They should not block for long, because the
-//! callbacks behind them wait: give long work to another thread. All this holds for wakers too, and for destructors of
-//! what a request owns.
+//! They may not [`drain`](Aio::drain), [`shutdown`](Aio::shutdown) or [`poll`](Aio::poll): that would wait
+//! for the callback itself, and is answered with [`Unavailable::WouldDeadlock`]. They should not block for
+//! long, because the callbacks behind them wait: give long work to another thread. All this holds for wakers
+//! too, and for destructors of what a request owns.
 //!
 //! # Order and durability
 //!
-//! The kernel gets requests in the order in which one thread submitted them, also those that had to queue. It completes
-//! them in the device's order: two writes to one place, both in flight, end up in either.
+//! The kernel gets requests in the order in which one thread submitted them, also those that had to queue. It
+//! completes them in the device's order: two writes to one place, both in flight, end up in either.
 //!
 //! **A sync does not wait for writes in flight.** To make writes durable, submit
 //! [`init_fdsync`](Iocb::init_fdsync) when their results have come, or give each write [`RwFlags::DSYNC`]. A
@@ -189,11 +190,13 @@
 //!
 //! # What it does not do
 //!
-//! - **Make buffered files asynchronous.** Reads and writes through the page cache are carried out by the kernel inside
-//!   `io_submit`, as are writes that make a file longer on some file systems: `submit` blocks for so long. Open with
-//!   O_DIRECT, and [preallocate](DirectFile::preallocate). Submissions that block for long are logged.
+//! - **Make buffered files asynchronous.** Reads and writes through the page cache are carried out by the
+//!   kernel inside `io_submit`, as are writes that make a file longer on some file systems: `submit` blocks
+//!   for so long. Open with O_DIRECT, and [preallocate](DirectFile::preallocate). Submissions that block for
+//!   long are logged.
 //! - **Cancel reads and writes.** The kernel can't. Whoever stops waiting leaves the request to itself.
-//! - **Go on with a short transfer.** The result says how far it came. More than 2 GiB less 4 KiB is always short.
+//! - **Go on with a short transfer.** The result says how far it came. More than 2 GiB less 4 KiB is always
+//!   short.
 //! - **Check alignment.** Devices differ, and accept more than they promise.
 //! - **Sockets and pipes.** One that would wait, waits inside `submit`.
 //! - **Anything but 64-bit Linux.**
@@ -205,8 +208,8 @@
 //! Valgrind) by system calls, which shows in nothing but speed. Operators are told by the
 //! [`log`](https://docs.rs/log) facade what they want to know.
 //!
-//! - `bindgen` (default): generates the raw types from the machine's `<linux/aio_abi.h>`; without libclang, or without
-//!   the feature, a committed copy is used, which is the same.
+//! - `bindgen` (default): generates the raw types from the machine's `<linux/aio_abi.h>`; without libclang,
+//!   or without the feature, a committed copy is used, which is the same.
 //!
 //! The raw layer, [`sys`], is public: six `unsafe` system calls and their types.
 #![doc(test(attr(deny(warnings))))]

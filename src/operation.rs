@@ -67,7 +67,8 @@ pub enum Progress {
     Again,
 }
 
-/// What [`init_rw`](crate::Iocb::init_rw) does with a buffer of type `B`: [`Read`], [`Write`], [`ReadV`] or [`WriteV`].
+/// What [`init_rw`](crate::Iocb::init_rw) does with a buffer of type `B`: [`Read`], [`Write`], [`ReadV`] or
+/// [`WriteV`].
 pub trait Operation<B>: Transfer<B> + Copy + Send + fmt::Debug + 'static {}
 
 /// The inside of [`Operation`].
@@ -106,11 +107,13 @@ pub struct Read;
 #[derive(Clone, Copy, Debug)]
 pub struct Write;
 
-/// Read into several buffers, one after the other: `preadv(2)`. At most 1024 of them (`IOV_MAX`), else EINVAL.
+/// Read into several buffers, one after the other: `preadv(2)`. At most 1024 of them (`IOV_MAX`), else
+/// EINVAL.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadV;
 
-/// Write from several buffers, one after the other: `pwritev(2)`. At most 1024 of them (`IOV_MAX`), else EINVAL.
+/// Write from several buffers, one after the other: `pwritev(2)`. At most 1024 of them (`IOV_MAX`), else
+/// EINVAL.
 #[derive(Clone, Copy, Debug)]
 pub struct WriteV;
 

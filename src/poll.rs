@@ -22,7 +22,8 @@ pub struct Poll<F> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Readiness<F> {
-    /// What the file is ready for: of the events that were asked for, and ERR and HUP, which are always looked for.
+    /// What the file is ready for: of the events that were asked for, and ERR and HUP, which are always
+    /// looked for.
     ///
     /// # Errors
     /// - ECANCELED: it was [cancelled](crate::Pending::cancel), and none of the events had come.
@@ -37,7 +38,8 @@ impl<F> Poll<F> {
         Poll { file, events }
     }
 
-    /// The kernel passes on all that a wake-up said, asked for or not, and not all of it is true: `poll(2)` masks it as well.
+    /// The kernel passes on all that a wake-up said, asked for or not, and not all of it is true: `poll(2)`
+    /// masks it as well.
     fn asked_for(&self, events: PollFlags) -> PollFlags {
         let always = PollFlags::ERR | PollFlags::HUP;
         let mask = (self.events | always).bits();

@@ -1,7 +1,8 @@
 //! Requests over borrowed files and memory, all complete before the scope is left.
 //!
-//! Sound as `std::thread::scope` is: the kernel has borrowed memory only while `Aio::scope` is on the stack, and it is not left, by return or by panic,
-//! before every request is complete. Handles may be dropped or forgotten: what is waited for is in the scope itself.
+//! Sound as `std::thread::scope` is: the kernel has borrowed memory only while `Aio::scope` is on the stack,
+//! and it is not left, by return or by panic, before every request is complete. Handles may be dropped or
+//! forgotten: what is waited for is in the scope itself.
 #![allow(
     unsafe_code,
     reason = "promises that an iocb points to memory that is borrowed long enough"
@@ -49,8 +50,8 @@ impl Lent {
     }
 }
 
-// SAFETY: file and memory are borrowed for longer than the request takes: `Scope::add` takes the borrows for the scope's lifetime, and
-// `Scope::finish` waits for the request within it; `Aio::lend` waits itself.
+// SAFETY: file and memory are borrowed for longer than the request takes: `Scope::add` takes the borrows for
+// the scope's lifetime, and `Scope::finish` waits for the request within it; `Aio::lend` waits itself.
 unsafe impl Work for Lent {
     type Output = io::Result<usize>;
 
@@ -102,8 +103,10 @@ trait WaitFor {
 }
 
 impl Aio {
-    /// Runs `body`, which may make any number of requests over what it borrows, and returns when all of them are complete: also when `body` panics or returns
-    /// early. The requests are submitted together, in one `io_submit` where there are slots: when the first is waited for, when `body` ends, or by [`Scope::submit`].
+    /// Runs `body`, which may make any number of requests over what it borrows, and returns when all of them
+    /// are complete: also when `body` panics or returns early. The requests are submitted together, in one
+    /// `io_submit` where there are slots: when the first is waited for, when `body` ends, or by
+    /// [`Scope::submit`].
     ///
     /// The calling thread waits, and takes the completions itself. Works inside a callback.
     ///
@@ -140,7 +143,8 @@ impl Aio {
         outcome.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    /// Reads into borrowed memory at `offset`: `pread(2)`. Blocks; the thread takes the completion itself. May return fewer bytes than asked for.
+    /// Reads into borrowed memory at `offset`: `pread(2)`. Blocks; the thread takes the completion itself.
+    /// May return fewer bytes than asked for.
     ///
     /// # Errors
     /// As [`Iocb::submit`](crate::Iocb::submit) and [`Completion::result`](crate::Completion::result).
@@ -166,7 +170,8 @@ impl Aio {
         result.unwrap_or_else(|(refused, _)| Err(refused))
     }
 
-    /// Reads many pieces of one file at once: each buffer with its offset, each result in its place. Blocks until all are complete.
+    /// Reads many pieces of one file at once: each buffer with its offset, each result in its place. Blocks
+    /// until all are complete.
     pub fn read_many<'b>(
         &self,
         file: &impl AsFd,
@@ -318,7 +323,8 @@ impl WaitFor for Scope<'_, '_> {
 }
 
 impl Borrowed<'_> {
-    /// Blocks until the request is complete; submits it first, with all others of the scope, if that has not been done.
+    /// Blocks until the request is complete; submits it first, with all others of the scope, if that has not
+    /// been done.
     ///
     /// # Errors
     /// As [`Iocb::submit`](crate::Iocb::submit) and [`Completion::result`](crate::Completion::result).

@@ -4,21 +4,23 @@ use std::ops::Add;
 
 /// What an [`Aio`](crate::Aio) has done and has to do, from [`Aio::stats`](crate::Aio::stats).
 ///
-/// `accepted` is `completed + in_flight + queued`. The figures are gathered one after the other while work goes
-/// on, so they belong to about one moment, and to exactly one when the `Aio` is silent.
+/// `accepted` is `completed + in_flight + queued`. The figures are gathered one after the other while work
+/// goes on, so they belong to about one moment, and to exactly one when the `Aio` is silent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Requests for which `submit`, `wait` or `start` took responsibility.
     pub accepted: u64,
-    /// Requests whose result was delivered: the callback has returned (or panicked), the waiter or future can see it.
+    /// Requests whose result was delivered: the callback has returned (or panicked), the waiter or future can
+    /// see it.
     pub completed: u64,
-    /// Requests that the kernel has, finished ones that it has not been asked about, and those whose callback has
-    /// not returned.
+    /// Requests that the kernel has, finished ones that it has not been asked about, and those whose callback
+    /// has not returned.
     pub in_flight: u64,
     /// Requests that wait in user space for a slot of the kernel.
     pub queued: u64,
-    /// How many requests may be in flight: what was asked for, or less if the machine's quota did not allow it.
+    /// How many requests may be in flight: what was asked for, or less if the machine's quota did not allow
+    /// it.
     pub depth: u64,
     /// Requests that were accepted, queued, and then refused by the kernel: they completed with its errno.
     pub refused_late: u64,

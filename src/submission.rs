@@ -18,7 +18,8 @@ use std::task::{Context, Poll};
 /// # fn block_on<F: Future>(future: F) -> F::Output {
 /// #     let mut future = pin!(future);
 /// #     loop {
-/// #         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) { return output }
+/// #         let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+/// #         if let Poll::Ready(output) = polled { return output }
 /// #     }
 /// # }
 /// use kiocb::{Iocb, Read};

@@ -66,7 +66,8 @@ impl DerefMut for PoolBuf {
     }
 }
 
-// SAFETY: the bytes are at one address as long as the value lives, are initialised, and belong to this value alone.
+// SAFETY: the bytes are at one address as long as the value lives, are initialised, and belong to this value
+// alone.
 unsafe impl IoBuf for PoolBuf {
     fn as_ptr(&self) -> *const u8 {
         self.start().as_ptr()

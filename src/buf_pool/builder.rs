@@ -45,8 +45,9 @@ impl BufPoolBuilder {
         self
     }
 
-    /// Populates all pages at once instead of when each is first touched, which would be inside somebody's submission.
-    /// `MADV_POPULATE_WRITE` (Linux 5.14), or a write to each page on older kernels. Off unless said.
+    /// Populates all pages at once instead of when each is first touched, which would be inside somebody's
+    /// submission. `MADV_POPULATE_WRITE` (Linux 5.14), or a write to each page on older kernels. Off unless
+    /// said.
     pub const fn prefault(mut self, prefault: bool) -> Self {
         self.prefault = prefault;
         self

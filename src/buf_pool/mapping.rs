@@ -31,7 +31,8 @@ pub(super) struct Mapping {
     whole_len: usize,
 }
 
-// SAFETY: an address range that the process owns; which thread touches which of its bytes is settled by the pool.
+// SAFETY: an address range that the process owns; which thread touches which of its bytes is settled by the
+// pool.
 unsafe impl Send for Mapping {}
 
 // SAFETY: as above.
@@ -77,7 +78,8 @@ impl Mapping {
         Ok((mapping, kind))
     }
 
-    /// At least `len` bytes; `align` is a power of two. With `MAP_HUGETLB` both have to be multiples of a huge page.
+    /// At least `len` bytes; `align` is a power of two. With `MAP_HUGETLB` both have to be multiples of a
+    /// huge page.
     fn new(len: NonZeroUsize, align: usize, flags: MapFlags) -> io::Result<Self> {
         // The kernel aligns a mapping to its page, whatever that is, and no page is smaller than this.
         let spare = if align <= 4096

@@ -45,7 +45,8 @@ struct Shared {
     mapping: Mapping,
     /// Bytes that a buffer shows.
     size: usize,
-    /// Bytes from one buffer to the next: `size`, rounded up to the alignment. `count * stride` fits into the mapping.
+    /// Bytes from one buffer to the next: `size`, rounded up to the alignment. `count * stride` fits into the
+    /// mapping.
     stride: usize,
     count: u32,
     alignment: usize,
@@ -106,7 +107,8 @@ impl BufPool {
             if let Some(buf) = PoolBuf::pop(&self.shared, &mut free) {
                 return Some(buf);
             }
-            // Looked at once more: a buffer may have come back between the deadline and getting the lock again.
+            // Looked at once more: a buffer may have come back between the deadline and getting the lock
+            // again.
             if self
                 .shared
                 .returned

@@ -1,9 +1,10 @@
 //! Which memory may be lent to the kernel, and for how long.
 //!
-//! A request owns its buffer from `submit` until its event has been reaped. In that time the kernel reads or writes
-//! the memory through a plain address, so what matters about a buffer is only this: the address stays good while
-//! nobody touches the value. [`IoBuf`] promises that for memory the kernel reads (a write to a file), [`IoBufMut`] for
-//! memory the kernel writes (a read from a file), [`IoBufs`] and [`IoBufsMut`] for several pieces in one request.
+//! A request owns its buffer from `submit` until its event has been reaped. In that time the kernel reads or
+//! writes the memory through a plain address, so what matters about a buffer is only this: the address stays
+//! good while nobody touches the value. [`IoBuf`] promises that for memory the kernel reads (a write to a
+//! file), [`IoBufMut`] for memory the kernel writes (a read from a file), [`IoBufs`] and [`IoBufsMut`] for
+//! several pieces in one request.
 //!
 //! | type | [`IoBuf`]: bytes written to the file | [`IoBufMut`]: bytes read from the file |
 //! | --- | --- | --- |
@@ -43,24 +44,27 @@ use std::sync::Arc;
 
 /// Memory that the kernel may read while a request owns it: what is written to a file.
 ///
-/// The engine moves a buffer to its final place (a cell on the heap), takes the pointer there, once, and then neither
-/// moves, reads, borrows nor drops the value until the kernel is done. So memory inside the value itself, such as an
-/// array, serves as well as memory that it points to.
+/// The engine moves a buffer to its final place (a cell on the heap), takes the pointer there, once, and then
+/// neither moves, reads, borrows nor drops the value until the kernel is done. So memory inside the value
+/// itself, such as an array, serves as well as memory that it points to.
 ///
-/// Not `Send` and not `'static` by itself: what outlives the call (`init_rw`) asks for both, what waits does not.
+/// Not `Send` and not `'static` by itself: what outlives the call (`init_rw`) asks for both, what waits does
+/// not.
 ///
 /// # Safety
 ///
-/// An implementation promises, from the call of [`as_ptr`](Self::as_ptr) until the value is next moved, borrowed
-/// mutably or dropped:
+/// An implementation promises, from the call of [`as_ptr`](Self::as_ptr) until the value is next moved,
+/// borrowed mutably or dropped:
 ///
 /// - the pointer is valid for reads of [`len`](Self::len) bytes, and these are initialised;
 /// - both methods answer the same again;
-/// - no safe code frees, reallocates or writes those bytes, not through another handle on the same memory either;
-/// - where the type is also an [`IoBufMut`], both pointers are the same address, `len() <= capacity()`, and after
-///   `set_init(n)` there are at least `n` bytes: `len() >= n`.
+/// - no safe code frees, reallocates or writes those bytes, not through another handle on the same memory
+///   either;
+/// - where the type is also an [`IoBufMut`], both pointers are the same address, `len() <= capacity()`, and
+///   after `set_init(n)` there are at least `n` bytes: `len() >= n`.
 ///
-/// Forgetting the value (`mem::forget`) must leave the memory in place, as it does for anything that is freed by drop.
+/// Forgetting the value (`mem::forget`) must leave the memory in place, as it does for anything that is freed
+/// by drop.
 ///
 /// # Examples
 ///
@@ -73,8 +77,8 @@ use std::sync::Arc;
 /// #[derive(Clone)]
 /// struct Page(Arc<[u8; 4096]>);
 ///
-/// // SAFETY: an `Arc` keeps its contents at one address until the last clone is gone, and while this one exists
-/// // nobody can get at them mutably.
+/// // SAFETY: an `Arc` keeps its contents at one address until the last clone is gone, and while this one
+/// // exists nobody can get at them mutably.
 /// unsafe impl IoBuf for Page {
 ///     fn as_ptr(&self) -> *const u8 {
 ///         self.0.as_slice().as_ptr()
@@ -98,8 +102,8 @@ pub unsafe trait IoBuf {
 
     /// How many bytes a write sends, all of them initialised.
     ///
-    /// The kernel transfers at most `0x7fff_f000` bytes (2 GiB less a page) per request: more comes back as a short
-    /// write.
+    /// The kernel transfers at most `0x7fff_f000` bytes (2 GiB less a page) per request: more comes back as a
+    /// short write.
     fn len(&self) -> usize;
 
     /// Whether there is nothing to send. A write of 0 bytes is accepted by the kernel and completes with 0.
@@ -107,10 +111,11 @@ pub unsafe trait IoBuf {
         self.len() == 0
     }
 
-    /// A part of this buffer, as a buffer: the request moves just these bytes. [`Slice::into_inner`] gives the whole
-    /// back.
+    /// A part of this buffer, as a buffer: the request moves just these bytes. [`Slice::into_inner`] gives
+    /// the whole back.
     ///
-    /// The range counts initialised bytes; [`IoBufMut::slice_mut`] also reaches into the spare capacity of a `Vec`.
+    /// The range counts initialised bytes; [`IoBufMut::slice_mut`] also reaches into the spare capacity of a
+    /// `Vec`.
     ///
     /// # Panics
     ///
@@ -140,8 +145,8 @@ pub unsafe trait IoBuf {
 /// An implementation promises, from the call of [`as_mut_ptr`](Self::as_mut_ptr) until the value is next
 /// moved, borrowed or dropped:
 ///
-/// - the pointer is valid for writes of [`capacity`](Self::capacity) bytes, which need not be initialised (so whoever
-///   needs both asks for the capacity first and for the pointer last);
+/// - the pointer is valid for writes of [`capacity`](Self::capacity) bytes, which need not be initialised (so
+///   whoever needs both asks for the capacity first and for the pointer last);
 /// - both methods answer the same again;
 /// - no safe code frees, reallocates, reads or writes those bytes, not through another handle on the same
 ///   memory either;
@@ -162,12 +167,12 @@ pub unsafe trait IoBufMut {
 
     /// How many bytes a read asks for.
     ///
-    /// The kernel transfers at most `0x7fff_f000` bytes (2 GiB less a page) per request: more comes back as a short
-    /// read.
+    /// The kernel transfers at most `0x7fff_f000` bytes (2 GiB less a page) per request: more comes back as a
+    /// short read.
     fn capacity(&self) -> usize;
 
-    /// Takes note that a read has put `n` bytes at the start of the buffer. The engine calls it once, before the buffer
-    /// goes back to its owner; types without a notion of uninitialised bytes do nothing.
+    /// Takes note that a read has put `n` bytes at the start of the buffer. The engine calls it once, before
+    /// the buffer goes back to its owner; types without a notion of uninitialised bytes do nothing.
     ///
     /// # Safety
     ///
@@ -175,13 +180,13 @@ pub unsafe trait IoBufMut {
     /// - The first `n` bytes are initialised.
     unsafe fn set_init(&mut self, n: usize);
 
-    /// A part of this buffer, as a buffer, bounded by the capacity rather than by the bytes that are there: the way to
-    /// read less than a `Vec` can hold, or to append to it.
+    /// A part of this buffer, as a buffer, bounded by the capacity rather than by the bytes that are there:
+    /// the way to read less than a `Vec` can hold, or to append to it.
     ///
     /// # Panics
     ///
-    /// If the range starts after it ends, starts after [`IoBuf::len`] (the bytes between would stay uninitialised), or
-    /// ends after [`capacity`](Self::capacity).
+    /// If the range starts after it ends, starts after [`IoBuf::len`] (the bytes between would stay
+    /// uninitialised), or ends after [`capacity`](Self::capacity).
     ///
     /// # Examples
     ///
@@ -202,7 +207,8 @@ pub unsafe trait IoBufMut {
     }
 }
 
-// SAFETY: the heap block of a `Vec` moves only when the `Vec` is mutated. Its first `len()` bytes are initialised.
+// SAFETY: the heap block of a `Vec` moves only when the `Vec` is mutated. Its first `len()` bytes are
+// initialised.
 unsafe impl IoBuf for Vec<u8> {
     fn as_ptr(&self) -> *const u8 {
         self.as_ptr()
@@ -226,7 +232,8 @@ unsafe impl IoBufMut for Vec<u8> {
     unsafe fn set_init(&mut self, n: usize) {
         debug_assert!(n <= self.capacity());
         if n > self.len() {
-            // SAFETY: the caller promises that `n` is within the capacity and the bytes before it are initialised.
+            // SAFETY: the caller promises that `n` is within the capacity and the bytes before it are
+            // initialised.
             unsafe { self.set_len(n) }
         }
     }
@@ -243,8 +250,8 @@ unsafe impl IoBuf for Box<[u8]> {
     }
 }
 
-// SAFETY: as above. A `Box` claims to be the only way to its memory each time it is moved or dereferenced; nobody does
-// either until the kernel is done, which is the trait's own condition.
+// SAFETY: as above. A `Box` claims to be the only way to its memory each time it is moved or dereferenced;
+// nobody does either until the kernel is done, which is the trait's own condition.
 unsafe impl IoBufMut for Box<[u8]> {
     fn as_mut_ptr(&mut self) -> *mut u8 {
         (**self).as_mut_ptr()
@@ -259,7 +266,8 @@ unsafe impl IoBufMut for Box<[u8]> {
     }
 }
 
-// SAFETY: the bytes are inside the value, which is not moved while the pointer is in use (the trait's own condition).
+// SAFETY: the bytes are inside the value, which is not moved while the pointer is in use (the trait's own
+// condition).
 unsafe impl<const N: usize> IoBuf for [u8; N] {
     fn as_ptr(&self) -> *const u8 {
         self.as_slice().as_ptr()

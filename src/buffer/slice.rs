@@ -7,8 +7,8 @@ use std::ops::{Bound, Deref, DerefMut, RangeBounds};
 
 /// A range of a buffer, as a buffer of its own: what [`IoBuf::slice`] and [`IoBufMut::slice_mut`] return.
 ///
-/// It owns the whole buffer and lends the kernel the range. It dereferences to the bytes of the range that are
-/// initialised.
+/// It owns the whole buffer and lends the kernel the range. It dereferences to the bytes of the range that
+/// are initialised.
 ///
 /// # Examples
 ///
@@ -118,7 +118,8 @@ unsafe impl<B: IoBuf + IoBufMut> IoBufMut for Slice<B> {
     fn as_mut_ptr(&mut self) -> *mut u8 {
         let start = self.start.min(self.buf.len());
         debug_assert!(start <= self.buf.capacity());
-        // SAFETY: `start <= B::len() <= B::capacity()`, so the result stays within `B`'s memory or one past it.
+        // SAFETY: `start <= B::len() <= B::capacity()`, so the result stays within `B`'s memory or one past
+        // it.
         unsafe { self.buf.as_mut_ptr().add(start) }
     }
 

@@ -7,8 +7,8 @@ use std::ops::Deref;
 
 /// One piece of a vectored request: an address and a length, the kernel's `struct iovec` in memory.
 ///
-/// Two numbers, no ownership and no promise: what makes them good is the contract of [`IoBufs`] or [`IoBufsMut`], whose
-/// implementations make these. Hence sending one to another thread is harmless.
+/// Two numbers, no ownership and no promise: what makes them good is the contract of [`IoBufs`] or
+/// [`IoBufsMut`], whose implementations make these. Hence sending one to another thread is harmless.
 ///
 /// # Examples
 ///
@@ -23,7 +23,8 @@ use std::ops::Deref;
 #[repr(transparent)]
 pub struct IoVec(libc::iovec);
 
-// SAFETY: nothing is done with the address but hand it to the kernel, which the owner of the memory vouches for.
+// SAFETY: nothing is done with the address but hand it to the kernel, which the owner of the memory vouches
+// for.
 unsafe impl Send for IoVec {}
 
 // SAFETY: as above; it has no interior mutability.
@@ -99,14 +100,15 @@ impl<const N: usize> Deref for IoVecArray<N> {
 ///
 /// Implemented for `Vec<B>`, `Box<[B]>` and `[B; N]` of any [`IoBuf`]. An array needs no allocation.
 ///
-/// The kernel takes at most 1024 pieces (`UIO_MAXIOV`): more is refused with `EINVAL` by `io_submit`. With `O_DIRECT`
-/// each piece has to be aligned, not just the first. All pieces together transfer at most `0x7fff_f000` bytes.
+/// The kernel takes at most 1024 pieces (`UIO_MAXIOV`): more is refused with `EINVAL` by `io_submit`. With
+/// `O_DIRECT` each piece has to be aligned, not just the first. All pieces together transfer at most
+/// `0x7fff_f000` bytes.
 ///
 /// # Safety
 ///
-/// An implementation promises, from the call of [`io_vecs`](Self::io_vecs) until the value is next moved, borrowed
-/// mutably or dropped, that each of the answered pieces keeps the promise of [`IoBuf`]: valid for reads, initialised,
-/// written by nobody.
+/// An implementation promises, from the call of [`io_vecs`](Self::io_vecs) until the value is next moved,
+/// borrowed mutably or dropped, that each of the answered pieces keeps the promise of [`IoBuf`]: valid for
+/// reads, initialised, written by nobody.
 ///
 /// # Examples
 ///
@@ -139,8 +141,8 @@ pub unsafe trait IoBufs {
 ///
 /// # Safety
 ///
-/// An implementation promises, from the call of [`io_vecs_mut`](Self::io_vecs_mut) until the value is next moved,
-/// borrowed or dropped:
+/// An implementation promises, from the call of [`io_vecs_mut`](Self::io_vecs_mut) until the value is next
+/// moved, borrowed or dropped:
 ///
 /// - each of the answered pieces keeps the promise of [`IoBufMut`]: valid for writes, touched by nobody;
 /// - no two pieces overlap.

@@ -19,7 +19,8 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Switches an open file to direct I/O and asks what it wants; `None` where it can't, and then it is as it was.
+    /// Switches an open file to direct I/O and asks what it wants; `None` where it can't, and then it is as
+    /// it was.
     pub(super) fn switch(file: &File) -> io::Result<Option<Self>> {
         let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
         match fcntl(file, FcntlArg::F_SETFL(flags | OFlag::O_DIRECT)) {

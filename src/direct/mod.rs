@@ -17,7 +17,8 @@ use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
-/// A file or block device opened with `O_DIRECT`: transfers go between the device and the buffer, past the page cache.
+/// A file or block device opened with `O_DIRECT`: transfers go between the device and the buffer, past the
+/// page cache.
 ///
 /// Only such a file is read and written asynchronously by kernel AIO in general; through the page cache the
 /// submission itself does the work and blocks meanwhile.
@@ -92,7 +93,8 @@ impl DirectFile {
         }
     }
 
-    /// Whether transfers really go past the page cache. Always true, except after [`DirectOptions::open_or_buffered`].
+    /// Whether transfers really go past the page cache. Always true, except after
+    /// [`DirectOptions::open_or_buffered`].
     pub const fn is_direct(&self) -> bool {
         self.limits.is_some()
     }
@@ -102,7 +104,8 @@ impl DirectFile {
         self.limits.map_or(1, |limits| limits.memory as usize)
     }
 
-    /// What offset and length have to be multiples of, for reads and writes alike. 1 where the file is not direct.
+    /// What offset and length have to be multiples of, for reads and writes alike. 1 where the file is not
+    /// direct.
     pub fn offset_alignment(&self) -> u64 {
         self.limits.map_or(1, |limits| limits.offset.into())
     }
@@ -141,7 +144,8 @@ impl DirectFile {
         offset.checked_next_multiple_of(self.offset_alignment())
     }
 
-    /// The length in bytes: of a file its size, of a block device its capacity. Does not move the file's position.
+    /// The length in bytes: of a file its size, of a block device its capacity. Does not move the file's
+    /// position.
     ///
     /// # Errors
     ///

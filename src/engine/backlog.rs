@@ -42,7 +42,8 @@ impl Backlog {
         self.queued.load(Ordering::SeqCst)
     }
 
-    /// How many wait. Not those on their way through the pump, which have a slot: for who counts each request once.
+    /// How many wait. Not those on their way through the pump, which have a slot: for who counts each request
+    /// once.
     pub(super) fn waiting(&self) -> usize {
         // Not `lock`: in a forked child it may be locked for ever.
         self.queue

@@ -1,7 +1,8 @@
 //! Cancelling what can be cancelled: polls.
 //!
-//! The kernel knows a request by the address of its iocb, and a canceller holds the request's `Watch`: the cell is not given back meanwhile, so no other request
-//! can have come to live there. What is not with the kernel yet is cancelled by a word between canceller and submitter.
+//! The kernel knows a request by the address of its iocb, and a canceller holds the request's `Watch`: the
+//! cell is not given back meanwhile, so no other request can have come to live there. What is not with the
+//! kernel yet is cancelled by a word between canceller and submitter.
 
 use super::Engine;
 use super::list::List;

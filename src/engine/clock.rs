@@ -1,4 +1,5 @@
-//! Noticing an `io_submit` that blocked, with a clock cheap enough to be read at each: coarse (milliseconds), 3 ns.
+//! Noticing an `io_submit` that blocked, with a clock cheap enough to be read at each: coarse (milliseconds),
+//! 3 ns.
 
 use crate::sys::clock::{Tick, coarse};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -75,20 +75,23 @@ impl Engine {
         true
     }
 
-    /// Requests accepted and not completed: never too few, and not zero unless there was a moment without any.
+    /// Requests accepted and not completed: never too few, and not zero unless there was a moment without
+    /// any.
     pub(super) fn outstanding(&self) -> u64 {
         loop {
             let before = (self.backlog.pushes(), self.slots.moves());
             // In the order in which a request goes its way, so that none is missed by moving forward.
             let sum = self.backlog.len() as u64 + self.slots.in_use() + self.tally.in_hand();
-            // One that came in behind our back (from a callback, or back from the kernel's side) took a slot, or was pushed.
+            // One that came in behind our back (from a callback, or back from the kernel's side) took a slot,
+            // or was pushed.
             if sum > 0 || before == (self.backlog.pushes(), self.slots.moves()) {
                 return sum;
             }
         }
     }
 
-    /// Tells whoever waits for it that nothing is outstanding, if it is so. For whoever has completed something.
+    /// Tells whoever waits for it that nothing is outstanding, if it is so. For whoever has completed
+    /// something.
     #[inline]
     pub(super) fn report_if_silent(&self) {
         if self.tally.has_listeners() && self.outstanding() == 0 {
@@ -124,7 +127,8 @@ impl Engine {
             return;
         }
         if self.dispatch == Dispatch::Manual {
-            // Dropped by a callback in `poll`, or given up: the `poll` that finds nothing outstanding ends it.
+            // Dropped by a callback in `poll`, or given up: the `poll` that finds nothing outstanding ends
+            // it.
             if joined && !gather::is_running_here(self.id()) {
                 self.poll_until_silent(None);
                 let _after_the_last_poll = self.poller.lock();

@@ -51,7 +51,8 @@ pub(super) struct UserCode<'a> {
 }
 
 impl<'a> UserCode<'a> {
-    /// Callbacks: what they submit is gathered. `None` on a thread that is ending: it can't remember anything.
+    /// Callbacks: what they submit is gathered. `None` on a thread that is ending: it can't remember
+    /// anything.
     pub(super) fn callbacks(engine: &'a Engine) -> Option<UserCode<'a>> {
         debug_assert!(
             !is_running_here(engine.id()),
@@ -119,14 +120,16 @@ pub(super) fn take(engine: usize) -> List {
     gathered.flatten().unwrap_or_default()
 }
 
-/// Sends all that this thread's callbacks have gathered, for any engine: before it blocks, whatever it waits for.
+/// Sends all that this thread's callbacks have gathered, for any engine: before it blocks, whatever it waits
+/// for.
 #[inline]
 pub(super) fn flush_all() {
     for depth in 0.. {
         let Some(engine) = engine_at(depth) else {
             return;
         };
-        // SAFETY: a frame is on the list only while its UserCode lives on this thread's stack, which borrows the engine.
+        // SAFETY: a frame is on the list only while its UserCode lives on this thread's stack, which borrows
+        // the engine.
         unsafe { engine.as_ref() }.flush();
     }
 }

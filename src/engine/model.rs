@@ -1,8 +1,9 @@
-//! Models of the protocols, for loom: it runs each of them in every order of its threads' steps (up to a number of preemptions) and with
-//! every value that a load may see. The engine is the real one, the kernel is simulated. `.ci/model` runs them.
+//! Models of the protocols, for loom: it runs each of them in every order of its threads' steps (up to a
+//! number of preemptions) and with every value that a load may see. The engine is the real one, the kernel is
+//! simulated. `.ci/model` runs them.
 //!
-//! A lost wake-up shows as a deadlock, a use after the end as an error of the allocator or of a cell's race detector, double
-//! delivery as an assertion of the simulated kernel or a count that is not 1.
+//! A lost wake-up shows as a deadlock, a use after the end as an error of the allocator or of a cell's race
+//! detector, double delivery as an assertion of the simulated kernel or a count that is not 1.
 
 use super::Engine;
 use super::probe::{Ask, Count, engine};
@@ -16,7 +17,8 @@ use loom::thread::{self, JoinHandle};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
-/// Explores `model` with three preemptions: each error that was ever found here needed no more. LOOM_MAX_PREEMPTIONS changes that.
+/// Explores `model` with three preemptions: each error that was ever found here needed no more.
+/// LOOM_MAX_PREEMPTIONS changes that.
 fn explore(model: impl Fn() + Send + Sync + 'static) {
     explore_with(3, model);
 }
@@ -263,7 +265,8 @@ fn a_callback_anywhere() {
     one_callback(Dispatch::Anywhere, Mode::Ring, Fate::AtOnce);
 }
 
-/// The callback's event may be taken by the waiter, who may not run it, and the waiter's by nobody but itself while it leads.
+/// The callback's event may be taken by the waiter, who may not run it, and the waiter's by nobody but itself
+/// while it leads.
 fn a_callback_beside_a_waiter(dispatch: Dispatch, mode: Mode) {
     explore(move || {
         let (ends, calls) = (Count::new(), Count::new());

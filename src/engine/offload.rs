@@ -1,4 +1,5 @@
-//! Requests that would have blocked their submitter: submitted again, without NOWAIT, by a thread that may block.
+//! Requests that would have blocked their submitter: submitted again, without NOWAIT, by a thread that may
+//! block.
 //!
 //! The thread is made when it is needed and ends when it has nothing to do: blocking I/O is slow enough to
 //! pay for that.

@@ -97,8 +97,8 @@ mod imp {
             Depot(Mutex::new(Idle(Vec::new())))
         }
 
-        /// `None` where another thread keeps it: after a fork it may be one that does not exist here, and would
-        /// keep it for ever.
+        /// `None` where another thread keeps it: after a fork it may be one that does not exist here, and
+        /// would keep it for ever.
         fn open(&self) -> Option<MutexGuard<'_, Idle>> {
             (0..TRIES).find_map(|_| self.0.try_lock().or_else(|| (yield_now(), None).1))
         }

@@ -1,4 +1,5 @@
-//! Requests for tests on the simulated kernel: they say in their iocb what becomes of them, and count their ends.
+//! Requests for tests on the simulated kernel: they say in their iocb what becomes of them, and count their
+//! ends.
 #![allow(
     unsafe_code,
     reason = "promises that a request which lends nothing lends nothing"

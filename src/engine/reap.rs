@@ -303,7 +303,8 @@ impl Engine {
         }
     }
 
-    /// Whether callbacks may run on this thread, in the role `me`: not inside other user code, where they would nest.
+    /// Whether callbacks may run on this thread, in the role `me`: not inside other user code, where they
+    /// would nest.
     fn may_run_callbacks(&self, me: u64) -> bool {
         (me == DISPATCHER || self.runs_callbacks_anywhere()) && !gather::is_running_here(self.id())
     }
@@ -359,7 +360,8 @@ impl Engine {
         }
     }
 
-    /// Shuts the ring for good and destroys the context. Nothing is outstanding, so nobody sleeps in the kernel.
+    /// Shuts the ring for good and destroys the context. Nothing is outstanding, so nobody sleeps in the
+    /// kernel.
     pub(super) fn tear_down(&self) {
         let mut consumer = self.consumer.lock();
         if std::mem::replace(&mut consumer.closed, true) {

@@ -169,11 +169,13 @@ impl Request {
             self.header().state.load(Ordering::Relaxed),
             CALLBACK | ABANDONED
         ));
-        // SAFETY: the cell is ours alone (no watcher, or gone), and the function was stored for this very body.
+        // SAFETY: the cell is ours alone (no watcher, or gone), and the function was stored for this very
+        // body.
         unsafe { (self.header().verbs.run)(self.0) }
     }
 
-    /// Drops the body without running a callback; gives the cell back. For a request that was never submitted.
+    /// Drops the body without running a callback; gives the cell back. For a request that was never
+    /// submitted.
     pub(crate) fn discard(self) {
         debug_assert!(self.is_callback());
         // SAFETY: as in `finish`; there is no watcher.
@@ -273,7 +275,8 @@ impl<W: Work> Receipt<W> {
 pub(super) struct Outgoing(NonNull<iocb>);
 
 impl Outgoing {
-    /// Whether the request is still to be submitted is asked here for the last time: `Err` if it was cancelled.
+    /// Whether the request is still to be submitted is asked here for the last time: `Err` if it was
+    /// cancelled.
     pub(super) fn of(request: Request) -> Result<Outgoing, Request> {
         if !request.hand() {
             return Err(request);
@@ -298,8 +301,8 @@ impl Outgoing {
         Request(unsafe { Cell::from_tag(self.iocb().aio_data) })
     }
 
-    /// One `io_submit`. What it accepts is taken out of the slice, from the front on; it was the kernel's from
-    /// before the call returned (I3).
+    /// One `io_submit`. What it accepts is taken out of the slice, from the front on; it was the kernel's
+    /// from before the call returned (I3).
     pub(super) fn submit(batch: &mut [Option<Outgoing>], kernel: &Kernel) -> Result<usize, i32> {
         // SAFETY: an Option of a transparent NonNull is laid out as a pointer that may be null.
         let iocbs = unsafe { &*(std::ptr::from_ref(batch) as *const [*mut iocb]) };

@@ -1,5 +1,6 @@
-//! What a true kernel can't be made to do on demand: counts that are too small, EAGAIN now and then, signals in every wait, completions in any
-//! order. The engine is the real one, the kernel is simulated, and nothing depends on time.
+//! What a true kernel can't be made to do on demand: counts that are too small, EAGAIN now and then, signals
+//! in every wait, completions in any order. The engine is the real one, the kernel is simulated, and nothing
+//! depends on time.
 
 use super::Engine;
 use super::list::List;

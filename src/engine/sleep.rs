@@ -16,7 +16,8 @@
 //!    to stop) is followed by a wake-up: a read of zero bytes, tagged WAKE, that only the leader takes off
 //!    the ring.
 //!
-//! In the syscall-only mode the leader sleeps holding the consumer's lock, and nobody can help; rule 3 is the same.
+//! In the syscall-only mode the leader sleeps holding the consumer's lock, and nobody can help; rule 3 is the
+//! same.
 //!
 //! Tried and dropped: several threads asleep in the kernel at once (every event wakes them all), and a
 //! wake-up for every event that a helper takes on behalf of a sleeper (a system call each, where leaving it
@@ -61,7 +62,8 @@ impl Roles {
         }
     }
 
-    /// SeqCst: who has made something true looks here afterwards, and the leader looks at it after announcing itself.
+    /// SeqCst: who has made something true looks here afterwards, and the leader looks at it after announcing
+    /// itself.
     #[inline]
     pub(super) fn leader(&self) -> u64 {
         self.leader.load(Ordering::SeqCst)
@@ -215,8 +217,8 @@ impl Engine {
         }
     }
 
-    /// The leader's sleep: until there is an event, the time is over, a signal came or somebody sent the wake-up.
-    /// Says how many results it brought (in the syscall-only mode sleeping is reaping).
+    /// The leader's sleep: until there is an event, the time is over, a signal came or somebody sent the
+    /// wake-up. Says how many results it brought (in the syscall-only mode sleeping is reaping).
     fn lead(
         &self,
         tag: u64,
@@ -281,7 +283,8 @@ impl Engine {
         0
     }
 
-    /// The dispatcher rests until there is something for it, or the time is over. Says how many results it brought.
+    /// The dispatcher rests until there is something for it, or the time is over. Says how many results it
+    /// brought.
     pub(super) fn rest(&self, most: usize, deadline: Option<Instant>) -> usize {
         let ready = || !self.inbox.is_empty() || self.is_silent_for_dispatcher();
         if self.roles.lead_or_follow(DISPATCHER) {

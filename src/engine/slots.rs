@@ -64,8 +64,8 @@ impl Slots {
             if got == 0 {
                 return 0;
             }
-            // SeqCst: a taken slot counts as outstanding, and its taker looks next whether the engine is closing; who
-            // closes stores that and then counts. One of the two sees the other.
+            // SeqCst: a taken slot counts as outstanding, and its taker looks next whether the engine is
+            // closing; who closes stores that and then counts. One of the two sees the other.
             match self.taken.compare_exchange_weak(
                 taken,
                 taken + got,
@@ -78,7 +78,8 @@ impl Slots {
         }
     }
 
-    /// How often and how far `taken` has gone either way: the same numbers again mean that nothing was taken in between.
+    /// How often and how far `taken` has gone either way: the same numbers again mean that nothing was taken
+    /// in between.
     pub(super) fn moves(&self) -> (u64, u64) {
         (self.taken(), self.refunds.load(Ordering::SeqCst))
     }

@@ -25,7 +25,8 @@ use std::time::Duration;
 const BATCH: usize = 64;
 /// The same where a user asks for many at once: the kernel merges adjacent ones within one call.
 const LARGE_BATCH: usize = 1024;
-/// A callback's submissions leave when so many have gathered, without waiting for the end of the dispatched batch.
+/// A callback's submissions leave when so many have gathered, without waiting for the end of the dispatched
+/// batch.
 const GATHER: usize = 32;
 /// How often a submission is tried that meets EAGAIN with nothing in flight: 1 + 2 + … + 256 ms in all.
 const TRIES: u32 = 9;
@@ -37,7 +38,8 @@ pub(super) enum Refusal {
     Errno(i32),
     /// The context is gone.
     ContextGone,
-    /// EAGAIN again and again, with nothing in flight that could free a slot: the kernel has no memory for requests.
+    /// EAGAIN again and again, with nothing in flight that could free a slot: the kernel has no memory for
+    /// requests.
     Stalled,
     /// The engine takes no more.
     ShutDown,
@@ -81,7 +83,8 @@ impl Engine {
         if let Err(error) = self.check() {
             return Err((error.into(), work));
         }
-        gather::flush_all(); // it may be waited for on another thread: it can't stay behind in a batch of callbacks
+        // It may be waited for on another thread: it can't stay behind in a batch of callbacks.
+        gather::flush_all();
         let watch = Request::offer_watched(work, false, |request| self.send_unattended(request))?;
         self.after_submission(true);
         Ok(watch)
@@ -115,7 +118,8 @@ impl Engine {
         }
     }
 
-    /// Submits many requests, in one `io_submit` where there are slots. Gives back those that the kernel refuses at once, with the reason.
+    /// Submits many requests, in one `io_submit` where there are slots. Gives back those that the kernel
+    /// refuses at once, with the reason.
     pub(crate) fn submit_list(&self, list: List) -> Vec<(io::Error, Request)> {
         let mut refused = Vec::new();
         if let Err(error) = self.check() {
@@ -286,7 +290,8 @@ impl Engine {
     fn queue(&self, list: List, gate: Gate, mut refused: impl FnMut(Request, Refusal)) {
         let refuse = || gate == Gate::Closed && self.tally.is_closing();
         match self.backlog.push_unless(list, refuse) {
-            // The last reaper may have looked at the backlog just before, and with nothing in flight nobody else would.
+            // The last reaper may have looked at the backlog just before, and with nothing in flight nobody
+            // else would.
             Ok(()) => self.pump(),
             Err(list) => list.for_each(|request| refused(request, Refusal::ShutDown)),
         }

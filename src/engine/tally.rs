@@ -1,9 +1,10 @@
 //! What the engine counts: for its own decisions (is anything outstanding? must the dispatcher stay awake?)
 //! and for `Stats`.
 //!
-//! A request is always in one of three places: queued (`Backlog`), in flight (`Slots`), or in hand, between its event and the end of
-//! its callback (here). It enters the next place before it leaves the last, so a reader that looks at them in this order misses
-//! nothing that moves forward; what comes in meanwhile shows in counters that only grow (`Engine::outstanding`).
+//! A request is always in one of three places: queued (`Backlog`), in flight (`Slots`), or in hand, between
+//! its event and the end of its callback (here). It enters the next place before it leaves the last, so a
+//! reader that looks at them in this order misses nothing that moves forward; what comes in meanwhile shows
+//! in counters that only grow (`Engine::outstanding`).
 
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Line, Ordering};
 

@@ -10,10 +10,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How long the thread stays in the kernel when nothing needs it any more, in case a callback is submitted soon.
+/// How long the thread stays in the kernel when nothing needs it any more, in case a callback is submitted
+/// soon.
 const LINGER: Duration = Duration::from_millis(10);
 
-/// Starts the thread that runs the engine's callbacks. It keeps the engine alive, and ends when the engine is finished.
+/// Starts the thread that runs the engine's callbacks. It keeps the engine alive, and ends when the engine is
+/// finished.
 pub(super) fn spawn(engine: Arc<Engine>, name: String) -> Result<JoinHandle<()>, SetupError> {
     let run = move || {
         engine.dispatcher.adopt();
@@ -24,7 +26,8 @@ pub(super) fn spawn(engine: Arc<Engine>, name: String) -> Result<JoinHandle<()>,
         .map_err(SetupError::Other)
 }
 
-/// A new thread inherits the mask: handlers of the program's signals never run on ours, and never interrupt it.
+/// A new thread inherits the mask: handlers of the program's signals never run on ours, and never interrupt
+/// it.
 fn with_signals_blocked<R>(spawn: impl FnOnce() -> R) -> R {
     let mut before = SigSet::empty();
     let blocked = pthread_sigmask(

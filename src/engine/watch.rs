@@ -182,7 +182,8 @@ impl<W: Work> Watch<W> {
         unsafe { kernel.cancel(self.header().iocb.get()) }
     }
 
-    /// Lets go of the cell for ever: in a forked child it is a copy of something that only the parent may end.
+    /// Lets go of the cell for ever: in a forked child it is a copy of something that only the parent may
+    /// end.
     pub(crate) fn forget(self) {
         std::mem::forget(self);
     }

@@ -1,11 +1,14 @@
 //! Threads' tools inside a loom model, with the faces of those outside.
 //!
-//! loom treats SeqCst loads and stores as Acquire and Release, and finds errors where there are none. So each SeqCst operation is
-//! one with a SeqCst fence beside it, which loom does model. The language gives as much: between two SeqCst operations of a thread there is a fence in
-//! either case. But a fence also orders the weaker operations on its other side, and may hide that one of them is too weak. Therefore the models are
-//! run twice: with the fences in front of the operations, and (`KIOCB_FENCES=behind`) with the fences behind them.
+//! loom treats SeqCst loads and stores as Acquire and Release, and finds errors where there are none. So each
+//! SeqCst operation is one with a SeqCst fence beside it, which loom does model. The language gives as much:
+//! between two SeqCst operations of a thread there is a fence in either case. But a fence also orders the
+//! weaker operations on its other side, and may hide that one of them is too weak. Therefore the models are
+//! run twice: with the fences in front of the operations, and (`KIOCB_FENCES=behind`) with the fences behind
+//! them.
 //!
-//! A model has no clock: every look at it is an hour later, so whatever has a deadline finds it over at its first look.
+//! A model has no clock: every look at it is an hour later, so whatever has a deadline finds it over at its
+//! first look.
 
 use loom::sync::atomic::fence;
 use std::ops::{Deref, DerefMut};
@@ -117,8 +120,8 @@ atomic!(AtomicU32, loom::sync::atomic::AtomicU32, u32, counts);
 atomic!(AtomicU64, loom::sync::atomic::AtomicU64, u64, counts);
 atomic!(AtomicUsize, loom::sync::atomic::AtomicUsize, usize, counts);
 
-/// A cell whose every use must come after the one before: taking the pointer counts as a write, so two threads that take it without an order
-/// between them are a race that the model reports.
+/// A cell whose every use must come after the one before: taking the pointer counts as a write, so two
+/// threads that take it without an order between them are a race that the model reports.
 #[derive(Debug)]
 pub(crate) struct UnsafeCell<T> {
     value: std::cell::UnsafeCell<T>,
@@ -203,7 +206,8 @@ impl Condvar {
     pub(crate) fn wait_until<T>(&self, _: &mut MutexGuard<'_, T>, _: Instant) {}
 }
 
-/// A thread as whoever wants to wake it sees it. (loom's own unpark also wakes a thread that is blocked on a lock.)
+/// A thread as whoever wants to wake it sees it. (loom's own unpark also wakes a thread that is blocked on a
+/// lock.)
 #[derive(Clone, Debug)]
 pub(crate) struct Thread(Arc<Parker>);
 

@@ -1,4 +1,5 @@
-//! What bindgen makes of `wrapper.h`, or its committed copy (`build.rs` decides). Typed and documented in `abi.rs`.
+//! What bindgen makes of `wrapper.h`, or its committed copy (`build.rs` decides). Typed and documented in
+//! `abi.rs`.
 
 #![allow(
     missing_docs,

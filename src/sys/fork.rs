@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 enum Witness {
     /// Memory that a child finds empty: 0.
     Page(&'static AtomicU32),
-    /// Without MADV_WIPEONFORK (Linux before 4.14, some emulations): the process number, by a system call each time.
+    /// Without MADV_WIPEONFORK (Linux before 4.14, some emulations): the process number, by a system call
+    /// each time.
     Pid,
 }
 

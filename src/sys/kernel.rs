@@ -36,7 +36,8 @@ pub(crate) enum Mode {
 pub(crate) struct Kernel {
     id: aio_context_t,
     ring: Option<Ring>,
-    /// A private empty file: reading zero bytes of it completes at once, which wakes whoever waits for an event.
+    /// A private empty file: reading zero bytes of it completes at once, which wakes whoever waits for an
+    /// event.
     scratch: File,
 }
 
@@ -128,7 +129,8 @@ impl Kernel {
         }
     }
 
-    /// Waits until there are `min` events, then takes what is there, without a choice. For [`Mode::Syscalls`].
+    /// Waits until there are `min` events, then takes what is there, without a choice. For
+    /// [`Mode::Syscalls`].
     ///
     /// # Safety
     /// As [`Kernel::take`].
@@ -165,7 +167,8 @@ impl Kernel {
         self.ring.as_ref().is_some_and(|ring| !ring.is_empty())
     }
 
-    /// Sleeps until the ring is not empty, the time is over or a signal came; takes nothing. For [`Mode::Ring`].
+    /// Sleeps until the ring is not empty, the time is over or a signal came; takes nothing. For
+    /// [`Mode::Ring`].
     pub(crate) fn pure_wait(&self, timeout: Option<Duration>) -> Result<(), i32> {
         let nowhere = std::ptr::without_provenance_mut::<io_event>(UNWRITABLE);
         // SAFETY: the kernel checks the address and can't write there, which is the point.

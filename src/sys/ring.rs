@@ -18,7 +18,8 @@ const HEADER_LENGTH: u32 = 32;
 /// The kernel refuses a ring of more than 256 MiB.
 const MOST_EVENTS: u32 = (256 << 20) / 32;
 
-/// `struct aio_ring` of fs/aio.c. It is no part of the kernel's promised interface, hence the checks in [`Ring::of`].
+/// `struct aio_ring` of fs/aio.c. It is no part of the kernel's promised interface, hence the checks in
+/// [`Ring::of`].
 #[repr(C)]
 struct Header {
     id: u32,
@@ -72,7 +73,8 @@ impl Ring {
         if !header.is_aligned() || !readable(address, scratch) {
             return None;
         }
-        // SAFETY: aligned and readable (just checked); mapped as long as the context lives, which the caller promises.
+        // SAFETY: aligned and readable (just checked); mapped as long as the context lives, which the caller
+        // promises.
         let view = unsafe { header.as_ref() };
         let nr = view.nr;
         view.is_known().then_some(Ring { header, nr })
@@ -153,7 +155,8 @@ impl Ring {
 }
 
 impl Header {
-    /// Whether this is the layout that fs/aio.c has had since 2013, with nothing in it that a reader must know about.
+    /// Whether this is the layout that fs/aio.c has had since 2013, with nothing in it that a reader must
+    /// know about.
     fn is_known(&self) -> bool {
         self.magic == MAGIC
             && self.incompat_features == 0
@@ -164,7 +167,8 @@ impl Header {
     }
 }
 
-/// Whether `HEADER_LENGTH` bytes at `address` can be read: the kernel tries it, and says EFAULT where we would crash.
+/// Whether `HEADER_LENGTH` bytes at `address` can be read: the kernel tries it, and says EFAULT where we
+/// would crash.
 fn readable(address: usize, scratch: &File) -> bool {
     use std::os::fd::AsRawFd;
     let bytes = std::ptr::with_exposed_provenance::<libc::c_void>(address);

@@ -1,7 +1,7 @@
 //! What a file or block device says about direct I/O: `statx(2)` and two ioctls.
 //!
-//! The C structs of the libraries end where their authors' kernel headers did, so the answer has its own layout here; the kernel
-//! fills 256 bytes since the call exists and leaves at zero what it does not know.
+//! The C structs of the libraries end where their authors' kernel headers did, so the answer has its own
+//! layout here; the kernel fills 256 bytes since the call exists and leaves at zero what it does not know.
 
 #![allow(unsafe_code, reason = "three system calls that no safe wrapper has")]
 
@@ -56,14 +56,15 @@ const _: () = {
     assert!(offset_of!(Statx, atomic_write_unit_max_opt) == 0xb8);
 };
 
-/// `int statx(int dirfd, const char *path, int flags, unsigned int mask, struct statx *statxbuf)` on an open file
-/// ([statx(2)](https://man7.org/linux/man-pages/man2/statx.2.html), since Linux 4.11). Old seccomp profiles refuse it with `EPERM`.
+/// `int statx(int dirfd, const char *path, int flags, unsigned int mask, struct statx *statxbuf)` on an open
+/// file ([statx(2)](https://man7.org/linux/man-pages/man2/statx.2.html), since Linux 4.11). Old seccomp
+/// profiles refuse it with `EPERM`.
 pub(crate) fn statx(fd: BorrowedFd<'_>) -> io::Result<Statx> {
     const WANTED: u32 =
         STATX_BASIC_STATS | STATX_DIOALIGN | STATX_WRITE_ATOMIC | STATX_DIO_READ_ALIGN;
     let mut answer = MaybeUninit::<Statx>::zeroed();
-    // SAFETY: the path is a C string, the descriptor is open while it is borrowed, and the kernel writes the 256 bytes of a
-    // `struct statx`, which is the size asserted above.
+    // SAFETY: the path is a C string, the descriptor is open while it is borrowed, and the kernel writes the
+    // 256 bytes of a `struct statx`, which is the size asserted above.
     let result = unsafe {
         libc::syscall(
             libc::SYS_statx,
@@ -77,7 +78,8 @@ pub(crate) fn statx(fd: BorrowedFd<'_>) -> io::Result<Statx> {
     if result == -1 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: zeroed at first, so initialised whatever the kernel wrote; all fields are integers, for which any bits will do.
+    // SAFETY: zeroed at first, so initialised whatever the kernel wrote; all fields are integers, for which
+    // any bits will do.
     Ok(unsafe { answer.assume_init() })
 }
 
@@ -97,7 +99,8 @@ const BLKGETSIZE64: u32 = if OTHER_IOCTLS {
     0x8008_1272
 };
 
-/// `ioctl(fd, BLKSSZGET, int *)`: a block device's logical block size. Anything else answers `ENOTTY` or `EINVAL`.
+/// `ioctl(fd, BLKSSZGET, int *)`: a block device's logical block size. Anything else answers `ENOTTY` or
+/// `EINVAL`.
 pub(crate) fn logical_block_size(fd: BorrowedFd<'_>) -> io::Result<u32> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the call writes one `int`; the descriptor is open while it is borrowed.
@@ -108,7 +111,8 @@ pub(crate) fn logical_block_size(fd: BorrowedFd<'_>) -> io::Result<u32> {
     u32::try_from(bytes).map_err(io::Error::other)
 }
 
-/// `ioctl(fd, BLKGETSIZE64, uint64_t *)`: a block device's length in bytes. Anything else answers `ENOTTY` or `EINVAL`.
+/// `ioctl(fd, BLKGETSIZE64, uint64_t *)`: a block device's length in bytes. Anything else answers `ENOTTY` or
+/// `EINVAL`.
 pub(crate) fn device_len(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let mut bytes = 0u64;
     // SAFETY: the call writes one 64-bit number; the descriptor is open while it is borrowed.
