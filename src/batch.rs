@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// let file = Arc::new(std::fs::File::open("/dev/zero")?);
 /// let aio = Aio::global()?;
 /// let mut batch = aio.batch();
-/// let read = |page| Iocb::alloc().init_rw(Arc::clone(&file), Read, vec![1; 512], page * 512);
+/// let read = |page: u64| Iocb::alloc().init_rw(Arc::clone(&file), Read, vec![1; 512], page * 512);
 /// let reads: Vec<_> = (0..64).map(|page| batch.start(read(page))).collect();
 /// let write = Iocb::alloc().init_rw(Arc::clone(&file), Write, vec![1; 512], 0);
 /// let write = batch.push(write.init_callback(|_| unreachable!()));
