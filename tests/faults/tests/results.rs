@@ -234,3 +234,100 @@ fn a_failing_disk_is_a_failing_request() {
     let bad = write(&aio, &disk, 64, 7).wait().unwrap();
     assert_eq!(errno(&bad.result), Some(libc::EIO));
 }
+
+#[test]
+fn read_exact_goes_on_after_short_reads_and_the_file_sees_each_part() {
+    need_root!();
+    let _watchdog = Watchdog::new("read_exact");
+    for depth in [1, 8] {
+        let fs = need!(SlowFs::new());
+        drop(fs.file("f", blocks(2)));
+        let file = Arc::new(fs.open("f", 0).unwrap());
+        let aio = aio(depth);
+        fs.on(Op::Read).short(1500);
+        let wanted = read(&aio, &file, 1).read_exact();
+        verify(&wanted.wait().unwrap(), 1);
+        assert_eq!(fs.offsets(Op::Read), [4096, 5596, 7096]);
+        let stats = aio.stats();
+        assert_eq!(
+            (stats.accepted, stats.completed, stats.in_flight),
+            (1, 1, 0)
+        );
+    }
+}
+
+#[test]
+fn read_exact_and_write_all_repeat_what_a_signal_interrupted_and_pass_on_what_failed() {
+    need_root!();
+    let _watchdog = Watchdog::new("interrupted and failed");
+    let fs = need!(SlowFs::new());
+    drop(fs.file("f", blocks(2)));
+    let file = Arc::new(fs.open("f", 0).unwrap());
+    let aio = aio(4);
+    fs.on_any().times(3).fail(libc::EINTR);
+    verify(&read(&aio, &file, 0).read_exact().wait().unwrap(), 0);
+    fs.on_any().times(2).fail(libc::EINTR);
+    let written = write(&aio, &file, 1, 9).write_all().wait().unwrap();
+    assert_eq!(written.result.unwrap(), BLOCK);
+    assert_eq!(fs.contents("f"), [[1; BLOCK], [9; BLOCK]].concat());
+    // The first part comes, the second does not.
+    fs.on(Op::Read).at(1000..B).fail(libc::EIO);
+    fs.on(Op::Read).times(1).short(1000);
+    let failed = read(&aio, &file, 0).read_exact().wait().unwrap();
+    assert_eq!(errno(&failed.result), Some(libc::EIO));
+    assert!(failed.buf[..1000].iter().all(|&byte| byte == 1));
+    assert!(failed.buf[1000..].iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn read_exact_past_the_end_says_so_and_keeps_what_there_was() {
+    need_root!();
+    let _watchdog = Watchdog::new("read_exact past the end");
+    let fs = need!(SlowFs::new());
+    drop(fs.file("f", vec![1; 1000]));
+    let file = Arc::new(fs.open("f", 0).unwrap());
+    let aio = aio(4);
+    let done = read(&aio, &file, 0).read_exact().wait().unwrap();
+    assert_eq!(
+        done.result.unwrap_err().kind(),
+        std::io::ErrorKind::UnexpectedEof
+    );
+    assert!(done.buf[..1000].iter().all(|&byte| byte == 1));
+}
+
+#[test]
+fn a_request_that_goes_on_stays_one_request_for_waiters_futures_callbacks_and_silence() {
+    need_root!();
+    let _watchdog = Watchdog::new("one request");
+    let fs = need!(SlowFs::new());
+    drop(fs.file("f", blocks(4)));
+    let file = Arc::new(fs.open("f", 0).unwrap());
+    let gate = fs.hold_reads(0..u64::MAX);
+    let aio = aio(8);
+    let (done, completions) = channel();
+    read(&aio, &file, 0)
+        .read_exact()
+        .init_callback(move |read| done.send(read).unwrap())
+        .submit()
+        .unwrap();
+    let handle = read(&aio, &file, 1).read_exact().start().unwrap();
+    drop(read(&aio, &file, 2).read_exact().start().unwrap()); // abandoned, and goes on all the same
+    let request = read(&aio, &file, 3).read_exact();
+    let waiter = Worker::start(move || request.wait().unwrap());
+    for _ in 0..3 {
+        gate.wait_for(4);
+        (0..4).for_each(|_| gate.cut_one(0, 1000));
+    }
+    gate.wait_for(4);
+    wait_until("what goes on is counted once", || {
+        let stats = aio.stats(); // no snapshot: whoever submits a rest may be between two counters
+        (stats.accepted, stats.completed, stats.in_flight) == (4, 0, 4)
+    });
+    assert!(aio.drain_timeout(std::time::Duration::ZERO).is_err());
+    gate.release();
+    verify(&receive(&completions), 0);
+    verify(&handle.wait(), 1);
+    verify(&waiter.join(), 3);
+    aio.drain().unwrap();
+    assert_eq!(aio.stats().completed, 4);
+}

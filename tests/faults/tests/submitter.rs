@@ -274,6 +274,24 @@ fn a_callback_whose_submission_blocks_holds_up_no_waiter() {
 }
 
 #[test]
+fn who_offloads_is_not_blocked_by_an_empty_pipe() {
+    need_root!();
+    let _watchdog = Watchdog::new("offload");
+    for dispatch in WITH_THREAD {
+        let fs = need!(SlowFs::new());
+        let file = Arc::new(fs.file("f", blocks(4)));
+        let aio = context(dispatch);
+        let (reader, writer) = std::io::pipe().unwrap();
+        let request = aio.alloc().init_rw(reader, Read, vec![0; 8], 0);
+        let handle = request.nowait_or_offload().start().unwrap();
+        others_go_on(&aio, dispatch, &file);
+        assert!(!handle.is_complete());
+        shut_down_past(aio, || drop(writer));
+        assert_eq!(handle.wait().result.unwrap(), 0);
+    }
+}
+
+#[test]
 fn a_blocked_submission_is_told_to_the_operator() {
     let _watchdog = Watchdog::new("told");
     listen_to_log();

@@ -282,6 +282,14 @@ impl<T: Send + 'static> Worker<T> {
         wait_until_asleep_in(self.thread, libc::SYS_io_getevents);
     }
 
+    /// Waits until it sleeps, in the one way or the other.
+    pub(crate) fn wait_until_waiting(&self) {
+        let asleep = |number| kiocb_faults::is_asleep_in(self.thread, number);
+        wait_until("it waits", || {
+            asleep(libc::SYS_io_getevents) || asleep(libc::SYS_futex)
+        });
+    }
+
     /// Waits until it is parked: it relies on somebody else to reap.
     pub(crate) fn wait_until_parked(&self) {
         wait_until_asleep_in(self.thread, libc::SYS_futex);
