@@ -350,3 +350,44 @@ fn what_is_never_answered_ends_when_the_server_dies() {
         aio.drain().unwrap();
     }
 }
+
+#[test]
+fn a_submission_that_races_with_shutdown_completes_or_comes_back_and_nobody_misses_the_end() {
+    let _watchdog = Watchdog::new("shutdown under fire");
+    let file = Arc::new(tempfile::tempfile().unwrap());
+    for round in 0..60 {
+        let aio = Aio::builder()
+            .depth(2)
+            .dispatch(WITH_THREAD[round % 2])
+            .build()
+            .unwrap();
+        let start = Arc::new(std::sync::Barrier::new(4));
+        let workers: Vec<_> = (0..3)
+            .map(|_| {
+                let (aio, file, start) = (aio.clone(), Arc::clone(&file), Arc::clone(&start));
+                Worker::start(move || {
+                    start.wait();
+                    let mut completed = 0_u64;
+                    loop {
+                        match read(&aio, &file, 0).wait() {
+                            Ok(done) => assert_eq!(done.result.unwrap(), 0),
+                            Err(refused) => {
+                                assert_eq!(
+                                    unavailable(refused.error()),
+                                    Some(Unavailable::ShutDown)
+                                );
+                                return completed;
+                            }
+                        }
+                        completed += 1;
+                    }
+                })
+            })
+            .collect();
+        start.wait();
+        aio.shutdown(Duration::MAX).unwrap();
+        let completed: u64 = workers.into_iter().map(Worker::join).sum();
+        let stats = aio.stats();
+        assert_eq!((stats.accepted, stats.completed), (completed, completed));
+    }
+}
