@@ -391,3 +391,24 @@ fn a_submission_that_races_with_shutdown_completes_or_comes_back_and_nobody_miss
         assert_eq!((stats.accepted, stats.completed), (completed, completed));
     }
 }
+
+#[test]
+fn a_scope_goes_on_waiting_when_shutdown_has_given_up() {
+    need_root!();
+    let _watchdog = Watchdog::new("scope and shutdown");
+    let fs = need!(SlowFs::new());
+    let (file, gate) = held_file(&fs);
+    let aio = aio(8);
+    let inside = aio.clone();
+    let mut worker = Worker::start(move || {
+        let mut frame = AlignedBuf::zeroed(BLOCK);
+        inside.scope(|scope| drop(scope.read_at(&*file, &mut frame, 5 * B)));
+        frame
+    });
+    gate.wait_for(1);
+    aio.shutdown(Duration::from_millis(5)).unwrap_err();
+    drop(aio);
+    assert!(worker.is_done().is_none());
+    gate.release();
+    assert!(worker.join().iter().all(|&byte| byte == 6));
+}
