@@ -218,6 +218,8 @@ mod aligned;
 mod batch;
 mod buf_pool;
 mod buffer;
+#[cfg(feature = "bytes")]
+mod bytes;
 mod completion;
 mod direct;
 mod dispatch;

@@ -13,12 +13,12 @@ const ROWS: &[&[&str]] = &[
     &["sync"],
     &["sys"],
     // The nouns: plain values, each of which can be read alone.
-    &["aligned", "buf_pool", "buffer", "completion", "direct", "dispatch", "error", "flags", "stats"],
+    &["aligned", "buf_pool", "buffer", "bytes", "completion", "direct", "dispatch", "error", "flags", "stats"],
     &["operation", "exact", "poll"],
     // The machine.
     &["engine"],
     // What a user holds in his hands.
-    &["aio", "batch", "future", "iocb", "scope", "submission"],
+    &["aio", "batch", "future", "iocb", "order", "scope", "submission"],
     &["lib"],
 ];
 
@@ -43,6 +43,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("poll", "keeps that contract for a wait for readiness"),
     ("scope", "keeps that contract for memory that is borrowed"),
     ("buffer", "what may be lent to the kernel: unsafe traits and their implementations"),
+    ("bytes", "the same for types of the crate `bytes`"),
     ("aligned", "aligned memory"),
     ("buf_pool", "maps memory and hands out disjoint pieces of it"),
 ];
