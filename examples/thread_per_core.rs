@@ -95,7 +95,7 @@ fn main() -> io::Result<()> {
         .map(|index| {
             let (file, left) = (Arc::clone(&file), part(index));
             thread::spawn(move || {
-                if let Err(error) = pin_to(index as usize) {
+                if let Err(error) = pin_to(usize::try_from(index).expect("a processor's number")) {
                     eprintln!("not pinned to processor {index}: {error}");
                 }
                 let aio = Aio::builder()

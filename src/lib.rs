@@ -218,9 +218,12 @@ pub mod sys;
 
 mod aio;
 mod aligned;
+mod barrier;
 mod batch;
 mod buf_pool;
 mod buffer;
+#[cfg(feature = "bytes")]
+mod bytes;
 mod completion;
 mod direct;
 mod dispatch;
@@ -231,6 +234,7 @@ mod flags;
 mod future;
 mod iocb;
 mod operation;
+mod order;
 mod poll;
 mod scope;
 mod stats;
@@ -239,6 +243,7 @@ mod sync;
 
 pub use aio::{Aio, Builder};
 pub use aligned::AlignedBuf;
+pub use barrier::SyncKind;
 pub use batch::{Batch, Refused, Ticket};
 pub use buf_pool::{BufPool, BufPoolBuilder, HugePages, PoolBuf};
 pub use buffer::{IoBuf, IoBufMut, IoBufs, IoBufsMut, IoVec, IoVecArray, Slice};
@@ -251,6 +256,7 @@ pub use flags::{IoPriority, IoPriorityClass, PollFlags, RwFlags};
 pub use future::Pending;
 pub use iocb::{Blank, Iocb, Request, Submit};
 pub use operation::{Callback, Fsync, Operation, Read, ReadV, Rw, Write, WriteV};
+pub use order::{BarrierCallback, Journal, Tracked};
 pub use poll::{Poll, Readiness};
 pub use scope::{Borrowed, Scope};
 pub use stats::Stats;

@@ -13,12 +13,12 @@ const ROWS: &[&[&str]] = &[
     &["sync"],
     &["sys"],
     // The nouns: plain values, each of which can be read alone.
-    &["aligned", "buf_pool", "buffer", "completion", "direct", "dispatch", "error", "flags", "stats"],
+    &["aligned", "barrier", "buf_pool", "buffer", "bytes", "completion", "direct", "dispatch", "error", "flags", "stats"],
     &["operation", "exact", "poll"],
     // The machine.
     &["engine"],
     // What a user holds in his hands.
-    &["aio", "batch", "future", "iocb", "scope", "submission"],
+    &["aio", "batch", "future", "iocb", "order", "scope", "submission"],
     &["lib"],
 ];
 
@@ -47,6 +47,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("buffer", "what may be lent to the kernel: unsafe traits and their implementations"),
     ("buffer/slice", "a part of such a buffer"),
     ("buffer/vectored", "several of them"),
+    ("bytes", "the same for types of the crate `bytes`"),
     ("aligned", "aligned memory"),
     ("buf_pool/mapping", "maps memory"),
     ("buf_pool/buf", "a piece of that memory"),

@@ -1,0 +1,170 @@
+//! Journals on a file whose writes and syncs the test decides about: what the file server sees, and when.
+
+mod kit;
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use kiocb::{AlignedBuf, Completion, Journal, SyncKind};
+use kiocb_faults::raw::BLOCK;
+use kiocb_faults::{Op, SlowFs, Watchdog, need, need_root};
+use kit::*;
+
+/// A journal over a file of nine blocks, and where its barriers report.
+struct Setting {
+    fs: SlowFs,
+    journal: Journal<File>,
+    report: Sender<(u32, io::Result<()>)>,
+    reports: Receiver<(u32, io::Result<()>)>,
+}
+
+impl Setting {
+    fn on(fs: SlowFs) -> Setting {
+        let journal = Journal::new(&aio(32), fs.file("f", blocks(9)));
+        let (report, reports) = channel();
+        Setting {
+            fs,
+            journal,
+            report,
+            reports,
+        }
+    }
+
+    /// Writes the byte 99 to this block.
+    fn write(&self, block: u64) {
+        let buf = AlignedBuf::from(&[99; BLOCK]);
+        let ignore = |done: Completion<Arc<File>, AlignedBuf>| drop(done);
+        self.journal
+            .write(buf, block * B, ignore)
+            .expect("submitted");
+    }
+
+    fn barrier(&self, number: u32) {
+        let report = self.report.clone();
+        let callback = move |result| drop(report.send((number, result)));
+        self.journal
+            .barrier(SyncKind::Data, callback)
+            .expect("accepted");
+    }
+
+    #[track_caller]
+    fn expect(&self, number: u32, code: Option<i32>) {
+        let (came, result) = receive(&self.reports);
+        assert_eq!((came, errno(&result)), (number, code));
+    }
+
+    fn syncs(&self) -> usize {
+        self.fs.offsets(Op::Sync).len()
+    }
+}
+
+#[test]
+fn the_file_is_synced_once_the_last_write_before_the_barrier_is_answered() {
+    need_root!();
+    let _watchdog = Watchdog::new("barrier");
+    let s = Setting::on(need!(SlowFs::new()));
+    let gate = s.fs.hold_writes(0..9 * B);
+    (0..3).for_each(|block| s.write(block));
+    s.barrier(1);
+    s.write(3);
+    gate.wait_for(4);
+    for _ in 0..2 {
+        gate.let_through(1);
+    }
+    // Block 0 is still held, and so is block 3, which nobody waits for.
+    assert_eq!(gate.held().len(), 2);
+    let sync = s.fs.on(Op::Sync).hold();
+    gate.let_through(0);
+    sync.wait_for(1);
+    let written = s.fs.contents("f");
+    assert!(written[..3 * BLOCK].iter().all(|&byte| byte == 99));
+    assert!(s.reports.try_recv().is_err());
+    sync.release();
+    s.expect(1, None);
+    assert_eq!((s.syncs(), gate.held().len()), (1, 1));
+}
+
+#[test]
+fn barriers_that_come_while_a_sync_is_held_share_the_next() {
+    need_root!();
+    let _watchdog = Watchdog::new("coalesced");
+    let s = Setting::on(need!(SlowFs::new()));
+    let sync = s.fs.on(Op::Sync).hold();
+    s.barrier(0);
+    sync.wait_for(1);
+    for number in 1..=50 {
+        s.write(u64::from(number) % 9);
+        s.barrier(number);
+    }
+    assert_eq!(s.syncs(), 1);
+    sync.let_through(0);
+    s.expect(0, None);
+    sync.wait_for(1);
+    // How many of the fifty share it depends on how many writes were over by then; the rest share a third.
+    sync.release();
+    (1..=50).for_each(|number| s.expect(number, None));
+    assert!((2..=3).contains(&s.syncs()), "{} syncs", s.syncs());
+}
+
+#[test]
+fn a_sync_that_fails_is_told_to_every_later_barrier_although_the_next_would_succeed() {
+    need_root!();
+    let _watchdog = Watchdog::new("fsyncgate");
+    let s = Setting::on(need!(SlowFs::new()));
+    let sync = s.fs.on(Op::Sync).hold();
+    s.write(0);
+    s.barrier(1);
+    sync.wait_for(1);
+    s.barrier(2); // waits for the next
+    sync.fail_one(0, libc::EIO);
+    s.expect(1, Some(libc::EIO));
+    s.expect(2, Some(libc::EIO));
+    sync.release();
+    let refused = s.journal.barrier(SyncKind::All, |_| unreachable!());
+    let refused = refused.expect_err("the error stays");
+    assert_eq!(refused.error().raw_os_error(), Some(libc::EIO));
+    assert_eq!(s.syncs(), 1);
+    // Whoever has seen to it goes on.
+    assert!(s.journal.take_error().is_some());
+    s.write(0);
+    s.barrier(3);
+    s.expect(3, None);
+}
+
+#[test]
+fn a_write_that_fails_in_the_middle_fails_its_barrier_and_no_earlier_one() {
+    need_root!();
+    let _watchdog = Watchdog::new("failed write");
+    let s = Setting::on(need!(SlowFs::new()));
+    let gate = s.fs.hold_writes(0..9 * B);
+    s.write(0);
+    s.barrier(1);
+    s.write(1);
+    s.barrier(2);
+    gate.wait_for(2);
+    gate.fail_one(1, libc::ENOSPC);
+    gate.let_through(0);
+    let mut reports = [receive(&s.reports), receive(&s.reports)];
+    reports.sort_by_key(|(number, _)| *number);
+    let codes = reports.map(|(_, result)| errno(&result));
+    assert_eq!(codes, [None, Some(libc::ENOSPC)]);
+}
+
+#[test]
+fn a_short_write_is_finished_before_the_sync() {
+    need_root!();
+    let _watchdog = Watchdog::new("short write");
+    let s = Setting::on(need!(SlowFs::new()));
+    let gate = s.fs.hold_writes(0..9 * B);
+    s.write(0);
+    s.barrier(1);
+    gate.wait_for(1);
+    gate.cut_one(0, 512);
+    gate.wait_for(1);
+    assert_eq!(s.syncs(), 0);
+    gate.release();
+    s.expect(1, None);
+    assert!(s.fs.contents("f")[..BLOCK].iter().all(|&byte| byte == 99));
+}
