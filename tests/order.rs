@@ -421,8 +421,8 @@ fn all_doomed_barriers_are_called_when_one_panics() {
 
 #[test]
 fn drain_waits_for_barriers() {
+    let (aio, story) = (aio(), Story::default());
     for _ in 0..200 {
-        let (aio, story) = (aio(), Story::default());
         let journal = Journal::new(&aio, scratch());
         journal.write("x", 0, |_| {}).unwrap();
         journal.barrier(SyncKind::Data, story.barrier("a")).unwrap();
@@ -453,7 +453,7 @@ fn after_a_shutdown_each_barrier_is_called_or_refused() {
 #[test]
 fn what_is_dropped_with_work_under_way_is_finished() {
     let (called, calls) = channel();
-    for _ in 0..50 {
+    for _ in 0..10 {
         let aio = aio();
         let journal = Journal::new(&aio, scratch());
         drop(aio);
@@ -463,7 +463,7 @@ fn what_is_dropped_with_work_under_way_is_finished() {
             .barrier(SyncKind::Data, move |result| called.send(result).unwrap())
             .unwrap();
     }
-    for _ in 0..50 {
+    for _ in 0..10 {
         calls.recv().unwrap().unwrap();
     }
 }

@@ -86,6 +86,7 @@ fn the_file_is_synced_once_the_last_write_before_the_barrier_is_answered() {
     assert_eq!((s.syncs(), gate.held().len()), (1, 1));
 }
 
+/// (No write is submitted while a sync is held: the kernel lets neither overtake the other on one file, and the submitter would wait.)
 #[test]
 fn barriers_that_come_while_a_sync_is_held_share_the_next() {
     need_root!();
@@ -94,18 +95,14 @@ fn barriers_that_come_while_a_sync_is_held_share_the_next() {
     let sync = s.fs.on(Op::Sync).hold();
     s.barrier(0);
     sync.wait_for(1);
-    for number in 1..=50 {
-        s.write(u64::from(number) % 9);
-        s.barrier(number);
-    }
+    (1..=50).for_each(|number| s.barrier(number));
     assert_eq!(s.syncs(), 1);
     sync.let_through(0);
     s.expect(0, None);
     sync.wait_for(1);
-    // How many of the fifty share it depends on how many writes were over by then; the rest share a third.
     sync.release();
     (1..=50).for_each(|number| s.expect(number, None));
-    assert!((2..=3).contains(&s.syncs()), "{} syncs", s.syncs());
+    assert_eq!(s.syncs(), 2);
 }
 
 #[test]
@@ -150,21 +147,4 @@ fn a_write_that_fails_in_the_middle_fails_its_barrier_and_no_earlier_one() {
     reports.sort_by_key(|(number, _)| *number);
     let codes = reports.map(|(_, result)| errno(&result));
     assert_eq!(codes, [None, Some(libc::ENOSPC)]);
-}
-
-#[test]
-fn a_short_write_is_finished_before_the_sync() {
-    need_root!();
-    let _watchdog = Watchdog::new("short write");
-    let s = Setting::on(need!(SlowFs::new()));
-    let gate = s.fs.hold_writes(0..9 * B);
-    s.write(0);
-    s.barrier(1);
-    gate.wait_for(1);
-    gate.cut_one(0, 512);
-    gate.wait_for(1);
-    assert_eq!(s.syncs(), 0);
-    gate.release();
-    s.expect(1, None);
-    assert!(s.fs.contents("f")[..BLOCK].iter().all(|&byte| byte == 99));
 }
