@@ -6,6 +6,7 @@ use crate::error::SubmitError;
 use crate::future::Pending;
 use crate::iocb::{Iocb, Request, Submit};
 use crate::operation::Job;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -46,12 +47,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Batch<'a> {
     aio: &'a Aio,
     engine: &'a Arc<Engine>,
-    entries: Vec<Entry>,
-}
-
-struct Entry {
-    id: u64,
-    cell: Cell,
+    list: List,
+    /// Of each request with a callback the tag, by which it is known among those of the batch, and the id.
+    ids: Vec<(u64, u64)>,
 }
 
 /// Stands for a request with a callback in a [`Batch`], to ask for it should it be refused.
@@ -60,7 +58,8 @@ pub struct Ticket<S: Submit> {
     receipt: Receipt<Job<S>>,
 }
 
-/// Tickets and requests are numbered, so that one is never taken for another.
+/// Tickets and their requests are numbered, so that one is never taken for another: a tag is, once its request
+/// is complete.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 impl Aio {
@@ -69,7 +68,8 @@ impl Aio {
         Batch {
             aio: self,
             engine: self.engine(),
-            entries: Vec::new(),
+            list: List::new(),
+            ids: Vec::new(),
         }
     }
 }
@@ -78,10 +78,11 @@ impl Batch<'_> {
     /// Adds a request with a callback. It goes to the batch's context, whatever it was allocated for.
     pub fn push<S: Submit>(&mut self, request: Iocb<S>) -> Ticket<S> {
         let (cell, receipt) = Cell::with_callback(request.into_job());
-        Ticket {
-            id: self.add(cell),
-            receipt,
-        }
+        // Relaxed: only that numbers differ matters.
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.ids.push((cell.tag(), id));
+        self.list.push(cell);
+        Ticket { id, receipt }
     }
 
     /// Adds a request and returns a handle that stands for it. If it is refused, the handle says so: in the
@@ -90,24 +91,18 @@ impl Batch<'_> {
     /// Waiting for it before [`submit`](Batch::submit) waits for ever.
     pub fn start<S: Request>(&mut self, request: Iocb<S>) -> Pending<S> {
         let (cell, watch) = Cell::watched(request.into_job(), false);
-        self.add(cell);
+        self.list.push(cell);
         Pending::new(Arc::clone(self.engine), watch)
-    }
-
-    fn add(&mut self, cell: Cell) -> u64 {
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        self.entries.push(Entry { id, cell });
-        id
     }
 
     /// How many requests are in it.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.list.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     /// Submits all, in the order in which they were added. Blocks only where [`Iocb::submit`] does.
@@ -115,29 +110,19 @@ impl Batch<'_> {
     /// What comes back are the requests with a callback that were refused, for the reasons that
     /// [`Iocb::submit`] lists; all others are on their way.
     pub fn submit(mut self) -> Refused {
-        let ids: Vec<(u64, u64)> = self
-            .entries
-            .iter()
-            .map(|entry| (entry.cell.tag(), entry.id))
-            .collect();
-        let mut list = List::new();
-        self.entries
-            .drain(..)
-            .for_each(|entry| list.push(entry.cell));
         let mut refused = Refused {
             aio: self.aio.clone(),
-            entries: Vec::new(),
+            requests: BTreeMap::new(),
         };
-        for (error, cell) in self.engine.submit_list(list) {
-            if cell.is_callback() {
-                let id = ids
-                    .iter()
-                    .find(|(tag, _)| *tag == cell.tag())
-                    .map_or(0, |(_, id)| *id);
-                refused.entries.push((error, Entry { id, cell }));
-            } else {
-                self.engine
-                    .settle_unsubmitted(cell, error.raw_os_error().unwrap_or(libc::ECANCELED));
+        let unsent = self.engine.submit_list(std::mem::take(&mut self.list));
+        if unsent.is_empty() {
+            return refused;
+        }
+        let ids: HashMap<u64, u64> = self.ids.drain(..).collect();
+        for (error, cell) in unsent {
+            match ids.get(&cell.tag()) {
+                Some(&id) => drop(refused.requests.insert(id, (error, cell))),
+                None => self.engine.settle_refused(cell, &error),
             }
         }
         refused
@@ -146,13 +131,13 @@ impl Batch<'_> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        for entry in self.entries.drain(..) {
-            if entry.cell.is_callback() {
-                self.engine.discard_unsubmitted(entry.cell);
+        std::mem::take(&mut self.list).for_each(|cell| {
+            if cell.is_callback() {
+                self.engine.discard_unsubmitted(cell);
             } else {
-                self.engine.settle_unsubmitted(entry.cell, libc::ECANCELED);
+                self.engine.settle_unsubmitted(cell, libc::ECANCELED);
             }
-        }
+        });
     }
 }
 
@@ -161,41 +146,38 @@ impl Drop for Batch<'_> {
 #[must_use = "the requests that were not submitted are in here"]
 pub struct Refused {
     aio: Aio,
-    entries: Vec<(io::Error, Entry)>,
+    /// By their ids, that is in the order in which they were added.
+    requests: BTreeMap<u64, (io::Error, Cell)>,
 }
 
 impl Refused {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.requests.len()
     }
 
     /// Whether all were submitted.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.requests.is_empty()
     }
 
     /// The reasons, in the order of the requests.
     pub fn errors(&self) -> impl Iterator<Item = &io::Error> {
-        self.entries.iter().map(|(error, _)| error)
+        self.requests.values().map(|(error, _)| error)
     }
 
     /// The request of this ticket with its reason, if it was refused. Its callback will not be called.
     pub fn take<S: Submit>(&mut self, ticket: Ticket<S>) -> Option<SubmitError<Iocb<S>>> {
-        let place = self
-            .entries
-            .iter()
-            .position(|(_, entry)| entry.id == ticket.id)?;
-        let (error, entry) = self.entries.remove(place);
-        let job = ticket.receipt.redeem(entry.cell);
+        let (error, cell) = self.requests.remove(&ticket.id)?;
+        let job = ticket.receipt.redeem(cell);
         Some(SubmitError::new(error, Iocb::from_job(&self.aio, job)))
     }
 }
 
 impl Drop for Refused {
     fn drop(&mut self) {
-        for (_, entry) in self.entries.drain(..) {
-            self.aio.engine().discard_unsubmitted(entry.cell);
+        for (_, cell) in std::mem::take(&mut self.requests).into_values() {
+            self.aio.engine().discard_unsubmitted(cell);
         }
     }
 }

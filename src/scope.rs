@@ -177,14 +177,8 @@ impl Aio {
         file: &impl AsFd,
         pieces: impl IntoIterator<Item = (u64, &'b mut [u8])>,
     ) -> Vec<io::Result<usize>> {
-        self.scope(|s| {
-            let reads: Vec<_> = pieces
-                .into_iter()
-                .map(|(offset, buf)| s.read_at(file, buf, offset))
-                .collect();
-            s.attend();
-            reads.into_iter().map(Borrowed::wait).collect()
-        })
+        let pieces = pieces.into_iter();
+        self.scope(|s| s.wait_for_all(pieces.map(|(offset, buf)| s.read_at(file, buf, offset))))
     }
 
     /// Writes many pieces of one file at once. Otherwise as [`read_many`](Aio::read_many).
@@ -193,14 +187,8 @@ impl Aio {
         file: &impl AsFd,
         pieces: impl IntoIterator<Item = (u64, &'b [u8])>,
     ) -> Vec<io::Result<usize>> {
-        self.scope(|s| {
-            let writes: Vec<_> = pieces
-                .into_iter()
-                .map(|(offset, buf)| s.write_at(file, buf, offset))
-                .collect();
-            s.attend();
-            writes.into_iter().map(Borrowed::wait).collect()
-        })
+        let pieces = pieces.into_iter();
+        self.scope(|s| s.wait_for_all(pieces.map(|(offset, buf)| s.write_at(file, buf, offset))))
     }
 }
 
@@ -269,10 +257,18 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         let list = unsent.inspect(|cell| cell.set_attended(attended));
         if list.len() > 0 {
             for (error, cell) in self.engine.submit_list(list) {
-                self.engine
-                    .settle_unsubmitted(cell, error.raw_os_error().unwrap_or(libc::ECANCELED));
+                self.engine.settle_refused(cell, &error);
             }
         }
+    }
+
+    fn wait_for_all(
+        &self,
+        requests: impl Iterator<Item = Borrowed<'scope>>,
+    ) -> Vec<io::Result<usize>> {
+        let requests: Vec<_> = requests.collect();
+        self.attend();
+        requests.into_iter().map(Borrowed::wait).collect()
     }
 
     /// Waits for everything. Nothing of the scope's is with the kernel afterwards.

@@ -58,18 +58,7 @@ impl<B> Slice<B> {
     }
 
     fn checked(buf: B, range: impl RangeBounds<usize>, initialised: usize, max_end: usize) -> Self {
-        let start = match range.start_bound() {
-            Bound::Included(&at) => at,
-            Bound::Excluded(&at) => at
-                .checked_add(1)
-                .expect("the slice starts beyond usize::MAX"),
-            Bound::Unbounded => 0,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(&at) => at.checked_add(1).expect("the slice ends beyond usize::MAX"),
-            Bound::Excluded(&at) => at,
-            Bound::Unbounded => max_end,
-        };
+        let (start, end) = bounds(range, max_end);
         assert!(
             start <= end,
             "the slice {start}..{end} starts after it ends"
@@ -94,6 +83,22 @@ impl<B> Slice<B> {
     pub fn into_inner(self) -> B {
         self.buf
     }
+}
+
+/// Where a range of a buffer of `len` bytes starts, and where it ends.
+fn bounds(range: impl RangeBounds<usize>, len: usize) -> (usize, usize) {
+    let after = |at: usize| at.checked_add(1).expect("the slice goes beyond usize::MAX");
+    let start = match range.start_bound() {
+        Bound::Included(&at) => at,
+        Bound::Excluded(&at) => after(at),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(&at) => after(at),
+        Bound::Excluded(&at) => at,
+        Bound::Unbounded => len,
+    };
+    (start, end)
 }
 
 // SAFETY: the pointer is `B`'s, moved by `start` (clamped to `B`'s length) and followed by `end - start`

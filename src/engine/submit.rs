@@ -145,6 +145,11 @@ impl Engine {
         refused
     }
 
+    /// Completes a watched request that was refused.
+    pub(crate) fn settle_refused(&self, request: Request, why: &io::Error) {
+        self.settle_unsubmitted(request, why.raw_os_error().unwrap_or(libc::ECANCELED));
+    }
+
     /// Completes a watched request that will never be submitted.
     pub(crate) fn settle_unsubmitted(&self, mut request: Request, errno: i32) {
         request.set_result(-i64::from(errno));
@@ -329,23 +334,14 @@ impl Engine {
         mut batch: Batch<N>,
         refused: &mut impl FnMut(Request, Refusal),
     ) -> Handed {
-        let cancelled = batch.take_cancelled();
-        let mut handed = Handed {
-            rest: List::new(),
-            unused: cancelled.len(),
-            trouble: None,
-        };
-        cancelled.for_each(|request| refused(request, Refusal::Errno(libc::ECANCELED)));
+        let mut handed = Handed::without(batch.take_cancelled(), refused);
         let mut tries = 0;
         while batch.len() > 0 {
             let before = batch.len();
             // After an EAGAIN one at a time: the kernel may have memory for one request, or some filter a
             // dislike of many.
-            match self.io_submit(
-                &mut batch,
-                if tries == 0 { N } else { 1 },
-                &mut handed.trouble,
-            ) {
+            let most = if tries == 0 { N } else { 1 };
+            match self.io_submit(&mut batch, most, &mut handed.trouble) {
                 Ok(count) if count > 0 => {
                     tries = 0;
                     continue;
@@ -362,10 +358,8 @@ impl Engine {
                 }
                 Ok(_) | Err(libc::EAGAIN) => {
                     handed.trouble = Some(Trouble::Stalled);
-                    batch
-                        .pop()
-                        .into_iter()
-                        .for_each(|request| refused(request, Refusal::Stalled));
+                    let head = batch.pop().into_iter();
+                    head.for_each(|request| refused(request, Refusal::Stalled));
                 }
                 Err(libc::EINTR) => {}
                 Err(errno) => self.refuse(errno, &mut batch, refused),
@@ -463,6 +457,17 @@ struct Handed {
 }
 
 impl Handed {
+    /// Before the first call: those that were cancelled need no slot.
+    fn without(cancelled: List, refused: &mut impl FnMut(Request, Refusal)) -> Handed {
+        let unused = cancelled.len();
+        cancelled.for_each(|request| refused(request, Refusal::Errno(libc::ECANCELED)));
+        Handed {
+            rest: List::new(),
+            unused,
+            trouble: None,
+        }
+    }
+
     /// Tells the operator, once nothing is held any more: a logger is user code.
     fn report(&self) {
         if let Some(trouble) = &self.trouble {
