@@ -13,11 +13,12 @@ pub enum SyncKind {
 
 /// The rule. `W` stands for who waits at a barrier, `E` for why something failed.
 ///
-/// Barriers divide the writes into epochs: a write belongs to the epoch in which it began, a barrier ends one and opens the
-/// next. A barrier is *clear* when no write of its own or an earlier epoch is under way. Clear barriers fail if they are doomed,
-/// and are synced otherwise, together, one sync at a time.
+/// Barriers divide the writes into epochs: a write belongs to the epoch in which it began, a barrier ends one
+/// and opens the next. A barrier is *clear* when no write of its own or an earlier epoch is under way. Clear
+/// barriers fail if they are doomed, and are synced otherwise, together, one sync at a time.
 pub(crate) struct Order<W, E> {
-    /// How many writes are under way in each epoch. The last is the open one; the first, unless it is the last, has some.
+    /// How many writes are under way in each epoch. The last is the open one; the first, unless it is the
+    /// last, has some.
     pub(crate) epochs: VecDeque<usize>,
     /// The number of the first.
     oldest: u64,
@@ -327,7 +328,8 @@ mod tests {
         }
     }
 
-    /// Both get the same random story, and must tell the same at every step. Says how many barriers there were at their end.
+    /// Both get the same random story, and must tell the same at every step. Says how many barriers there
+    /// were at their end.
     fn compare(seed: u64, steps: u32) -> usize {
         let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let (mut order, mut twin) = (Order::<u32, u32>::new(), Twin::default());

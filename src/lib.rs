@@ -85,12 +85,21 @@
 //! | [`init_callback`](Iocb::init_callback) and [`submit`](Iocb::submit) | a closure, on the completion thread | to keep many requests in flight: each completion starts the next |
 //! | [`wait`](Iocb::wait) | the caller | when the next line needs it. The thread takes the event itself: no change of thread, at the raw calls' speed |
 //! | `.await` | the task | in async code. Any executor will do; none is needed beside it |
-//! | [`start`](Iocb::start) | whoever has the [`Pending`] | to submit several and then wait for each, or to wait [with a deadline](Pending::wait_timeout) |
+//! | [`start`](Iocb::start) | whoever has the [`Pending`] | to submit now and wait later, or [with a deadline](Pending::wait_timeout) |
+//! | [`Aio::batch`] | a closure or a [`Pending`] for each | when many are known at once: they leave in one system call |
+//! | [`Aio::scope`], [`read_at`](Aio::read_at), [`read_many`](Aio::read_many), … | the caller | to fill memory that is borrowed: the frames of a cache, slices of one array. Returns when all are complete |
 //! | [`Dispatch::Anywhere`] | a closure, on the thread that finds the event, perhaps inside `submit` | where media answer at once, and no lock is held across `submit` |
 //! | [`Dispatch::Manual`] and [`Aio::poll`] | a closure, inside `poll` | for one engine per thread that has a loop of its own: no thread is made |
 //!
-//! The first four go together on any context. The last two are chosen when a context is made, by
+//! All but the last two go together on any context. Those are chosen when a context is made, by
 //! [`Aio::builder`]; `Iocb::alloc` uses the process-wide one, [`Aio::global`], with the builder's defaults.
+//!
+//! What is fast: with many requests in flight, whatever submits many of them at once (callbacks do, by
+//! themselves; batches and scopes), as a system call for each costs as much as the rest. One at a time:
+//! whatever stays on its thread (`wait`, `read_at`, `poll`). Tasks that `.await` submit one by one; an
+//! executor of one's own can put the requests of a turn into a batch, whose handles are futures too, and
+//! sleep in `poll`. `iobench --engine all` measures each on a file of yours; `examples/` has a program for
+//! each: `copy` (callbacks), `future`, `tokio`, `thread_per_core`, `poll`.
 //!
 //! ```
 //! use kiocb::{Aio, Dispatch, Iocb, Read};
@@ -104,6 +113,11 @@
 //! let first = Iocb::alloc().init_rw(file.clone(), Read, vec![1; 512], 0).start()?;
 //! let second = Iocb::alloc().init_rw(file.clone(), Read, vec![1; 512], 512).start()?;
 //! assert_eq!(first.wait().result? + second.wait().result?, 1024);
+//!
+//! // Borrowed memory: both pages in one system call, and both are there when it returns.
+//! let mut pages = [[1; 512]; 2];
+//! let results = Aio::global()?.read_many(&file, (0..).step_by(512).zip(pages.iter_mut().map(|page| &mut page[..])));
+//! assert!(results.into_iter().all(|result| result.is_ok()) && pages == [[0; 512]; 2]);
 //!
 //! // A loop of one's own.
 //! let aio = Aio::builder().dispatch(Dispatch::Manual).depth(32).build()?;
@@ -137,6 +151,10 @@
 //! - **panic**. It is logged and counted, and the others go on.
 //! - **drop the last [`Aio`]**. What is outstanding completes in the background.
 //!
+//! Under [`Dispatch::Manual`] the same holds for the thread inside `poll`. Under [`Dispatch::Anywhere`]
+//! callbacks may also run at the same time, and inside any call on this context that submits or waits: a lock
+//! held across one of them must not be taken by a callback.
+//!
 //! They may not [`drain`](Aio::drain), [`shutdown`](Aio::shutdown) or [`poll`](Aio::poll): that would wait
 //! for the callback itself, and is answered with [`Unavailable::WouldDeadlock`]. They should not block for
 //! long, because the callbacks behind them wait: give long work to another thread. All this holds for wakers
@@ -153,7 +171,7 @@
 //! the device has a cache.
 //!
 //! ```
-//! use kiocb::{Iocb, RwFlags, Write};
+//! use kiocb::{Aio, Iocb, Journal, RwFlags, SyncKind, Write};
 //!
 //! # fn main() -> std::io::Result<()> {
 //! # let dir = tempfile::tempdir()?;
@@ -165,10 +183,19 @@
 //!
 //! let log = std::fs::File::options().write(true).open(&path)?;
 //! let record = Iocb::alloc().init_rw(log, Write, "second record", 12).rw_flags(RwFlags::DSYNC);
-//! assert_eq!(record.wait()?.result?, 13); // and so is this, by itself
-//! # Ok(())
+//! let done = record.wait()?;
+//! assert_eq!(done.result?, 13); // and so is this, by itself
+//!
+//! let journal = Journal::new(&Aio::global()?, done.file);
+//! journal.write("third record", 25, |done| drop(done.result))?; // in flight
+//! journal.barrier(SyncKind::Data, |result| result.expect("all three are durable"))?;
+//! # Aio::global()?.drain()
 //! # }
 //! ```
+//!
+//! A [`Journal`] does the waiting: its [barrier](Journal::barrier) syncs the file when every write submitted
+//! before has completed, and then calls back. Barriers that come while a sync runs share the next one, and an
+//! error stays until somebody has seen to it.
 //!
 //! # How many at once
 //!
@@ -194,11 +221,14 @@
 //!   kernel inside `io_submit`, as are writes that make a file longer on some file systems: `submit` blocks
 //!   for so long. Open with O_DIRECT, and [preallocate](DirectFile::preallocate). Submissions that block for
 //!   long are logged.
-//! - **Cancel reads and writes.** The kernel can't. Whoever stops waiting leaves the request to itself.
-//! - **Go on with a short transfer.** The result says how far it came. More than 2 GiB less 4 KiB is always
-//!   short.
+//!   A read that may be in the page cache can [try first](Iocb::nowait_or_offload).
+//! - **Cancel reads and writes.** The kernel can't. Whoever stops waiting leaves the request to itself. A
+//!   wait for readiness can be [cancelled](Pending::cancel).
+//! - **Go on with a short transfer, unless asked to.** The result says how far it came, and more than 2 GiB
+//!   less 4 KiB is always short; [`read_exact`](Iocb::read_exact) and [`write_all`](Iocb::write_all) go on.
 //! - **Check alignment.** Devices differ, and accept more than they promise.
-//! - **Sockets and pipes.** One that would wait, waits inside `submit`.
+//! - **Sockets and pipes.** A transfer that would wait, waits inside `submit`. Their readiness can be waited
+//!   for beside file I/O: [`init_poll`](Iocb::init_poll).
 //! - **Anything but 64-bit Linux.**
 //!
 //! # Platforms and features
@@ -210,6 +240,8 @@
 //!
 //! - `bindgen` (default): generates the raw types from the machine's `<linux/aio_abi.h>`; without libclang,
 //!   or without the feature, a committed copy is used, which is the same.
+//! - `bytes`: `bytes::Bytes` and `bytes::BytesMut` are buffers. (Where [`IoBuf`] is in scope, `Bytes`'s own
+//!   `slice` is written `Bytes::slice(&bytes, 1..2)`.)
 //!
 //! The raw layer, [`sys`], is public: six `unsafe` system calls and their types.
 #![doc(test(attr(deny(warnings))))]

@@ -1,7 +1,7 @@
 //! Order and durability: writes that are tracked, and barriers that tell when they are safe.
 //!
-//! `barrier` has the rule, without any I/O: what follows when a write begins or ends, a barrier is made, a sync ends. [`Journal`]
-//! carries it out. No lock is held while a callback runs or a request is submitted.
+//! `barrier` has the rule, without any I/O: what follows when a write begins or ends, a barrier is made, a
+//! sync ends. [`Journal`] carries it out. No lock is held while a callback runs or a request is submitted.
 
 use crate::aio::Aio;
 use crate::barrier::{Next, Order, SyncKind};
@@ -22,12 +22,13 @@ use std::sync::Arc;
 /// What a barrier calls: given back, boxed, where the barrier was refused.
 pub type BarrierCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 
-/// A file whose writes are tracked, so that a [barrier](Journal::barrier) can tell when they are durable. For write-ahead logs,
-/// and for page files that are checkpointed. Clones are the same journal.
+/// A file whose writes are tracked, so that a [barrier](Journal::barrier) can tell when they are durable. For
+/// write-ahead logs, and for page files that are checkpointed. Clones are the same journal.
 ///
-/// The kernel orders nothing: a sync does not wait for writes in flight. A barrier does: it is "sync this file after every write
-/// that was submitted before has completed, then call me". Syncs of one journal never overlap: barriers that come while one runs
-/// share the next, whoever made them. That is what databases call group commit.
+/// The kernel orders nothing: a sync does not wait for writes in flight. A barrier does: it is "sync this
+/// file after every write that was submitted before has completed, then call me". Syncs of one journal never
+/// overlap: barriers that come while one runs share the next, whoever made them. That is what databases call
+/// group commit.
 ///
 /// ```
 /// use kiocb::{Aio, Journal, SyncKind};
@@ -48,20 +49,21 @@ pub type BarrierCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 /// ```
 ///
 /// # Errors stay
-/// A write that fails makes every barrier after it fail. So does a sync that fails, because nobody knows what it has lost: the
-/// kernel reports such an error once, may have marked the pages clean, and a second sync then succeeds although data are gone
-/// ("fsyncgate"). The first error stays: each later barrier is refused with it, whichever thread makes it, until somebody who
-/// has seen to it takes it by [`take_error`](Journal::take_error). To see to it means to write again all that no barrier has
-/// confirmed, from memory of one's own and not from the file; or to stop, and recover at the next start.
+/// A write that fails makes every barrier after it fail. So does a sync that fails, because nobody knows what
+/// it has lost: the kernel reports such an error once, may have marked the pages clean, and a second sync
+/// then succeeds although data are gone ("fsyncgate"). The first error stays: each later barrier is refused
+/// with it, whichever thread makes it, until somebody who has seen to it takes it by
+/// [`take_error`](Journal::take_error). To see to it means to write again all that no barrier has confirmed,
+/// from memory of one's own and not from the file; or to stop, and recover at the next start.
 ///
 /// # Which writes
-/// Those by [`write`](Journal::write) and [`write_durable`](Journal::write_durable); others, [waited for](Iocb::wait), awaited,
-/// vectored or in a batch, are tracked by hand, with [`track`](Journal::track). What is not tracked is not waited for; what has
-/// completed is synced, however it was written.
+/// Those by [`write`](Journal::write) and [`write_durable`](Journal::write_durable); others, [waited
+/// for](Iocb::wait), awaited, vectored or in a batch, are tracked by hand, with [`track`](Journal::track).
+/// What is not tracked is not waited for; what has completed is synced, however it was written.
 ///
 /// # The end
-/// What is under way keeps the [`Aio`] alive. [`Aio::drain`] waits for barriers too; [`Aio::shutdown`] makes those fail whose
-/// sync has not been submitted ([`Unavailable::ShutDown`]), so drain before.
+/// What is under way keeps the [`Aio`] alive. [`Aio::drain`] waits for barriers too; [`Aio::shutdown`] makes
+/// those fail whose sync has not been submitted ([`Unavailable::ShutDown`]), so drain before.
 #[doc(alias = "group commit")]
 #[doc(alias = "fsync")]
 pub struct Journal<F>(Arc<Inner<F>>);
@@ -74,8 +76,8 @@ struct Inner<F> {
 
 /// One write of a [`Journal`] that is under way: barriers made after it wait for its [`end`](Tracked::end).
 ///
-/// Dropped without that, the write counts as failed (ECANCELED): so it is where its request was refused and is not submitted
-/// again. Forgotten (`mem::forget`), later barriers are never called.
+/// Dropped without that, the write counts as failed (ECANCELED): so it is where its request was refused and
+/// is not submitted again. Forgotten (`mem::forget`), later barriers are never called.
 #[must_use = "dropped, it counts as a failed write"]
 pub struct Tracked<F: AsFd + Send + Sync + 'static> {
     journal: Arc<Inner<F>>,
@@ -109,11 +111,12 @@ impl<F: AsFd + Send + Sync + 'static> Journal<F> {
         &self.0.file
     }
 
-    /// Writes all of `buf` at `offset` (as [`write_all`](Iocb::write_all)), calls `callback`, and then counts as ended. Blocks
-    /// where [`submit`](Iocb::submit) does.
+    /// Writes all of `buf` at `offset` (as [`write_all`](Iocb::write_all)), calls `callback`, and then counts
+    /// as ended. Blocks where [`submit`](Iocb::submit) does.
     ///
     /// # Errors
-    /// As `submit`. The write is inside the error, still tracked: submit it again, or drop it, which counts as a failed write.
+    /// As `submit`. The write is inside the error, still tracked: submit it again, or drop it, which counts
+    /// as a failed write.
     #[expect(
         clippy::type_complexity,
         reason = "the request comes back whole, as everywhere"
@@ -144,9 +147,9 @@ impl<F: AsFd + Send + Sync + 'static> Journal<F> {
             .submit()
     }
 
-    /// As [`write`](Journal::write), and when `callback` is called without an error, this write is durable by itself
-    /// ([`DSYNC`](RwFlags::DSYNC)): no barrier is needed. Cheaper than a barrier for one small record; many are cheaper with one
-    /// barrier. Linux 4.7.
+    /// As [`write`](Journal::write), and when `callback` is called without an error, this write is durable by
+    /// itself ([`DSYNC`](RwFlags::DSYNC)): no barrier is needed. Cheaper than a barrier for one small record;
+    /// many are cheaper with one barrier. Linux 4.7.
     ///
     /// # Errors
     /// As `write`.
@@ -212,16 +215,18 @@ impl<F: AsFd + Send + Sync + 'static> Journal<F> {
         }
     }
 
-    /// Calls `callback` once, when every write that was begun before has ended and a sync after that is complete: with `Ok` if
-    /// all of that went well, else with the first error.
+    /// Calls `callback` once, when every write that was begun before has ended and a sync after that is
+    /// complete: with `Ok` if all of that went well, else with the first error.
     ///
-    /// It is called where the context's callbacks run; it may write, make barriers, panic. Where no sync is to be, because a
-    /// write failed or the context takes none any more, it is called by whoever finds that out: the last write's callback or
-    /// [`Tracked::end`], or, if the context is shut down at this very moment, another thread's `barrier`.
+    /// It is called where the context's callbacks run; it may write, make barriers, panic. Where no sync is
+    /// to be, because a write failed or the context takes none any more, it is called by whoever finds that
+    /// out: the last write's callback or [`Tracked::end`], or, if the context is shut down at this very
+    /// moment, another thread's `barrier`.
     ///
     /// # Errors
-    /// The barrier was refused, and `callback` is inside the error: [an earlier error stays](Journal#errors-stay), or what
-    /// [`submit`](Iocb::submit) says of the sync (EINVAL: this file has none).
+    /// The barrier was refused, and `callback` is inside the error: [an earlier error
+    /// stays](Journal#errors-stay), or what [`submit`](Iocb::submit) says of the sync (EINVAL: this file has
+    /// none).
     pub fn barrier(
         &self,
         kind: SyncKind,
@@ -246,8 +251,9 @@ impl<F: AsFd + Send + Sync + 'static> Journal<F> {
         }
     }
 
-    /// The error that stays, if there is one. It is the caller's now: barriers made from here on are carried out again, and what
-    /// was written before must be taken for lost. Barriers that wait already fail all the same.
+    /// The error that stays, if there is one. It is the caller's now: barriers made from here on are carried
+    /// out again, and what was written before must be taken for lost. Barriers that wait already fail all the
+    /// same.
     pub fn take_error(&self) -> Option<io::Error> {
         let cause = self.0.order.lock().take_failure()?;
         Some(again(&cause))
@@ -255,7 +261,8 @@ impl<F: AsFd + Send + Sync + 'static> Journal<F> {
 }
 
 impl<F: AsFd + Send + Sync + 'static> Tracked<F> {
-    /// The write has ended like this. A short one counts as a success, so use [`write_all`](Iocb::write_all), or pass an error.
+    /// The write has ended like this. A short one counts as a success, so use [`write_all`](Iocb::write_all),
+    /// or pass an error.
     ///
     /// Barriers that waited for it and fail are called in here.
     pub fn end<T>(mut self, result: &io::Result<T>) {
@@ -293,7 +300,8 @@ impl<F: AsFd + Send + Sync + 'static> Drop for Tracked<F> {
 }
 
 impl<F: AsFd + Send + Sync + 'static> Inner<F> {
-    /// Does what follows from a change, and collects the callbacks that are due. A sync that can't be submitted is a change too.
+    /// Does what follows from a change, and collects the callbacks that are due. A sync that can't be
+    /// submitted is a change too.
     fn carry_out(self: &Arc<Self>, mut next: Next<Waiter, Cause>, calls: &mut Calls) {
         loop {
             let failed = next.failed.into_iter();
@@ -332,7 +340,8 @@ impl<F: AsFd + Send + Sync + 'static> Inner<F> {
     }
 }
 
-/// Calls them all, also when one panics; then the first panic goes on, unless another one is going on already.
+/// Calls them all, also when one panics; then the first panic goes on, unless another one is going on
+/// already.
 fn call(calls: Calls) {
     let mut first = None;
     for (waiter, result) in calls {

@@ -1,4 +1,5 @@
-//! `Bytes` and `BytesMut` as buffers (feature `bytes`): the contract of the buffer traits, and transfers through the kernel.
+//! `Bytes` and `BytesMut` as buffers (feature `bytes`): the contract of the buffer traits, and transfers
+//! through the kernel.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! kiocb for work that comes in batches: all requests of a round leave in one system call, then each is waited for.
+//! kiocb for work that comes in batches: all requests of a round leave in one system call, then each is
+//! waited for.
 
 use std::fs::File;
 use std::io;

@@ -1,5 +1,5 @@
-//! kiocb as it is meant to be used under load: each request's callback submits the next one, on the completion thread, or
-//! (`anywhere`) on whichever thread finds the event.
+//! kiocb as it is meant to be used under load: each request's callback submits the next one, on the
+//! completion thread, or (`anywhere`) on whichever thread finds the event.
 
 use std::io;
 use std::sync::Arc;

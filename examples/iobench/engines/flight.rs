@@ -11,7 +11,8 @@ use kiocb::{Aio, AlignedBuf, Completion, Read, Write};
 use crate::job::Job;
 use crate::slot::Slot;
 
-/// What goes round with a request beside its file and buffer. Boxed once, so that a callback captures one pointer.
+/// What goes round with a request beside its file and buffer. Boxed once, so that a callback captures one
+/// pointer.
 struct Flight {
     aio: Aio,
     slot: Slot,

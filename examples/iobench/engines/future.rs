@@ -1,7 +1,8 @@
-//! kiocb in async code: a task for each request in flight, all on one thread, which reaps for itself when no task can go on.
+//! kiocb in async code: a task for each request in flight, all on one thread, which reaps for itself when no
+//! task can go on.
 //!
-//! `await` submits each request when it is first polled: no task need know of another one. `future` has an executor that submits
-//! together what all tasks asked for in one turn, as an engine's own executor would.
+//! `await` submits each request when it is first polled: no task need know of another one. `future` has an
+//! executor that submits together what all tasks asked for in one turn, as an engine's own executor would.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -17,7 +18,8 @@ use super::{count_syscalls, manual_contexts, on_threads};
 use crate::job::Job;
 use crate::slot::Slot;
 
-/// A request that completes at once does not suspend its task. After so many the others have their turn, as executors do it.
+/// A request that completes at once does not suspend its task. After so many the others have their turn, as
+/// executors do it.
 const BUDGET: usize = 32;
 
 /// Each request by itself.

@@ -1,4 +1,5 @@
-//! kiocb for an engine with a loop of its own: a context for each thread, whose callbacks run inside `poll`, and no other thread.
+//! kiocb for an engine with a loop of its own: a context for each thread, whose callbacks run inside `poll`,
+//! and no other thread.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! kiocb over borrowed memory: `read_many` and `write_many` carry out a round of requests into frames that stay where they are.
+//! kiocb over borrowed memory: `read_many` and `write_many` carry out a round of requests into frames that
+//! stay where they are.
 
 use std::io;
 use std::sync::Arc;

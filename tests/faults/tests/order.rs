@@ -86,7 +86,8 @@ fn the_file_is_synced_once_the_last_write_before_the_barrier_is_answered() {
     assert_eq!((s.syncs(), gate.held().len()), (1, 1));
 }
 
-/// (No write is submitted while a sync is held: the kernel lets neither overtake the other on one file, and the submitter would wait.)
+/// (No write is submitted while a sync is held: the kernel lets neither overtake the other on one file, and
+/// the submitter would wait.)
 #[test]
 fn barriers_that_come_while_a_sync_is_held_share_the_next() {
     need_root!();
