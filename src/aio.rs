@@ -223,6 +223,7 @@ impl Drop for Shards {
 fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
+        // Relaxed: only that numbers differ matters.
         static MINE: usize = NEXT.fetch_add(1, Ordering::Relaxed);
     }
     MINE.try_with(|mine| *mine).unwrap_or(0)

@@ -52,6 +52,7 @@ impl Backlog {
     }
 
     pub(super) fn pushes(&self) -> u64 {
+        // SeqCst: see `Engine::outstanding`.
         self.pushes.load(Ordering::SeqCst)
     }
 
@@ -67,8 +68,10 @@ impl Backlog {
         refuse: impl FnOnce() -> bool,
     ) -> Result<(), List> {
         let mut queue = self.queue.lock();
+        // SeqCst: counted, and only then the submitter looks for a free slot (it pumps): see `Slots::take`.
         self.queued.fetch_add(list.len(), Ordering::SeqCst);
         if refuse() {
+            // SeqCst as in `end`; nobody was served meanwhile.
             self.queued.fetch_sub(list.len(), Ordering::SeqCst);
             return Err(list);
         }
@@ -109,6 +112,7 @@ impl Backlog {
 
     /// They are elsewhere now.
     pub(super) fn forget(&self, count: usize) {
+        // SeqCst: counted elsewhere before; see `Engine::outstanding`.
         self.queued.fetch_sub(count, Ordering::SeqCst);
     }
 
@@ -118,7 +122,8 @@ impl Backlog {
         rest.append(std::mem::take(&mut queue.list));
         queue.list = rest;
         queue.pumping = false;
-        // Release: a submitter that sees none queued comes after the io_submit that took the last one.
+        // Release: a submitter that sees none queued comes after the io_submit that took the last one. SeqCst
+        // for `Engine::outstanding`: they are counted elsewhere by now.
         self.queued.fetch_sub(dealt, Ordering::SeqCst);
     }
 }

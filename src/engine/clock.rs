@@ -68,9 +68,9 @@ pub(super) fn report(trouble: &Trouble) {
 }
 
 fn is_time_to_report(now: u64) -> bool {
+    // Relaxed: only the number matters, and of two reporters at once the exchange lets one through.
     let last = LAST_REPORT.load(Ordering::Relaxed);
     let due = last == 0 || now.saturating_sub(last) >= QUIET;
-    // Relaxed: only the number matters, and of two reporters at once the exchange lets one through.
     due && LAST_REPORT
         .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
         .is_ok()

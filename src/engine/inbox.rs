@@ -27,6 +27,7 @@ impl Inbox {
     /// The caller rouses the dispatcher afterwards.
     pub(super) fn put(&self, list: List) {
         let mut inside = self.list.lock();
+        // SeqCst: see `is_empty`.
         self.len.fetch_add(list.len(), Ordering::SeqCst);
         inside.append(list);
     }
@@ -38,6 +39,7 @@ impl Inbox {
         }
         let mut inside = self.list.lock();
         let taken = inside.split(most);
+        // SeqCst as all of them; by the taker, who alone waits for it to be other than 0.
         self.len.fetch_sub(taken.len(), Ordering::SeqCst);
         taken
     }

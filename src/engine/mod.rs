@@ -39,7 +39,7 @@ mod watch;
 use crate::dispatch::Dispatch;
 use crate::error::{SetupError, Unavailable};
 use crate::stats::Stats;
-use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use crate::sys::Kernel;
 use crate::sys::fork::Origin;
 pub(crate) use list::List;
@@ -185,32 +185,31 @@ impl Engine {
     }
 
     fn count_wait(&self) {
-        self.tally.waits.fetch_add(1, Ordering::Relaxed);
+        self.tally.waits.add(1);
     }
 
     pub(crate) fn stats(&self) -> Stats {
         let tally = &self.tally;
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (queued, taken, in_hand, returned) = (
             self.backlog.waiting() as u64,
             self.slots.taken(),
             tally.in_hand(),
             self.slots.returned(),
         );
-        let in_flight = (taken + in_hand).saturating_sub(returned + load(&tally.resuming));
+        let in_flight = (taken + in_hand).saturating_sub(returned + tally.resuming.get());
         // Came back by event or without one, less what was submitted again, less what is not at its end.
         let completed =
-            (returned + load(&tally.eventless)).saturating_sub(load(&tally.resumed) + in_hand);
+            (returned + tally.eventless.get()).saturating_sub(tally.resumed.get() + in_hand);
         Stats {
             accepted: completed + in_flight + queued,
             completed,
             in_flight,
             queued,
             depth: self.slots.depth(),
-            refused_late: load(&tally.refused_late),
-            panics: load(&tally.panics),
-            submits: (taken + load(&tally.empty)).saturating_sub(load(&tally.along)),
-            waits: load(&tally.waits),
+            refused_late: tally.refused_late.get(),
+            panics: tally.panics.get(),
+            submits: (taken + tally.empty.get()).saturating_sub(tally.along.get()),
+            waits: tally.waits.get(),
         }
     }
 }

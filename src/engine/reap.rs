@@ -12,7 +12,6 @@ use super::wakers::Wakers;
 use super::watch::Watch;
 use super::{Engine, clock, gather};
 use crate::operation::{Progress, Work};
-use crate::sync::Ordering;
 use crate::sys::{Mode, Take, WAKE, io_event};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
@@ -350,7 +349,7 @@ impl Engine {
     /// User code may panic: that is its own affair, and not the end of everybody's completions.
     pub(super) fn guard_user_code(&self, what: &str, run: impl FnOnce()) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
-            self.tally.panics.fetch_add(1, Ordering::Relaxed);
+            self.tally.panics.add(1);
             // A logger is user code too.
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 log::error!("{what} panicked: {}", message(&*panic))

@@ -221,7 +221,7 @@ impl Request {
                 Err(ABANDONED) => return Settled::Abandoned(self),
                 Err(_) => {}
             }
-            // Acquire: the waker was written before WAITING was stored.
+            // Acquire: the waker was written before WAITING was stored. Relaxed: else the next round tells.
             if state
                 .compare_exchange(WAITING, WAKING, Ordering::Acquire, Ordering::Relaxed)
                 .is_ok()

@@ -96,6 +96,7 @@ impl Roles {
     /// block. If nobody leads, a follower must: it is woken.
     #[inline]
     pub(super) fn hand_on(&self, tag: u64) {
+        // SeqCst: the leader has resigned before; see `lead_or_follow`.
         if self.following.load(Ordering::SeqCst) == 0 {
             return;
         }
@@ -117,12 +118,14 @@ impl Roles {
     fn strike(&self, followers: &mut Vec<(u64, Thread)>, tag: u64) {
         if tag != NOBODY {
             followers.retain(|follower| follower.0 != tag);
+            // SeqCst as in `lead_or_follow`; that there are fewer may be seen late.
             self.following.store(followers.len(), Ordering::SeqCst);
         }
     }
 
     /// The wake-up was taken off the ring, or could not be sent.
     pub(super) fn wake_arrived(&self) {
+        // SeqCst: see `Engine::rouse_leader`.
         self.wake_sent.store(false, Ordering::SeqCst);
     }
 }
@@ -158,9 +161,10 @@ impl Dispatcher {
     }
 
     fn park(&self, state: u32, deadline: Option<Instant>, ready: impl Fn() -> bool) {
-        // SeqCst: announce, then look; see `Engine::rouse_dispatcher` and `Tally::count_in`.
+        // SeqCst: announce, then look; see `Engine::rouse_dispatcher` and `Tally::attend`.
         self.state.store(state, Ordering::SeqCst);
         while !ready() && park_until(deadline) {}
+        // SeqCst as before; who still sees it parked unparks it once too often, which is harmless.
         self.state.store(AWAKE, Ordering::SeqCst);
     }
 
@@ -316,6 +320,7 @@ impl Engine {
 
     /// Something for the dispatcher became true before this call: it will look.
     pub(super) fn rouse_dispatcher(&self) {
+        // SeqCst: the other half of `Dispatcher::park`.
         if self.dispatcher.state.load(Ordering::SeqCst) != AWAKE {
             self.dispatcher.unpark();
         }
@@ -324,6 +329,8 @@ impl Engine {
 
     /// Sends the wake-up, if `tag` leads.
     pub(super) fn rouse_leader(&self, tag: u64) {
+        // SeqCst: who finds that a wake-up is on its way made its own thing true before; the leader takes the
+        // wake-up off the ring, says so, and looks at what is true after that.
         if self.roles.leader() == tag && !self.roles.wake_sent.swap(true, Ordering::SeqCst) {
             self.send_wake(tag);
         }

@@ -33,12 +33,14 @@ impl Slots {
     /// Slots ever taken, less refunds.
     #[inline]
     pub(super) fn taken(&self) -> u64 {
+        // SeqCst: see `take`, and `Engine::outstanding`.
         self.taken.load(Ordering::SeqCst)
     }
 
     /// Slots whose event was reaped.
     #[inline]
     pub(super) fn returned(&self) -> u64 {
+        // SeqCst: as for `taken`.
         self.returned.load(Ordering::SeqCst)
     }
 
@@ -65,7 +67,8 @@ impl Slots {
                 return 0;
             }
             // SeqCst: a taken slot counts as outstanding, and its taker looks next whether the engine is
-            // closing; who closes stores that and then counts. One of the two sees the other.
+            // closing; who closes stores that and then counts. One of the two sees the other. Relaxed: what a
+            // failed try sees is tried again.
             match self.taken.compare_exchange_weak(
                 taken,
                 taken + got,
@@ -81,14 +84,16 @@ impl Slots {
     /// How often and how far `taken` has gone either way: the same numbers again mean that nothing was taken
     /// in between.
     pub(super) fn moves(&self) -> (u64, u64) {
+        // SeqCst: what `Engine::outstanding` reads between two of these is not older than the first.
         (self.taken(), self.refunds.load(Ordering::SeqCst))
     }
 
     /// Gives back slots of requests that the kernel did not accept.
     #[inline]
     pub(super) fn refund(&self, count: usize) {
-        // Before `taken` goes back: see `moves`.
+        // Before `taken` goes back: see `moves`. SeqCst: so that it is seen before, too.
         self.refunds.fetch_add(1, Ordering::SeqCst);
+        // SeqCst: as in `give_back`.
         self.taken.fetch_sub(count as u64, Ordering::SeqCst);
     }
 
@@ -96,6 +101,7 @@ impl Slots {
     /// a submitter comes.
     #[inline]
     pub(super) fn give_back(&self, count: usize) {
+        // SeqCst: returned, and then its reaper looks for a queue; see `take`.
         self.returned.fetch_add(count as u64, Ordering::SeqCst);
     }
 }

@@ -17,7 +17,7 @@ use super::watch::Watch;
 use super::{Engine, gather};
 use crate::error::Unavailable;
 use crate::operation::Work;
-use crate::sync::{Ordering, sleep};
+use crate::sync::sleep;
 use std::io;
 use std::time::Duration;
 
@@ -235,16 +235,10 @@ impl Engine {
     pub(super) fn go_on(&self, unfinished: List) {
         let count = unfinished.len();
         if count > 0 {
-            self.tally
-                .resuming
-                .fetch_add(count as u64, Ordering::Relaxed);
+            self.tally.resuming.add(count);
             self.send_accepted::<8>(unfinished);
-            self.tally
-                .resuming
-                .fetch_sub(count as u64, Ordering::Relaxed);
-            self.tally
-                .resumed
-                .fetch_add(count as u64, Ordering::Relaxed);
+            self.tally.resuming.take_back(count);
+            self.tally.resumed.add(count);
             self.tally.let_go(count);
             self.report_if_silent();
         }
@@ -433,7 +427,7 @@ impl Engine {
     pub(super) fn refuse_late(&self, mut request: Request, why: Refusal) -> Request {
         request.set_result(-i64::from(why.errno()));
         self.tally.take_in_hand_without_event(1);
-        self.tally.refused_late.fetch_add(1, Ordering::Relaxed);
+        self.tally.refused_late.add(1);
         request
     }
 }

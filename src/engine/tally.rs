@@ -29,21 +29,47 @@ pub(super) struct Tally {
     /// Threads that want to hear when nothing is outstanding.
     listeners: AtomicUsize,
     /// Events that were not the end of their request.
-    pub(super) resumed: AtomicU64,
+    pub(super) resumed: Counter,
     /// Requests in hand that are just being submitted again, and so in the next place as well.
-    pub(super) resuming: AtomicU64,
+    pub(super) resuming: Counter,
     /// Requests that came in hand without an event.
-    pub(super) eventless: AtomicU64,
-    pub(super) refused_late: AtomicU64,
-    pub(super) panics: AtomicU64,
-    pub(super) waits: AtomicU64,
+    pub(super) eventless: Counter,
+    pub(super) refused_late: Counter,
+    pub(super) panics: Counter,
+    pub(super) waits: Counter,
     /// Requests that went along in another one's `io_submit`, and calls that took none: calls = requests -
     /// along + empty.
-    pub(super) along: AtomicU64,
-    pub(super) empty: AtomicU64,
+    pub(super) along: Counter,
+    pub(super) empty: Counter,
+}
+
+/// A number for `Stats`. Relaxed: only people conclude anything from it.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub(super) fn add(&self, count: usize) {
+        self.0.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn take_back(&self, count: usize) {
+        self.0.fetch_sub(count as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Tally {
+    pub(super) fn new() -> Tally {
+        Tally {
+            patience: AtomicUsize::new(TRUST),
+            ..Tally::default()
+        }
+    }
+
     /// SeqCst: counted before the slot is returned, so that the request is not missed on its way.
     #[inline]
     pub(super) fn take_in_hand(&self, count: usize) {
@@ -55,19 +81,21 @@ impl Tally {
     /// As `take_in_hand`, for requests that the kernel did not take.
     pub(super) fn take_in_hand_without_event(&self, count: usize) {
         self.take_in_hand(count);
-        self.eventless.fetch_add(count as u64, Ordering::Relaxed);
+        self.eventless.add(count);
     }
 
     /// Counts a call of `io_submit` that took so many.
     #[inline]
     pub(super) fn count_call(&self, took: usize) {
         match took {
-            0 => self.empty.fetch_add(1, Ordering::Relaxed),
-            1 => 0,
-            more => self.along.fetch_add(more as u64 - 1, Ordering::Relaxed),
-        };
+            0 => self.empty.add(1),
+            1 => {}
+            more => self.along.add(more - 1),
+        }
     }
 
+    /// They are complete, or counted elsewhere again. SeqCst: not before, so that they are not missed on their
+    /// way; and whoever lets go looks for listeners afterwards, see `has_listeners`.
     #[inline]
     pub(super) fn let_go(&self, count: usize) {
         if count > 0 {
@@ -77,6 +105,7 @@ impl Tally {
 
     #[inline]
     pub(super) fn in_hand(&self) -> u64 {
+        // SeqCst: the last of the places that `Engine::outstanding` looks at, in this order.
         self.in_hand.load(Ordering::SeqCst)
     }
 
@@ -94,6 +123,7 @@ impl Tally {
     /// Whether anything waits for the dispatcher.
     #[inline]
     pub(super) fn needs_dispatcher(&self) -> bool {
+        // SeqCst: see `attend`.
         self.unattended.load(Ordering::SeqCst).cast_signed() > 0
     }
 
@@ -101,6 +131,7 @@ impl Tally {
     /// it have submitted.
     #[inline]
     pub(super) fn are_callbacks_slow(&self) -> bool {
+        // Relaxed: a guess.
         self.patience.load(Ordering::Relaxed) > 0
     }
 
@@ -114,14 +145,6 @@ impl Tally {
         }
     }
 
-    #[inline]
-    pub(super) fn new() -> Tally {
-        Tally {
-            patience: AtomicUsize::new(TRUST),
-            ..Tally::default()
-        }
-    }
-
     pub(super) fn has_listeners(&self) -> bool {
         // SeqCst: a listener registers and then looks whether anything is outstanding; who completes
         // something looks here afterwards.
@@ -129,6 +152,7 @@ impl Tally {
     }
 
     pub(super) fn close(&self) {
+        // SeqCst: see `is_closing`.
         self.closing.store(true, Ordering::SeqCst);
     }
 
@@ -141,16 +165,19 @@ impl Tally {
 
     /// From now on the dispatcher hears of silence, and ends at it. Says whether that was so before.
     pub(super) fn stop(&self) -> bool {
+        // SeqCst: stored, and then the dispatcher is roused; it announces its sleep and then looks here.
         self.listeners.fetch_add(1, Ordering::SeqCst);
         self.stopping.swap(true, Ordering::SeqCst)
     }
 
     #[inline]
     pub(super) fn is_stopping(&self) -> bool {
+        // SeqCst: see `stop`.
         self.stopping.load(Ordering::SeqCst)
     }
 
     pub(super) fn listen(&self) -> Listening<'_> {
+        // SeqCst: see `has_listeners`.
         self.listeners.fetch_add(1, Ordering::SeqCst);
         Listening(self)
     }
@@ -162,6 +189,7 @@ pub(super) struct Listening<'a>(&'a Tally);
 
 impl Drop for Listening<'_> {
     fn drop(&mut self) {
+        // SeqCst as all of them; that nobody listens any more may be seen late.
         self.0.listeners.fetch_sub(1, Ordering::SeqCst);
     }
 }

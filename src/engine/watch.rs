@@ -110,7 +110,7 @@ impl<W: Work> Watch<W> {
     /// preempted there.
     fn is_done_or_untouched(&self) -> bool {
         loop {
-            // As in `is_done`.
+            // SeqCst: as in `is_done`.
             match self.header().state.load(Ordering::SeqCst) {
                 WAKING => yield_now(),
                 state => return state == DONE,

@@ -90,6 +90,7 @@ impl Ring {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         let header = self.header();
+        // Relaxed and Acquire: as in `consume`; the answer is old when it arrives.
         header.head.load(Ordering::Relaxed) == header.tail.load(Ordering::Acquire)
     }
 
@@ -162,6 +163,7 @@ impl Header {
             && self.incompat_features == 0
             && self.header_length == HEADER_LENGTH
             && (2..=MOST_EVENTS).contains(&self.nr)
+            // Relaxed: nobody uses the ring yet.
             && self.head.load(Ordering::Relaxed) < self.nr
             && self.tail.load(Ordering::Relaxed) < self.nr
     }
