@@ -9,6 +9,8 @@
     reason = "sequences of system calls that belong together"
 )]
 
+mod common;
+
 use kiocb::sys;
 use kiocb::{
     Completion, IoPriority, IoPriorityClass, Iocb, PollFlags, Read, Request, RwFlags, SubmitError,
@@ -345,6 +347,7 @@ fn nowait_is_refused_by_a_file_that_cannot_tell() {
 
 #[test]
 fn nowait_completes_with_eagain_where_it_would_block() {
+    let _watchdog = common::watchdog(); // without the flag it does block
     through_both(|| {
         let (reader, _writer) = pipe();
         let Some(result) = supported(

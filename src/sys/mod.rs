@@ -51,7 +51,7 @@
 //! | `IOCB_CMD_PWRITEV` | [`init_rw`](crate::Iocb::init_rw) with [`WriteV`](crate::WriteV) | 2.6.19 | `read_write::several_buffers_are_filled_and_sent_in_order` |
 //! | `IOCB_FLAG_RESFD` | [`eventfd`](crate::Iocb::eventfd) | 2.6.22 | `read_write::an_eventfd_is_raised_by_each_completion` |
 //! | `IOCB_FLAG_IOPRIO` | [`priority`](crate::Iocb::priority) | 4.18 | `flags::the_kernel_takes_good_priorities_and_refuses_bad_ones` |
-//! | `RWF_HIPRI` | [`RwFlags::HIPRI`](crate::RwFlags::HIPRI) | 4.13 | `flags::hipri_is_accepted_and_changes_nothing` |
+//! | `RWF_HIPRI` | [`RwFlags::HIPRI`](crate::RwFlags::HIPRI) | 4.13 | `flags::every_flag_goes_where_a_sync_is_refused_for_it` |
 //! | `RWF_DSYNC` | [`RwFlags::DSYNC`](crate::RwFlags::DSYNC) | 4.13 | `flags::dsync_and_sync_writes_have_their_blocks_when_they_complete` |
 //! | `RWF_SYNC` | [`RwFlags::SYNC`](crate::RwFlags::SYNC) | 4.13 | `flags::dsync_and_sync_writes_have_their_blocks_when_they_complete` |
 //! | `RWF_NOWAIT` | [`RwFlags::NOWAIT`](crate::RwFlags::NOWAIT), [`nowait_or_offload`](crate::Iocb::nowait_or_offload) | 4.13 | `flags::nowait_completes_with_eagain_where_it_would_block` |

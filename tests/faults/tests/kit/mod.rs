@@ -126,6 +126,11 @@ pub(crate) struct Tracked {
 }
 
 impl Tracked {
+    /// What is in it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.memory
+    }
+
     /// One block; the second value is [`is_alone`] once the first is gone.
     pub(crate) fn block() -> (Tracked, Arc<()>) {
         let alive = Arc::new(());
