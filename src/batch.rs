@@ -52,18 +52,19 @@ pub struct Batch<'a> {
     ids: Vec<(u64, u64)>,
 }
 
-/// Stands for a request with a callback in a [`Batch`], to ask for it should it be refused.
+/// Stands for a request with a callback in a [`Batch`], to ask for it should it be refused: see
+/// [`Refused::take`]. It may be dropped, and owns nothing.
 pub struct Ticket<S: Submit> {
     id: u64,
     receipt: Receipt<Job<S>>,
 }
 
-/// Tickets and their requests are numbered, so that one is never taken for another: a tag is, once its request
-/// is complete.
+/// Tickets and their requests are numbered, so that one is never taken for another: a tag is, once its
+/// request is complete.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 impl Aio {
-    /// An empty batch for this context. With shards, for that of the calling thread.
+    /// An empty batch for this context. With shards, for that of the calling thread. Does not block.
     pub fn batch(&self) -> Batch<'_> {
         Batch {
             aio: self,
@@ -75,7 +76,8 @@ impl Aio {
 }
 
 impl Batch<'_> {
-    /// Adds a request with a callback. It goes to the batch's context, whatever it was allocated for.
+    /// Adds a request with a callback. It goes to the batch's context, whatever it was allocated for. Nothing
+    /// is submitted yet.
     pub fn push<S: Submit>(&mut self, request: Iocb<S>) -> Ticket<S> {
         let (cell, receipt) = Cell::with_callback(request.into_job());
         // Relaxed: only that numbers differ matters.
@@ -88,7 +90,7 @@ impl Batch<'_> {
     /// Adds a request and returns a handle that stands for it. If it is refused, the handle says so: in the
     /// completion's `result`.
     ///
-    /// Waiting for it before [`submit`](Batch::submit) waits for ever.
+    /// Waiting for it before [`submit`](Batch::submit) waits for ever, unless with a deadline.
     pub fn start<S: Request>(&mut self, request: Iocb<S>) -> Pending<S> {
         let (cell, watch) = Cell::watched(request.into_job(), false);
         self.list.push(cell);
@@ -105,10 +107,15 @@ impl Batch<'_> {
         self.len() == 0
     }
 
-    /// Submits all, in the order in which they were added. Blocks only where [`Iocb::submit`] does.
+    /// Submits all, in the order in which they were added, by as few calls of
+    /// [`io_submit(2)`](https://man7.org/linux/man-pages/man2/io_submit.2.html) as there are slots for (64
+    /// requests at most in each). Any thread may call it, inside a callback too. Blocks only where
+    /// [`Iocb::submit`] does.
     ///
     /// What comes back are the requests with a callback that were refused, for the reasons that
-    /// [`Iocb::submit`] lists; all others are on their way.
+    /// [`Iocb::submit`] lists; all others are on their way. One that is refused does not hold up the next. A
+    /// handle whose request was refused has the errno as its result, or ECANCELED where there is none (the
+    /// context was shut down, or is gone).
     pub fn submit(mut self) -> Refused {
         let mut refused = Refused {
             aio: self.aio.clone(),
@@ -141,8 +148,8 @@ impl Drop for Batch<'_> {
     }
 }
 
-/// The requests of a [`Batch`] that were not submitted. Dropping it drops them, with their files, buffers and
-/// callbacks.
+/// The requests with a callback of a [`Batch`] that were not submitted. Dropping it drops them, with their
+/// files, buffers and callbacks.
 #[must_use = "the requests that were not submitted are in here"]
 pub struct Refused {
     aio: Aio,
@@ -166,7 +173,8 @@ impl Refused {
         self.requests.values().map(|(error, _)| error)
     }
 
-    /// The request of this ticket with its reason, if it was refused. Its callback will not be called.
+    /// The request of this ticket with its reason, if it was refused; its callback will not be called.
+    /// `None`: it is on its way, or the ticket is another batch's.
     pub fn take<S: Submit>(&mut self, ticket: Ticket<S>) -> Option<SubmitError<Iocb<S>>> {
         let (error, cell) = self.requests.remove(&ticket.id)?;
         let job = ticket.receipt.redeem(cell);

@@ -18,7 +18,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// A read or write that goes on after a short transfer: made by [`read_exact`](crate::Iocb::read_exact) and
-/// [`write_all`](crate::Iocb::write_all).
+/// [`write_all`](crate::Iocb::write_all), where its errors are listed. Its outcome is a
+/// [`Completion`](crate::Completion), as that of the plain read or write is.
 pub struct Exact<F, O: Operation<B>, B> {
     rw: Rw<F, O, B>,
     /// The pieces that are left, for vectored operations: the kernel's view, shortened from the front.
@@ -40,13 +41,15 @@ const NO_PROGRESS: i64 = -10_002;
 /// The largest alignment that any device asks for.
 const MOST_GRAIN: u64 = 4096;
 
-/// Operations that move bytes out of the file: [`Read`] and [`ReadV`].
+/// Operations that move bytes out of the file, and so can be exact: [`Read`] and [`ReadV`]. What
+/// [`read_exact`](crate::Iocb::read_exact) asks for.
 pub trait FromFile {}
 
 impl FromFile for Read {}
 impl FromFile for ReadV {}
 
-/// Operations that move bytes into the file: [`Write`] and [`WriteV`].
+/// Operations that move bytes into the file, and so can write all: [`Write`] and [`WriteV`]. What
+/// [`write_all`](crate::Iocb::write_all) asks for.
 pub trait ToFile {}
 
 impl ToFile for Write {}

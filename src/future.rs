@@ -96,9 +96,11 @@ fn wait_in_child(deadline: Option<Instant>) {
 }
 
 impl<F: AsFd + Send + 'static> Pending<crate::poll::Poll<F>> {
-    /// Cancels the wait for readiness. Says whether the kernel agreed: then, and in any case soon, the result
-    /// is there, and is ECANCELED or, if an event came first, what came. Blocks only while another thread is
-    /// just submitting the request.
+    /// Cancels the wait for readiness
+    /// ([`io_cancel(2)`](https://man7.org/linux/man-pages/man2/io_cancel.2.html), Linux 4.19; reads and
+    /// writes can't be cancelled). Any thread may call it. Says whether the kernel agreed: then, and in any
+    /// case soon, the result is there, and is ECANCELED or, if an event came first, what came. Blocks only
+    /// while another thread is just submitting the request.
     #[doc(alias = "io_cancel")]
     pub fn cancel(&self) -> bool {
         let Some(watch) = &self.watch else {

@@ -164,14 +164,33 @@ impl Iocb {
 }
 
 impl Iocb {
-    /// Waits until `file` is ready for one of `events`: `poll(2)`, once, for eventfds, pipes, sockets, timers
-    /// beside file I/O.
+    /// Waits until `file` is ready for one of `events`: [`poll(2)`], once, for eventfds, pipes, sockets,
+    /// timers beside file I/O. Submitting it does not block. The outcome is a
+    /// [`Readiness`](crate::Readiness).
     ///
     /// It occupies one of the kernel's slots until it fires or is cancelled: count it in
     /// [`Builder::depth`](crate::Builder::depth). [`Pending::cancel`] takes it back, and so does dropping its
     /// handle or future; with a callback it can't be cancelled. Closing the descriptor elsewhere does not end
-    /// it. Opcode `IOCB_CMD_POLL`, Linux 4.19 (before 5.16 an event could be lost). EINVAL from `submit`
-    /// where the file can't be polled.
+    /// it.
+    ///
+    /// From `submit`: EINVAL where the file can't be polled (regular files can't), for
+    /// [`rw_flags`](Iocb::rw_flags) and on every file before Linux 4.19. Opcode `IOCB_CMD_POLL`, Linux 4.19
+    /// (before 5.16 an event could be lost).
+    ///
+    /// ```
+    /// use kiocb::{Iocb, PollFlags};
+    /// use std::io::Write;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (reader, mut writer) = std::io::pipe()?;
+    /// let readable = Iocb::alloc().init_poll(reader, PollFlags::IN).start()?;
+    /// writer.write_all(b"x")?;
+    /// assert!(readable.wait().result?.contains(PollFlags::IN));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`poll(2)`]: https://man7.org/linux/man-pages/man2/poll.2.html
     #[doc(alias = "IOCB_CMD_POLL")]
     pub fn init_poll<F: AsFd + Send + 'static>(self, file: F, events: PollFlags) -> Iocb<Poll<F>> {
         self.with(Poll::new(file, events))
@@ -229,14 +248,34 @@ impl<S> Iocb<S> {
         self
     }
 
-    /// Tries with [`NOWAIT`](RwFlags::NOWAIT), and where that would block goes on without it, from a helper
-    /// thread: `submit` does not block its caller then. (A write to a frozen file system still does: the
-    /// kernel waits for the thaw before it looks at the flag.) The helper submits one request after the
-    /// other, so one that blocks holds back those offloaded after it.
+    /// Tries with [`NOWAIT`](RwFlags::NOWAIT), and where that would block (EAGAIN) or is not supported
+    /// (EOPNOTSUPP) goes on without it, from a helper thread: `submit` does not block its caller then, and
+    /// neither errno reaches it. (A write to a frozen file system still does: the kernel waits for the thaw
+    /// before it looks at the flag.) The helper submits one request after the other, so one that blocks holds
+    /// back those offloaded after it.
     ///
     /// Costs a second submission when it would have blocked, and a thread while such requests are being
     /// submitted. Worth it for reads that are often in the page cache or direct; most writes would block
     /// (they allocate, or update timestamps). A request that goes on this way may be overtaken by later ones.
+    ///
+    /// For reads and writes; a sync or a poll takes no flags and is refused with EINVAL. The flag
+    /// `RWF_NOWAIT` of [`preadv2(2)`](https://man7.org/linux/man-pages/man2/preadv2.2.html), Linux 4.13;
+    /// before, each request is offloaded.
+    ///
+    /// ```
+    /// use kiocb::{Iocb, Read};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("cold");
+    /// # std::fs::write(&path, [7; 512])?;
+    /// let file = std::fs::File::open(&path)?; // through the page cache, where it may or may not be
+    /// let read = Iocb::alloc().init_rw(file, Read, vec![0; 512], 0).nowait_or_offload();
+    /// let pending = read.start()?; // at once
+    /// assert_eq!(pending.wait().result?, 512);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn nowait_or_offload(mut self) -> Self
     where
         S: Request,
@@ -403,7 +442,26 @@ impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Rw<F, O,
     /// interrupted is repeated. The result is then the whole length; at the end of the file it is an error of
     /// kind [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), and the buffer holds what there was.
     ///
-    /// Under O_DIRECT the rest begins at the last aligned byte, so some is read twice.
+    /// The rest is submitted by whoever takes the event: the completion thread, a thread that waits, a thread
+    /// in `poll`. More than 2 GiB works. Under O_DIRECT the rest begins at the last aligned byte, so some is
+    /// read twice. Any other error is the file's own and as at
+    /// [`Completion::result`](crate::Completion::result), after a part was read.
+    ///
+    /// ```
+    /// use kiocb::{Iocb, Read};
+    /// use std::io::ErrorKind;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("five");
+    /// std::fs::write(&path, "hello")?;
+    /// let file = std::fs::File::open(&path)?;
+    /// let done = Iocb::alloc().init_rw(file, Read, [0; 8], 0).read_exact().wait()?;
+    /// assert_eq!(done.result.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    /// assert_eq!(&done.buf[..5], b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn read_exact(self) -> Iocb<Exact<F, O, B>>
     where
         O: FromFile,
@@ -412,11 +470,14 @@ impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Rw<F, O,
     }
 
     /// Goes on after a short write, in the same request, until all is written; a write that EINTR interrupted
-    /// is repeated. The result is then the whole length; an error may come after a part was written. If the
-    /// file takes nothing and gives no reason, it is of kind [`WriteZero`](io::ErrorKind::WriteZero).
+    /// is repeated. The result is then the whole length; an error may come after a part was written: ENOSPC
+    /// where a plain write would have said how far it came. If the file takes nothing and gives no reason, it
+    /// is of kind [`WriteZero`](io::ErrorKind::WriteZero).
     ///
-    /// Under O_DIRECT the rest begins at the last aligned byte, so some is written twice, with the same
-    /// contents.
+    /// The rest is submitted by whoever takes the event, as in [`read_exact`](Iocb::read_exact). Under
+    /// O_DIRECT it begins at the last aligned byte, so some is written twice, with the same contents. With
+    /// [`APPEND`](RwFlags::APPEND) or O_APPEND it goes to the end of the file as that is then: another
+    /// writer's data may come to lie between.
     pub fn write_all(self) -> Iocb<Exact<F, O, B>>
     where
         O: ToFile,

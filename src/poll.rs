@@ -11,14 +11,16 @@ use crate::sys::{self, iocb};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// A wait for readiness, ready to be submitted: made by [`init_poll`](crate::Iocb::init_poll).
+/// A wait for readiness, ready to be submitted: made by [`init_poll`](crate::Iocb::init_poll), where its
+/// errors are listed.
 #[derive(Debug)]
 pub struct Poll<F> {
     file: F,
     events: PollFlags,
 }
 
-/// The outcome of a [`Poll`], with the file that was lent to it.
+/// The outcome of a wait for readiness ([`init_poll`](crate::Iocb::init_poll)), with the file that was lent
+/// to it: to poll it again, put it into a new request.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Readiness<F> {

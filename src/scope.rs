@@ -68,7 +68,8 @@ unsafe impl Work for Lent {
     }
 }
 
-/// Where borrowed requests are made: what the closure of [`Aio::scope`] gets.
+/// Where borrowed requests are made: what the closure of [`Aio::scope`] gets, where there is an example. Not
+/// `Sync`: its requests are made, and waited for, on one thread.
 pub struct Scope<'scope, 'env: 'scope> {
     engine: &'env Arc<Engine>,
     requests: RefCell<Requests>,
@@ -170,7 +171,8 @@ impl Aio {
         result.unwrap_or_else(|(refused, _)| Err(refused))
     }
 
-    /// Reads many pieces of one file at once: each buffer with its offset, each result in its place. Blocks
+    /// Reads many pieces of one file at once, by as few system calls as there are slots for: each buffer with
+    /// its offset, each result in its place, with the errnos of [`read_at`](Aio::read_at). Blocks
     /// until all are complete.
     pub fn read_many<'b>(
         &self,
@@ -242,7 +244,8 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         }
     }
 
-    /// Submits what was made so far, so that it runs while the closure does something else.
+    /// Submits what was made so far, so that it runs while the closure does something else. Blocks where
+    /// [`Iocb::submit`](crate::Iocb::submit) does.
     pub fn submit(&self) {
         self.send(false);
     }

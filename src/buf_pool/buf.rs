@@ -9,7 +9,8 @@ use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
 
-/// A buffer of a [`BufPool`](super::BufPool), which gets it back when this is dropped, on whatever thread that happens.
+/// A buffer of a [`BufPool`](super::BufPool), which gets it back when this is dropped, on whatever thread
+/// that happens.
 ///
 /// It dereferences to its bytes, all of which are initialised: zero at first, and after that what the last
 /// user of the same memory left there. [`slice`](IoBuf::slice) makes a shorter request of it.

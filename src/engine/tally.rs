@@ -94,8 +94,8 @@ impl Tally {
         }
     }
 
-    /// They are complete, or counted elsewhere again. SeqCst: not before, so that they are not missed on their
-    /// way; and whoever lets go looks for listeners afterwards, see `has_listeners`.
+    /// They are complete, or counted elsewhere again. SeqCst: not before, so that they are not missed on
+    /// their way; and whoever lets go looks for listeners afterwards, see `has_listeners`.
     #[inline]
     pub(super) fn let_go(&self, count: usize) {
         if count > 0 {

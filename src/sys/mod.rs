@@ -36,8 +36,9 @@
 //!
 //! # All of the ABI, and the call that reaches it
 //!
-//! Every opcode, flag and field of `<linux/aio_abi.h>`, and the `RWF_*` of `<linux/fs.h>`, with the test in `tests`
-//! that shows it (`file::name`). `tests/abi_table.rs` compares the table with the header and the bindings.
+//! Every opcode, flag and field of `<linux/aio_abi.h>`, and the `RWF_*` of `<linux/fs.h>`, with the test in
+//! `tests` that shows it (`file::name`). `tests/abi_table.rs` compares the table with the header and the
+//! bindings.
 //!
 //! | part | reached by | since Linux | shown by |
 //! | --- | --- | --- | --- |
