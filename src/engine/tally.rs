@@ -145,6 +145,7 @@ impl Tally {
         }
     }
 
+    #[inline]
     pub(super) fn has_listeners(&self) -> bool {
         // SeqCst: a listener registers and then looks whether anything is outstanding; who completes
         // something looks here afterwards.

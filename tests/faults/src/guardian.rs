@@ -98,7 +98,10 @@ fn alive(stat: RawFd) -> bool {
 
 /// Whether a line of `/proc/PID/stat` shows PF_EXITING in its ninth field; proc(5).
 fn exiting(stat: &[u8]) -> bool {
+    // A process that aborts waits for its threads before it counts as exiting: killed by a signal, or writing its core.
     const PF_EXITING: u32 = 4;
+    const PF_POSTCOREDUMP: u32 = 8;
+    const PF_SIGNALED: u32 = 0x400;
     // The second field is the name in parentheses and may hold anything, spaces and parentheses included.
     let Some(name_end) = stat.iter().rposition(|&byte| byte == b')') else {
         return true;
@@ -107,7 +110,7 @@ fn exiting(stat: &[u8]) -> bool {
         .split(|&byte| byte == b' ')
         .nth(7)
         .unwrap_or_default();
-    decimal(flags) & PF_EXITING != 0
+    decimal(flags) & (PF_EXITING | PF_POSTCOREDUMP | PF_SIGNALED) != 0
 }
 
 /// Like `str::parse`, but certain not to allocate or lock.
