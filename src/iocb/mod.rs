@@ -1,16 +1,20 @@
 //! A request in the making: alloc → init → callback → submit. What is not ready does not compile.
 
+mod exact;
+mod options;
+mod parts;
+
 use crate::aio::Aio;
 use crate::engine::Engine;
 use crate::error::SubmitError;
-use crate::exact::{Exact, FromFile, ToFile};
-use crate::flags::{IoPriority, PollFlags, RwFlags};
+use crate::exact::Exact;
+use crate::flags::PollFlags;
 use crate::future::Pending;
 use crate::operation::{Callback, Fsync, Job, Operation, Options, Rw, Work};
 use crate::poll::Poll;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 /// A request that has no operation yet.
@@ -100,15 +104,9 @@ impl Iocb {
             state: Blank,
         }
     }
+}
 
-    fn with<S>(self, state: S) -> Iocb<S> {
-        Iocb {
-            target: self.target,
-            options: self.options,
-            state,
-        }
-    }
-
+impl Iocb {
     /// A read or write at `offset`, in bytes from the beginning of the file. Pipes ignore it, and so does a
     /// write to a file opened with O_APPEND.
     ///
@@ -136,7 +134,7 @@ impl Iocb {
         O: Operation<B>,
         B: Send + 'static,
     {
-        self.with(Rw::new(file, op, buf, offset))
+        self.map(|Blank| Rw::new(file, op, buf, offset))
     }
 
     /// Flushes data and metadata of `file` to its device, as
@@ -151,7 +149,7 @@ impl Iocb {
     /// 4.18.
     #[doc(alias = "IOCB_CMD_FSYNC")]
     pub fn init_fsync<F: AsFd + Send + 'static>(self, file: F) -> Iocb<Fsync<F>> {
-        self.with(Fsync::whole(file))
+        self.map(|Blank| Fsync::whole(file))
     }
 
     /// As [`init_fsync`](Iocb::init_fsync), but without metadata that reading the data back does not need
@@ -159,19 +157,17 @@ impl Iocb {
     /// `IOCB_CMD_FDSYNC`, Linux 4.18.
     #[doc(alias = "IOCB_CMD_FDSYNC")]
     pub fn init_fdsync<F: AsFd + Send + 'static>(self, file: F) -> Iocb<Fsync<F>> {
-        self.with(Fsync::data(file))
+        self.map(|Blank| Fsync::data(file))
     }
-}
 
-impl Iocb {
     /// Waits until `file` is ready for one of `events`: [`poll(2)`], once, for eventfds, pipes, sockets,
     /// timers beside file I/O. Submitting it does not block. The outcome is a
     /// [`Readiness`](crate::Readiness).
     ///
     /// It occupies one of the kernel's slots until it fires or is cancelled: count it in
-    /// [`Builder::depth`](crate::Builder::depth). [`Pending::cancel`] takes it back, and so does dropping its
-    /// handle or future; with a callback it can't be cancelled. Closing the descriptor elsewhere does not end
-    /// it.
+    /// [`Builder::depth`](crate::Builder::depth). [`Pending::cancel`](crate::Pending::cancel) takes it back,
+    /// and so does dropping its handle or future; with a callback it can't be cancelled. Closing the
+    /// descriptor elsewhere does not end it.
     ///
     /// From `submit`: EINVAL where the file can't be polled (regular files can't), for
     /// [`rw_flags`](Iocb::rw_flags) and on every file before Linux 4.19. Opcode `IOCB_CMD_POLL`, Linux 4.19
@@ -193,7 +189,7 @@ impl Iocb {
     /// [`poll(2)`]: https://man7.org/linux/man-pages/man2/poll.2.html
     #[doc(alias = "IOCB_CMD_POLL")]
     pub fn init_poll<F: AsFd + Send + 'static>(self, file: F, events: PollFlags) -> Iocb<Poll<F>> {
-        self.with(Poll::new(file, events))
+        self.map(|Blank| Poll::new(file, events))
     }
 }
 
@@ -209,81 +205,6 @@ impl Aio {
 }
 
 impl<S> Iocb<S> {
-    /// Flags for this request alone, `RWF_…`; they replace those set before. [`RwFlags`] lists what each
-    /// does, its kernel version, and what refuses it. What the kernel or the file does not know makes
-    /// `submit` say EOPNOTSUPP; a sync takes none (EINVAL). Linux 4.13.
-    #[doc(alias = "aio_rw_flags")]
-    pub fn rw_flags(mut self, flags: RwFlags) -> Self
-    where
-        S: Request,
-    {
-        self.options.rw_flags = flags;
-        self
-    }
-
-    /// The priority of this request at the I/O scheduler, where there is one that cares (BFQ, mq-deadline),
-    /// as [`ioprio_set(2)`](https://man7.org/linux/man-pages/man2/ioprio_set.2.html) does it for a thread.
-    /// From `submit`: EPERM for real time without CAP_SYS_ADMIN or CAP_SYS_NICE, EINVAL for a class that does
-    /// not exist. Linux 4.18.
-    #[doc(alias = "IOCB_FLAG_IOPRIO")]
-    #[doc(alias = "aio_reqprio")]
-    pub fn priority(mut self, priority: IoPriority) -> Self
-    where
-        S: Request,
-    {
-        self.options.priority = Some(priority);
-        self
-    }
-
-    /// An [`eventfd(2)`](https://man7.org/linux/man-pages/man2/eventfd.2.html) to which the kernel adds 1
-    /// when the request is complete, for a loop around `epoll`. The result still comes by callback, wait or
-    /// future, a moment later. From `submit`: EINVAL if it is no eventfd. Linux 2.6.22.
-    #[doc(alias = "IOCB_FLAG_RESFD")]
-    #[doc(alias = "aio_resfd")]
-    pub fn eventfd(mut self, eventfd: Arc<OwnedFd>) -> Self
-    where
-        S: Request,
-    {
-        self.options.eventfd = Some(eventfd);
-        self
-    }
-
-    /// Tries with [`NOWAIT`](RwFlags::NOWAIT), and where that would block (EAGAIN) or is not supported
-    /// (EOPNOTSUPP) goes on without it, from a helper thread: `submit` does not block its caller then, and
-    /// neither errno reaches it. (A write to a frozen file system still does: the kernel waits for the thaw
-    /// before it looks at the flag.) The helper submits one request after the other, so one that blocks holds
-    /// back those offloaded after it.
-    ///
-    /// Costs a second submission when it would have blocked, and a thread while such requests are being
-    /// submitted. Worth it for reads that are often in the page cache or direct; most writes would block
-    /// (they allocate, or update timestamps). A request that goes on this way may be overtaken by later ones.
-    ///
-    /// For reads and writes; a sync or a poll takes no flags and is refused with EINVAL. The flag
-    /// `RWF_NOWAIT` of [`preadv2(2)`](https://man7.org/linux/man-pages/man2/preadv2.2.html), Linux 4.13;
-    /// before, each request is offloaded.
-    ///
-    /// ```
-    /// use kiocb::{Iocb, Read};
-    ///
-    /// # fn main() -> std::io::Result<()> {
-    /// # let dir = tempfile::tempdir()?;
-    /// # let path = dir.path().join("cold");
-    /// # std::fs::write(&path, [7; 512])?;
-    /// let file = std::fs::File::open(&path)?; // through the page cache, where it may or may not be
-    /// let read = Iocb::alloc().init_rw(file, Read, vec![0; 512], 0).nowait_or_offload();
-    /// let pending = read.start()?; // at once
-    /// assert_eq!(pending.wait().result?, 512);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn nowait_or_offload(mut self) -> Self
-    where
-        S: Request,
-    {
-        self.options.offload = true;
-        self
-    }
-
     /// What to do when the request is complete: called exactly once, with the result, the buffer and the
     /// file, on the thread that [`Dispatch`](crate::Dispatch) says (the completion thread, unless chosen
     /// otherwise), as soon as `submit` is entered.
@@ -297,11 +218,7 @@ impl<S> Iocb<S> {
         S: Request,
         C: FnOnce(S::Output) + Send + 'static,
     {
-        Iocb {
-            target: self.target,
-            options: self.options,
-            state: Callback::new(self.state, callback),
-        }
+        self.map(|state| Callback::new(state, callback))
     }
 
     /// Submits the request and blocks until it is complete. The waiting thread takes the completion from the
@@ -354,8 +271,8 @@ impl<S> Iocb<S> {
     ///   each other, or any on a sync; a bad priority; no eventfd.
     /// - EFAULT: a buffer reaches into the kernel's half of the address space.
     /// - EOPNOTSUPP: a flag that the kernel or the file system does not know.
-    /// - EPERM: a real-time priority without privilege; [`NOAPPEND`](RwFlags::NOAPPEND) on an append-only
-    ///   file.
+    /// - EPERM: a real-time priority without privilege; [`NOAPPEND`](crate::RwFlags::NOAPPEND) on an
+    ///   append-only file.
     /// - a [`SetupError`](crate::SetupError) inside: the process-wide context could not be made.
     /// - an [`Unavailable`](crate::Unavailable) inside: after `shutdown`, in a forked child, no memory in the
     ///   kernel, context gone.
@@ -368,6 +285,17 @@ impl<S> Iocb<S> {
         S: Submit,
     {
         self.send(|engine, job| engine.submit(job))
+    }
+}
+
+impl<S> Iocb<S> {
+    /// The same with another state.
+    fn map<T>(self, change: impl FnOnce(S) -> T) -> Iocb<T> {
+        Iocb {
+            target: self.target,
+            options: self.options,
+            state: change(self.state),
+        }
     }
 }
 
@@ -412,106 +340,6 @@ impl<S: Work> Iocb<S> {
                 },
             )
         })
-    }
-}
-
-impl<S: Request, C> Iocb<Callback<S, C>> {
-    /// Takes the callback off again: what a refused request carried.
-    pub fn into_parts(self) -> (Iocb<S>, C) {
-        let (state, callback) = self.state.into_parts();
-        (
-            Iocb {
-                target: self.target,
-                options: self.options,
-                state,
-            },
-            callback,
-        )
-    }
-}
-
-impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Rw<F, O, B>> {
-    /// Takes the request apart: the file and the buffer that it would have used.
-    pub fn into_parts(self) -> (F, B) {
-        self.state.into_parts()
-    }
-}
-
-impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Rw<F, O, B>> {
-    /// Goes on after a short read, in the same request, until the buffer is full; a read that EINTR
-    /// interrupted is repeated. The result is then the whole length; at the end of the file it is an error of
-    /// kind [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), and the buffer holds what there was.
-    ///
-    /// The rest is submitted by whoever takes the event: the completion thread, a thread that waits, a thread
-    /// in `poll`. More than 2 GiB works. Under O_DIRECT the rest begins at the last aligned byte, so some is
-    /// read twice. Any other error is the file's own and as at
-    /// [`Completion::result`](crate::Completion::result), after a part was read.
-    ///
-    /// ```
-    /// use kiocb::{Iocb, Read};
-    /// use std::io::ErrorKind;
-    ///
-    /// # fn main() -> std::io::Result<()> {
-    /// # let dir = tempfile::tempdir()?;
-    /// # let path = dir.path().join("five");
-    /// std::fs::write(&path, "hello")?;
-    /// let file = std::fs::File::open(&path)?;
-    /// let done = Iocb::alloc().init_rw(file, Read, [0; 8], 0).read_exact().wait()?;
-    /// assert_eq!(done.result.unwrap_err().kind(), ErrorKind::UnexpectedEof);
-    /// assert_eq!(&done.buf[..5], b"hello");
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn read_exact(self) -> Iocb<Exact<F, O, B>>
-    where
-        O: FromFile,
-    {
-        self.exact()
-    }
-
-    /// Goes on after a short write, in the same request, until all is written; a write that EINTR interrupted
-    /// is repeated. The result is then the whole length; an error may come after a part was written: ENOSPC
-    /// where a plain write would have said how far it came. If the file takes nothing and gives no reason, it
-    /// is of kind [`WriteZero`](io::ErrorKind::WriteZero).
-    ///
-    /// The rest is submitted by whoever takes the event, as in [`read_exact`](Iocb::read_exact). Under
-    /// O_DIRECT it begins at the last aligned byte, so some is written twice, with the same contents. With
-    /// [`APPEND`](RwFlags::APPEND) or O_APPEND it goes to the end of the file as that is then: another
-    /// writer's data may come to lie between.
-    pub fn write_all(self) -> Iocb<Exact<F, O, B>>
-    where
-        O: ToFile,
-    {
-        self.exact()
-    }
-
-    fn exact(self) -> Iocb<Exact<F, O, B>> {
-        Iocb {
-            target: self.target,
-            options: self.options,
-            state: Exact::new(self.state),
-        }
-    }
-}
-
-impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Exact<F, O, B>> {
-    /// Takes the request apart: the file and the buffer that it would have used.
-    pub fn into_parts(self) -> (F, B) {
-        self.state.into_inner().into_parts()
-    }
-}
-
-impl<F: AsFd + Send + 'static> Iocb<Poll<F>> {
-    /// Takes the request apart: the file that it would have waited for.
-    pub fn into_file(self) -> F {
-        self.state.into_file()
-    }
-}
-
-impl<F: AsFd + Send + 'static> Iocb<Fsync<F>> {
-    /// Takes the request apart: the file that it would have synced.
-    pub fn into_file(self) -> F {
-        self.state.into_file()
     }
 }
 
