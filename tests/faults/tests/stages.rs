@@ -109,6 +109,9 @@ fn forget(owner: Owner) {
         .push(Box::new(ManuallyDrop::new(owner)));
 }
 
+/// What is thrown: of no size, because the engine lets go of a payload without running its destructor.
+struct OnPurpose;
+
 /// Counts, or panics, when it is woken.
 struct Bell {
     rung: AtomicUsize,
@@ -127,7 +130,7 @@ impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         self.rung.fetch_add(1, Ordering::SeqCst);
         if self.panics {
-            resume_unwind(Box::new("on purpose"));
+            resume_unwind(Box::new(OnPurpose));
         }
     }
 }
@@ -365,7 +368,7 @@ fn a_future_dropped_by_a_panic_of_its_waker_leaves_its_request_to_the_engine() {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::task::{RawWaker, RawWakerVTable};
     const VTABLE: RawWakerVTable = RawWakerVTable::new(
-        |_| resume_unwind(Box::new("on purpose")),
+        |_| resume_unwind(Box::new(OnPurpose)),
         |_| {},
         |_| {},
         |_| {},
