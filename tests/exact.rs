@@ -4,11 +4,13 @@
 #![allow(unsafe_code, reason = "a buffer that is larger than any transfer")]
 
 mod common;
+#[path = "common/huge.rs"]
+mod huge;
 
 use common::*;
+use huge::{HUGE, Huge};
 use kiocb::{
-    Aio, AlignedBuf, Dispatch, IoBuf, IoPriority, Iocb, PollFlags, Read, ReadV, RwFlags, Write,
-    WriteV,
+    Aio, AlignedBuf, Dispatch, IoPriority, Iocb, PollFlags, Read, ReadV, RwFlags, Write, WriteV,
 };
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::resource::{Resource, setrlimit};
@@ -339,42 +341,6 @@ fn a_file_that_may_not_grow_further_takes_a_part_and_then_says_why() {
             }
         },
     );
-}
-
-/// Three gibibytes of address space without memory behind it: the null device does not look at it.
-struct Huge(*mut libc::c_void);
-
-const HUGE: usize = 3 << 30;
-
-// SAFETY: the mapping is this value's alone.
-unsafe impl Send for Huge {}
-
-impl Huge {
-    fn new() -> Huge {
-        let (protection, flags) = (libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: a new mapping, wherever there is room.
-        let memory = unsafe { libc::mmap(std::ptr::null_mut(), HUGE, protection, flags, -1, 0) };
-        assert_ne!(memory, libc::MAP_FAILED);
-        Huge(memory)
-    }
-}
-
-impl Drop for Huge {
-    fn drop(&mut self) {
-        // SAFETY: the whole mapping, which nobody uses any more.
-        unsafe { libc::munmap(self.0, HUGE) };
-    }
-}
-
-// SAFETY: the mapping stays where it is until the value is dropped.
-unsafe impl IoBuf for Huge {
-    fn as_ptr(&self) -> *const u8 {
-        self.0.cast()
-    }
-
-    fn len(&self) -> usize {
-        HUGE
-    }
 }
 
 #[test]

@@ -5,8 +5,11 @@
 )]
 
 mod common;
+#[path = "common/huge.rs"]
+mod huge;
 
 use common::*;
+use huge::Huge;
 use kiocb::{
     AlignedBuf, Completion, DirectFile, IoBuf, IoBufMut, IoPriority, Iocb, Read, ReadV, RwFlags,
     Write, WriteV,
@@ -401,43 +404,6 @@ fn an_eventfd_is_raised_by_each_completion() {
         .read_exact(&mut count)
         .unwrap();
     assert_eq!(u64::from_ne_bytes(count), 3);
-}
-
-/// Three gibibytes of address space, all zero, without memory behind it.
-struct Huge(*mut libc::c_void);
-
-const HUGE: usize = 3 << 30;
-
-impl Huge {
-    fn new() -> Huge {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let address =
-            unsafe { libc::mmap(std::ptr::null_mut(), HUGE, libc::PROT_READ, flags, -1, 0) };
-        assert_ne!(address, libc::MAP_FAILED);
-        Huge(address)
-    }
-}
-
-impl Drop for Huge {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `new`, and nobody uses it any more.
-        unsafe { libc::munmap(self.0, HUGE) };
-    }
-}
-
-// SAFETY: an address, used by nobody else.
-unsafe impl Send for Huge {}
-
-// SAFETY: mapped for reading until it is dropped.
-unsafe impl IoBuf for Huge {
-    fn as_ptr(&self) -> *const u8 {
-        self.0.cast()
-    }
-
-    fn len(&self) -> usize {
-        HUGE
-    }
 }
 
 #[test]

@@ -15,6 +15,8 @@ mod cancel;
 mod layout;
 mod outcome;
 mod reap;
+#[path = "../common/seccomp.rs"]
+mod seccomp;
 mod setup;
 mod submit;
 

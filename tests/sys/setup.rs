@@ -159,58 +159,12 @@ fn destroying_waits_for_nobody_who_polls() {
 fn a_filters_errno_is_passed_on() {
     if alone("setup::a_filters_errno_is_passed_on") {
         let context = setup(1).expect("io_setup");
-        refuse(libc::SYS_io_setup, libc::ENOSYS);
-        refuse(libc::SYS_io_submit, libc::EPERM);
+        seccomp::refuse(libc::SYS_io_setup, libc::ENOSYS);
+        seccomp::refuse(libc::SYS_io_submit, libc::EPERM);
         assert_eq!(errno(setup(1)), libc::ENOSYS);
         // SAFETY: no request is passed.
         let forbidden = unsafe { io_submit(context, ptr::null(), 0) };
         assert_eq!(errno(forbidden), libc::EPERM);
         destroy(context).expect("io_destroy");
     }
-}
-
-/// Installs a seccomp filter that answers system call `number` with `errno`, for this thread and for
-/// good.
-fn refuse(number: libc::c_long, errno: i32) {
-    let statement = |code, k| libc::sock_filter {
-        code,
-        jt: 0,
-        jf: 0,
-        k,
-    };
-    let mut program = [
-        // The number is the first word of what a filter sees.
-        statement((libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, 0),
-        libc::sock_filter {
-            jf: 1,
-            ..statement(
-                (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-                number as u32,
-            )
-        },
-        statement(
-            (libc::BPF_RET | libc::BPF_K) as u16,
-            libc::SECCOMP_RET_ERRNO | errno as u32,
-        ),
-        statement(
-            (libc::BPF_RET | libc::BPF_K) as u16,
-            libc::SECCOMP_RET_ALLOW,
-        ),
-    ];
-    let filter = libc::sock_fprog {
-        len: program.len() as u16,
-        filter: program.as_mut_ptr(),
-    };
-    // SAFETY: takes numbers only.
-    let result = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    assert_eq!(result, 0, "{}", io::Error::last_os_error());
-    // SAFETY: `filter` and its program are valid for reads during the call.
-    let result = unsafe {
-        libc::prctl(
-            libc::PR_SET_SECCOMP,
-            libc::SECCOMP_MODE_FILTER,
-            &raw const filter,
-        )
-    };
-    assert_eq!(result, 0, "{}", io::Error::last_os_error());
 }
