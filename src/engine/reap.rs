@@ -354,8 +354,10 @@ impl Engine {
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 log::error!("{what} panicked: {}", message(&*panic))
             }));
-            // The payload is user code too, and its destructor may panic: it is let go.
-            std::mem::forget(panic);
+            // The payload is user code too, and its destructor may panic: what that throws is let go.
+            if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+                std::mem::forget(second);
+            }
         }
     }
 
