@@ -65,7 +65,7 @@ impl<W, E: Clone> Order<W, E> {
         self.barriers
     }
 
-    pub(crate) fn open_epoch(&self) -> u64 {
+    fn open_epoch(&self) -> u64 {
         self.oldest + self.epochs.len() as u64 - 1
     }
 
@@ -76,7 +76,7 @@ impl<W, E: Clone> Order<W, E> {
         open
     }
 
-    pub(crate) fn under_way(&mut self, epoch: u64) -> &mut usize {
+    fn under_way(&mut self, epoch: u64) -> &mut usize {
         let place = usize::try_from(epoch - self.oldest).unwrap_or(usize::MAX);
         &mut self.epochs[place]
     }
@@ -91,7 +91,7 @@ impl<W, E: Clone> Order<W, E> {
     }
 
     /// Dooms the barriers of `epoch` and later ones, also those to come.
-    pub(crate) fn fail(&mut self, epoch: u64, failure: E) {
+    fn fail(&mut self, epoch: u64, failure: E) {
         for barrier in &mut self.waiting {
             if barrier.epoch >= epoch {
                 barrier.doom.get_or_insert_with(|| failure.clone());
@@ -129,7 +129,7 @@ impl<W, E: Clone> Order<W, E> {
         (group, self.next())
     }
 
-    pub(crate) fn next(&mut self) -> Next<W, E> {
+    fn next(&mut self) -> Next<W, E> {
         while self.epochs.len() > 1 && self.epochs[0] == 0 {
             self.epochs.pop_front();
             self.oldest += 1;
@@ -153,7 +153,7 @@ impl<W, E: Clone> Order<W, E> {
     }
 
     /// The barriers that are clear, and wait for no sync either.
-    pub(crate) fn take_ripe(&mut self) -> Vec<Barrier<W, E>> {
+    fn take_ripe(&mut self) -> Vec<Barrier<W, E>> {
         let clear = |barrier: &Barrier<W, E>| barrier.epoch < self.oldest;
         let count = self.waiting.iter().take_while(|b| clear(b)).count();
         if self.syncing.is_none() {
@@ -328,55 +328,82 @@ mod tests {
         }
     }
 
+    /// The rule and its twin, to which the same happens.
+    struct Pair {
+        dice: Dice,
+        order: Order<u32, u32>,
+        twin: Twin,
+        /// Writes under way, as each of the two knows them.
+        writes: Vec<(u64, usize)>,
+    }
+
+    impl Pair {
+        /// Something happens to both. What each of them shows then.
+        fn step(&mut self, step: u32) -> (Vec<Seen>, Vec<Seen>) {
+            let why = (self.dice.roll(12) == 0).then_some(step);
+            match self.dice.roll(8) {
+                0 | 1 => self.writes.push((self.order.begin(), self.twin.begin())),
+                2..=4 if !self.writes.is_empty() => return self.end_a_write(why),
+                5 | 6 => return self.barrier(step),
+                7 if self.order.syncing.is_some() => return self.end_the_sync(why),
+                _ if self.dice.roll(4) == 0 => {
+                    assert_eq!(self.order.take_failure(), self.twin.failure.take());
+                }
+                _ => {}
+            }
+            (vec![], vec![])
+        }
+
+        fn end_a_write(&mut self, why: Option<u32>) -> (Vec<Seen>, Vec<Seen>) {
+            let place = self.dice.roll(self.writes.len() as u64);
+            let (epoch, write) = self.writes.swap_remove(usize::try_from(place).unwrap());
+            (seen(self.order.end(epoch, why)), self.twin.end(write, why))
+        }
+
+        fn barrier(&mut self, step: u32) -> (Vec<Seen>, Vec<Seen>) {
+            let kind = [SyncKind::Data, SyncKind::All][usize::from(self.dice.roll(4) == 0)];
+            let ours = match self.order.barrier(kind, step) {
+                Ok(next) => seen(next),
+                Err((number, why)) => vec![Seen::Refused(number, why)],
+            };
+            (ours, self.twin.barrier(step, kind))
+        }
+
+        fn end_the_sync(&mut self, why: Option<u32>) -> (Vec<Seen>, Vec<Seen>) {
+            if self.dice.roll(3) == 0 {
+                let ours = seen_after_sync(self.order.sync_refused());
+                return (ours, self.twin.synced(None));
+            }
+            let ours = seen_after_sync(self.order.synced(why.map_or(Ok(()), Err)));
+            (ours, self.twin.synced(why))
+        }
+    }
+
+    impl Seen {
+        /// Barriers at their end.
+        fn over(&self) -> usize {
+            match self {
+                Seen::Synced(group) => group.len(),
+                Seen::SyncBegun(_) => 0,
+                Seen::Refused(..) | Seen::Failed(..) => 1,
+            }
+        }
+    }
+
     /// Both get the same random story, and must tell the same at every step. Says how many barriers there
     /// were at their end.
     fn compare(seed: u64, steps: u32) -> usize {
-        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let (mut order, mut twin) = (Order::<u32, u32>::new(), Twin::default());
-        let mut writes: Vec<(u64, usize)> = Vec::new();
+        let mut pair = Pair {
+            dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            order: Order::new(),
+            twin: Twin::default(),
+            writes: Vec::new(),
+        };
         let mut over = 0;
         for step in 0..steps {
-            let why = (dice.roll(12) == 0).then_some(step);
-            let kind = [SyncKind::Data, SyncKind::All][usize::from(dice.roll(4) == 0)];
-            let (ours, theirs) = match dice.roll(8) {
-                0 | 1 => {
-                    writes.push((order.begin(), twin.begin()));
-                    (vec![], vec![])
-                }
-                2..=4 if !writes.is_empty() => {
-                    let place = usize::try_from(dice.roll(writes.len() as u64)).unwrap();
-                    let (epoch, write) = writes.swap_remove(place);
-                    (seen(order.end(epoch, why)), twin.end(write, why))
-                }
-                5 | 6 => {
-                    let ours = match order.barrier(kind, step) {
-                        Ok(next) => seen(next),
-                        Err((number, why)) => vec![Seen::Refused(number, why)],
-                    };
-                    (ours, twin.barrier(step, kind))
-                }
-                7 if order.syncing.is_some() && dice.roll(3) == 0 => {
-                    (seen_after_sync(order.sync_refused()), twin.synced(None))
-                }
-                7 if order.syncing.is_some() => (
-                    seen_after_sync(order.synced(why.map_or(Ok(()), Err))),
-                    twin.synced(why),
-                ),
-                _ if dice.roll(4) == 0 => {
-                    assert_eq!(order.take_failure(), twin.failure.take());
-                    (vec![], vec![])
-                }
-                _ => (vec![], vec![]),
-            };
+            let (ours, theirs) = pair.step(step);
             assert_eq!(ours, theirs, "seed {seed}, step {step}");
-            over += ours
-                .iter()
-                .map(|seen| match seen {
-                    Seen::Synced(group) => group.len(),
-                    Seen::SyncBegun(_) => 0,
-                    _ => 1,
-                })
-                .sum::<usize>();
+            over += ours.iter().map(Seen::over).sum::<usize>();
         }
         over
     }
