@@ -1,0 +1,172 @@
+//! The completion thread, its callbacks, and silence beside them.
+
+use super::*;
+
+fn one_callback(dispatch: Dispatch, mode: Mode, fate: Fate) {
+    explore(move || {
+        let (ends, calls) = (Count::new(), Count::new());
+        let engine = engine(dispatch, mode, 2);
+        let thread = completion_thread(&engine);
+        let called = calls.clone();
+        let ask = Ask::new(fate, 1, &ends).then(move |result| {
+            assert_eq!(result, 1);
+            called.one_more();
+        });
+        assert!(engine.submit(ask).is_ok());
+        if fate == Fate::Held {
+            engine.kernel.complete(Next::Oldest);
+        }
+        engine.drain(None).expect("silent");
+        assert_eq!((ends.get(), calls.get()), (1, 1));
+        end(&engine, thread);
+    });
+}
+
+#[test]
+fn the_completion_thread_wakes_for_a_callback() {
+    one_callback(Dispatch::Thread, Mode::Ring, Fate::AtOnce);
+}
+
+#[test]
+fn the_completion_thread_sleeps_until_the_device_is_done() {
+    one_callback(Dispatch::Thread, Mode::Ring, Fate::Held);
+}
+
+#[test]
+fn the_completion_thread_by_syscalls() {
+    one_callback(Dispatch::Thread, Mode::Syscalls, Fate::Held);
+}
+
+#[test]
+fn a_callback_anywhere() {
+    one_callback(Dispatch::Anywhere, Mode::Ring, Fate::AtOnce);
+}
+
+/// The callback's event may be taken by the waiter, who may not run it, and the waiter's by nobody but itself
+/// while it leads.
+fn a_callback_beside_a_waiter(dispatch: Dispatch, mode: Mode) {
+    explore(move || {
+        let (ends, calls) = (Count::new(), Count::new());
+        let engine = engine(dispatch, mode, 2);
+        let thread = completion_thread(&engine);
+        let called = calls.clone();
+        let ask = Ask::new(Fate::AtOnce, 1, &ends).then(move |_| called.one_more());
+        assert!(engine.submit(ask).is_ok());
+        wait(&engine, Fate::AtOnce, 2, &ends);
+        end(&engine, thread);
+        assert_eq!((ends.get(), calls.get()), (2, 1));
+    });
+}
+
+#[test]
+fn a_callback_beside_a_waiter_on_the_thread() {
+    a_callback_beside_a_waiter(Dispatch::Thread, Mode::Ring);
+}
+
+#[test]
+fn a_callback_beside_a_waiter_anywhere() {
+    a_callback_beside_a_waiter(Dispatch::Anywhere, Mode::Ring);
+}
+
+#[test]
+fn a_callback_beside_a_waiter_by_syscalls() {
+    a_callback_beside_a_waiter(Dispatch::Thread, Mode::Syscalls);
+}
+
+/// The device's part: one completion for each that is held.
+fn device(engine: &Arc<Engine>, completions: usize) -> JoinHandle<()> {
+    let engine = Arc::clone(engine);
+    thread::spawn(move || {
+        for _ in 0..completions {
+            engine.kernel.complete(Next::Oldest);
+        }
+    })
+}
+
+/// Silence must not be seen in the gap between a callback and what it submits.
+fn a_drain_beside_a_callback_that_submits(dispatch: Dispatch, depth: u32, fate: Fate) {
+    explore(move || {
+        let (ends, calls) = (Count::new(), Count::new());
+        let engine = engine(dispatch, Mode::Ring, depth);
+        let thread = completion_thread(&engine);
+        let device = (fate == Fate::Held).then(|| device(&engine, 1));
+        let (again, called, ended) = (Arc::clone(&engine), calls.clone(), ends.clone());
+        let ask = Ask::new(Fate::AtOnce, 1, &ends).then(move |_| {
+            let last = called.clone();
+            let next = Ask::new(fate, 2, &ended).then(move |_| last.one_more());
+            assert!(again.submit(next).is_ok());
+            called.one_more();
+        });
+        assert!(engine.submit(ask).is_ok());
+        engine.drain(None).expect("silent");
+        assert_eq!((ends.get(), calls.get()), (2, 2));
+        device.map(join);
+        end(&engine, thread);
+    });
+}
+
+#[test]
+fn a_drain_sees_what_a_callback_has_submitted() {
+    a_drain_beside_a_callback_that_submits(Dispatch::Thread, 1, Fate::AtOnce);
+}
+
+#[test]
+fn a_drain_sees_what_a_callback_has_submitted_and_the_device_has() {
+    a_drain_beside_a_callback_that_submits(Dispatch::Thread, 2, Fate::Held);
+}
+
+#[test]
+fn a_drain_sees_what_a_callback_has_submitted_anywhere() {
+    a_drain_beside_a_callback_that_submits(Dispatch::Anywhere, 2, Fate::AtOnce);
+}
+
+/// The thread must not end while somebody else runs a callback that submits, or resumes a request.
+#[test]
+fn a_stop_beside_a_waiter_that_runs_a_callback_that_submits() {
+    explore(|| {
+        let (ends, calls) = (Count::new(), Count::new());
+        let engine = engine(Dispatch::Anywhere, Mode::Ring, 2);
+        let thread = completion_thread(&engine);
+        let (again, called, ended) = (Arc::clone(&engine), calls.clone(), ends.clone());
+        let ask = Ask::new(Fate::AtOnce, 1, &ends).then(move |_| {
+            let next = Ask::new(Fate::AtOnce, 2, &ended).then(move |_| called.one_more());
+            // By the way that an engine closed to the outside leaves open.
+            assert!(again.submit(next).is_ok());
+        });
+        assert!(engine.submit(ask).is_ok());
+        engine.stop(false);
+        join(thread);
+        assert_eq!((ends.get(), calls.get()), (2, 1));
+    });
+}
+
+fn a_request_that_goes_on(end_of_it: impl Fn(&Engine, JoinHandle<()>) + Send + Sync + 'static) {
+    explore_less(move || {
+        let (ends, calls) = (Count::new(), Count::new());
+        let engine = engine(Dispatch::Thread, Mode::Ring, 2);
+        let thread = completion_thread(&engine);
+        let waiter = {
+            let (engine, ends) = (Arc::clone(&engine), ends.clone());
+            thread::spawn(move || {
+                let ask = Ask::new(Fate::AtOnce, 4, &ends).in_two_parts();
+                if let Ok(answer) = engine.submit_and_wait(ask) {
+                    assert_eq!(answer, 4);
+                }
+            })
+        };
+        let called = calls.clone();
+        let ask = Ask::new(Fate::AtOnce, 2, &ends).then(move |_| called.one_more());
+        assert!(engine.submit(ask).is_ok());
+        end_of_it(&engine, thread);
+        join(waiter);
+        assert_eq!((ends.get(), calls.get()), (2, 1));
+    });
+}
+
+#[test]
+fn a_drain_beside_a_request_that_goes_on() {
+    a_request_that_goes_on(|engine, thread| {
+        engine.drain(None).expect("silent");
+        end(engine, thread);
+    });
+}

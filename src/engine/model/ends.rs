@@ -1,0 +1,142 @@
+//! The backlog, and the end: somebody pumps, and everybody is served or refused.
+
+use super::*;
+
+/// Late, if it had to queue first.
+fn refused_at_once_or_late(engine: &Engine, refused: Ask) {
+    match engine.submit_and_wait(refused) {
+        Ok(result) => assert_eq!(result, i64::from(-libc::EBADF)),
+        Err((error, _)) => assert_eq!(error.raw_os_error(), Some(libc::EBADF)),
+    }
+}
+
+#[test]
+fn behind_full_slots_somebody_pumps() {
+    explore(|| {
+        let ends = Count::new();
+        let engine = engine(Dispatch::Thread, Mode::Ring, 1);
+        let other = waiter(&engine, Fate::AtOnce, 1, &ends);
+        wait(&engine, Fate::AtOnce, 2, &ends);
+        join(other);
+        assert_eq!((ends.get(), engine.outstanding()), (2, 0));
+    });
+}
+
+#[test]
+fn behind_a_request_that_is_refused_somebody_pumps() {
+    explore(|| {
+        let ends = Count::new();
+        let engine = engine(Dispatch::Thread, Mode::Ring, 1);
+        let other = waiter(&engine, Fate::AtOnce, 1, &ends);
+        let refused = Ask::new(Fate::AtOnce, 2, &ends).refused(libc::EBADF);
+        refused_at_once_or_late(&engine, refused);
+        join(other);
+        assert_eq!((ends.get(), engine.outstanding()), (2, 0));
+    });
+}
+
+#[test]
+fn one_threads_requests_reach_the_kernel_in_order() {
+    explore(|| {
+        let ends = Count::new();
+        let engine = engine(Dispatch::Thread, Mode::Ring, 1);
+        let other = waiter(&engine, Fate::AtOnce, 9, &ends);
+        let mut watches = Vec::new();
+        for name in 1..=2 {
+            let watch = engine.start(Ask::new(Fate::AtOnce, name, &ends));
+            watches.push(watch.expect("accepted"));
+        }
+        for mut watch in watches {
+            assert!(engine.wait_for(&mut watch, None));
+            watch.take().expect("done");
+        }
+        join(other);
+        let own: Vec<_> = engine
+            .kernel
+            .accepted()
+            .into_iter()
+            .filter(|name| *name != 9)
+            .collect();
+        assert_eq!((own, ends.get()), (vec![1, 2], 3));
+    });
+}
+
+#[test]
+fn a_submitter_beside_a_shutdown_is_served_or_refused() {
+    explore(|| {
+        let (ends, calls) = (Count::new(), Count::new());
+        let engine = engine(Dispatch::Thread, Mode::Ring, 1);
+        let thread = completion_thread(&engine);
+        let submitter = {
+            let (engine, called, ends) = (Arc::clone(&engine), calls.clone(), ends.clone());
+            thread::spawn(move || {
+                let ask = Ask::new(Fate::AtOnce, 1, &ends).then(move |_| called.one_more());
+                engine.submit(ask).is_ok()
+            })
+        };
+        engine.close();
+        engine.drain(None).expect("silent");
+        end(&engine, thread);
+        let accepted = join(submitter);
+        assert_eq!((calls.get(), ends.get()), (usize::from(accepted), 1));
+    });
+}
+
+#[test]
+fn a_waiter_beside_a_shutdown_is_served_or_refused() {
+    explore(|| {
+        let ends = Count::new();
+        let engine = engine(Dispatch::Thread, Mode::Ring, 1);
+        let thread = completion_thread(&engine);
+        let waiter = {
+            let (engine, ends) = (Arc::clone(&engine), ends.clone());
+            thread::spawn(move || {
+                let _ = engine.submit_and_wait(Ask::new(Fate::AtOnce, 1, &ends));
+            })
+        };
+        engine.close();
+        engine.drain(None).expect("silent");
+        end(&engine, thread);
+        join(waiter);
+        assert_eq!(ends.get(), 1);
+    });
+}
+
+#[test]
+fn a_drain_hears_of_the_silence_after_a_pump() {
+    explore(|| {
+        let ends = Count::new();
+        let engine = engine(Dispatch::Thread, Mode::Ring, 1);
+        let waiters = [
+            waiter(&engine, Fate::AtOnce, 1, &ends),
+            waiter(&engine, Fate::AtOnce, 2, &ends),
+        ];
+        engine.drain(None).expect("silent");
+        waiters.into_iter().for_each(join);
+    });
+}
+
+/// Rule 3: who leads for a request that is refused late hears of it although no event comes.
+#[test]
+fn a_leader_whose_request_is_refused_late_wakes() {
+    explore(|| {
+        let ends = Count::new();
+        let engine = engine(Dispatch::Thread, Mode::Ring, 1);
+        let first = engine
+            .start(Ask::new(Fate::Held, 1, &ends))
+            .expect("accepted");
+        let refused = {
+            let (engine, ends) = (Arc::clone(&engine), ends.clone());
+            thread::spawn(move || {
+                let ask = Ask::new(Fate::AtOnce, 2, &ends).refused(libc::EBADF);
+                refused_at_once_or_late(&engine, ask);
+            })
+        };
+        engine.kernel.complete(Next::Oldest);
+        let mut first = first;
+        assert!(engine.wait_for(&mut first, None));
+        first.take().expect("done");
+        join(refused);
+        assert_eq!((ends.get(), engine.outstanding()), (2, 0));
+    });
+}
