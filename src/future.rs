@@ -13,9 +13,27 @@ use std::time::{Duration, Instant};
 /// A request on its way, from [`Iocb::start`](crate::Iocb::start): a future, or something to block on.
 ///
 /// Dropping it does not take the request back (the kernel can't): it completes, and then its file and buffer
-/// are dropped, on whichever thread reaps it. Forgetting it (`mem::forget`) leaks them. As a future it needs
-/// no runtime, may be polled by any executor and moved between tasks; polled after it has answered, it
-/// panics.
+/// are dropped, on whichever thread reaps it. Only a wait for readiness is [cancelled](Pending::cancel) by
+/// that. Forgetting it (`mem::forget`) leaks them. As a future it needs no runtime, may be polled by any
+/// executor and moved between tasks; polled after it has answered, it panics.
+///
+/// ```
+/// use kiocb::{Iocb, Read};
+/// use std::time::Duration;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let file = std::fs::File::open("/dev/zero")?;
+/// let mut pending = Iocb::alloc().init_rw(file, Read, vec![1; 512], 0).start()?;
+/// let done = loop {
+///     match pending.wait_timeout(Duration::from_secs(1)) {
+///         Ok(done) => break done,
+///         Err(unfinished) => pending = unfinished, // and say so to somebody
+///     }
+/// };
+/// assert_eq!(done.result?, 512);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Pending<S: Work> {
     engine: Arc<Engine>,
     watch: Option<Watch<Job<S>>>,
@@ -101,6 +119,20 @@ impl<F: AsFd + Send + 'static> Pending<crate::poll::Poll<F>> {
     /// writes can't be cancelled). Any thread may call it. Says whether the kernel agreed: then, and in any
     /// case soon, the result is there, and is ECANCELED or, if an event came first, what came. Blocks only
     /// while another thread is just submitting the request.
+    ///
+    /// `false`: the result is there already, or this is a forked child, whose parent's request it is.
+    ///
+    /// ```
+    /// use kiocb::{Iocb, PollFlags};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (reader, _writer) = std::io::pipe()?;
+    /// let readable = Iocb::alloc().init_poll(reader, PollFlags::IN).start()?;
+    /// assert!(readable.cancel());
+    /// assert_eq!(readable.wait().result.unwrap_err().raw_os_error(), Some(125)); // ECANCELED
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "io_cancel")]
     pub fn cancel(&self) -> bool {
         let Some(watch) = &self.watch else {

@@ -116,7 +116,8 @@
 //!
 //! // Borrowed memory: both pages in one system call, and both are there when it returns.
 //! let mut pages = [[1; 512]; 2];
-//! let results = Aio::global()?.read_many(&file, (0..).step_by(512).zip(pages.iter_mut().map(|page| &mut page[..])));
+//! let pieces = (0..).step_by(512).zip(pages.iter_mut().map(|page| &mut page[..]));
+//! let results = Aio::global()?.read_many(&file, pieces);
 //! assert!(results.into_iter().all(|result| result.is_ok()) && pages == [[0; 512]; 2]);
 //!
 //! // A loop of one's own.

@@ -38,7 +38,8 @@ pub type BarrierCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 /// # let dir = tempfile::tempdir()?;
 /// let aio = Aio::global()?;
 /// let log = Journal::new(&aio, std::fs::File::create(dir.path().join("log"))?);
-/// log.write("begin; ", 0, |done| drop(done.result))?; // errors need not be looked at here: the barrier reports them
+/// // Errors need not be looked at here: the barrier reports them.
+/// log.write("begin; ", 0, |done| drop(done.result))?;
 /// log.write("commit", 7, |done| drop(done.result))?;
 /// let (committed, wait) = mpsc::channel();
 /// log.barrier(SyncKind::Data, move |result| committed.send(result).unwrap())?;
