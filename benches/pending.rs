@@ -1,7 +1,8 @@
 //! A million requests pending at once: what each costs in memory, and whether the queue slows the rest down.
 //!
-//! `cargo bench --bench pending`. Prints bytes per pending request (resident memory, beside its buffer), and reads per second with a million queued
-//! against the same reads with no more than the kernel's slots. Every read is checked.
+//! `cargo bench --bench pending`. Prints bytes per pending request (resident memory, beside its buffer), and
+//! reads per second with a million queued against the same reads with no more than the kernel's slots. Every
+//! read is checked.
 
 use kiocb::{Aio, Dispatch, Read};
 use std::fs::File;
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 
 const MANY: u64 = 1_000_000;
 const DEPTH: u32 = 128;
-/// Small, so that the requests and not the buffers are what is measured; in the request itself, so that there is no allocation beside it.
+/// Small, so that the requests and not the buffers are what is measured; in the request itself, so that there
+/// is no allocation beside it.
 const BYTES: usize = 8;
 
 fn main() -> io::Result<()> {

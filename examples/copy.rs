@@ -4,10 +4,10 @@
 //! cargo run --release --example copy -- SRC DST
 //! ```
 //!
-//! The heart of it is [`Copying`]. The file is cut into pieces, and each of a few buffers goes round on its own:
-//! read a piece; in the callback, write it; in that one's callback, read the next. There is no loop over requests,
-//! no thread and no queue: when nothing is in flight any more, everything is copied. The rest is what a copy owes its
-//! user, and [`copy`] lists it.
+//! The heart of it is [`Copying`]. The file is cut into pieces, and each of a few buffers goes round on its
+//! own: read a piece; in the callback, write it; in that one's callback, read the next. There is no loop over
+//! requests, no thread and no queue: when nothing is in flight any more, everything is copied. The rest is
+//! what a copy owes its user, and [`copy`] lists it.
 
 use std::fmt;
 use std::fs::{self, File, Permissions};
@@ -148,12 +148,12 @@ fn failed(path: &Path, doing: impl Into<String>) -> impl FnOnce(io::Error) -> Fa
     move |cause| Failure { path, doing, cause }
 }
 
-/// Copies the file `from` to `to`, or into it where it is a directory. Blocks; `progress` hears on the completion
-/// thread how many bytes, of how many, are through.
+/// Copies the file `from` to `to`, or into it where it is a directory. Blocks; `progress` hears on the
+/// completion thread how many bytes, of how many, are through.
 ///
 /// - The copy has exactly the length that the source had at the beginning, and its permissions.
-/// - It gets its name when it is complete and on stable storage, in one step, and replaces the file of that name: `to` is
-///   always the old file, or none, or the whole new one, also when the process is killed.
+/// - It gets its name when it is complete and on stable storage, in one step, and replaces the file of that
+///   name: `to` is always the old file, or none, or the whole new one, also when the process is killed.
 /// - A file system that refuses direct I/O is served through the page cache, and a line on stderr says so.
 pub(crate) fn copy(
     from: &Path,
@@ -257,7 +257,8 @@ impl Place {
 #[derive(Debug)]
 struct Draft {
     place: Place,
-    /// The name it has meanwhile, removed when dropped. `None`: it has no name, and not even a killed process leaves it behind.
+    /// The name it has meanwhile, removed when dropped. `None`: it has no name, and not even a killed process
+    /// leaves it behind.
     temporary: Option<TempPath>,
 }
 
@@ -266,7 +267,8 @@ impl Draft {
         Draft::without_name(to).map_or_else(|| Draft::with_name(to), Ok)
     }
 
-    /// `None` where the file system can't, or where there is no /proc, through which the file would get its name.
+    /// `None` where the file system can't, or where there is no /proc, through which the file would get its
+    /// name.
     fn without_name(to: &Path) -> Option<Draft> {
         let mut options = new_file();
         let options = options.custom_flags(libc::O_TMPFILE);
@@ -287,8 +289,8 @@ impl Draft {
         })
     }
 
-    /// Space for all of it. Writes that make a file longer would be done inside `io_submit` by some file systems, one by one;
-    /// and if there is no room, now is the time to say so.
+    /// Space for all of it. Writes that make a file longer would be done inside `io_submit` by some file
+    /// systems, one by one; and if there is no room, now is the time to say so.
     fn reserve(&self, length: u64) -> Result<(), Failure> {
         let length = self.place.file.round_up(length).unwrap_or(length);
         match self.place.file.preallocate(length) {

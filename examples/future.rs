@@ -1,8 +1,9 @@
-//! Many tasks on an executor of forty lines: sums a file block by block, with as many reads in flight as there are tasks.
+//! Many tasks on an executor of forty lines: sums a file block by block, with as many reads in flight as
+//! there are tasks.
 //!
-//! `cargo run --release --example future [FILE]`. No runtime is needed: requests are futures that any executor can poll. This one makes
-//! the context with `Dispatch::Manual` and, when no task can run, waits in `Aio::poll`: the thread that runs the tasks takes their
-//! completions itself, and no other thread exists.
+//! `cargo run --release --example future [FILE]`. No runtime is needed: requests are futures that any
+//! executor can poll. This one makes the context with `Dispatch::Manual` and, when no task can run, waits in
+//! `Aio::poll`: the thread that runs the tasks takes their completions itself, and no other thread exists.
 
 use kiocb::{Aio, AlignedBuf, Completion, DirectFile, Dispatch, Read};
 use std::cell::{Cell, RefCell};

@@ -1,7 +1,9 @@
-//! Readiness beside file I/O, on one context: reads of a file, a pipe and an eventfd, waited for in one place.
+//! Readiness beside file I/O, on one context: reads of a file, a pipe and an eventfd, waited for in one
+//! place.
 //!
-//! `cargo run --example poll`. A thread writes to a pipe now and then and rings an eventfd at the end. The main thread waits for whatever comes first, as an
-//! engine would that serves commands while its reads are under way; when all is over it cancels the wait that is left.
+//! `cargo run --example poll`. A thread writes to a pipe now and then and rings an eventfd at the end. The
+//! main thread waits for whatever comes first, as an engine would that serves commands while its reads are
+//! under way; when all is over it cancels the wait that is left.
 
 use kiocb::{Aio, DirectFile, Iocb, Pending, Poll, PollFlags, Read};
 use nix::sys::eventfd::EventFd;

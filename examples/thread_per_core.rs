@@ -1,7 +1,9 @@
-//! One engine per core: each thread is pinned, has a context of its own and a loop of its own around `Aio::poll`. No other thread exists.
+//! One engine per core: each thread is pinned, has a context of its own and a loop of its own around
+//! `Aio::poll`. No other thread exists.
 //!
-//! `cargo run --release --example thread_per_core [FILE]`. The file is divided among the cores; each counts the zero bytes of its part with
-//! sixteen reads in flight, whose callbacks run inside `poll`, on the core that asked.
+//! `cargo run --release --example thread_per_core [FILE]`. The file is divided among the cores; each counts
+//! the zero bytes of its part with sixteen reads in flight, whose callbacks run inside `poll`, on the core
+//! that asked.
 
 use kiocb::{Aio, AlignedBuf, DirectFile, Dispatch, Read};
 use nix::sched::{CpuSet, sched_setaffinity};

@@ -1,8 +1,9 @@
 //! Inside tokio: tasks that await direct reads beside everything else that they await.
 //!
-//! `cargo run --release --example tokio [FILE]`. A request is a future like any other: the completion thread wakes the task, and where the result is there at
-//! once the first poll has it. Dropping a task half-way is safe: the request keeps its buffer and file until the kernel is done. Here sixteen tasks share the
-//! blocks of a file and look for its longest run of zero bytes within one block.
+//! `cargo run --release --example tokio [FILE]`. A request is a future like any other: the completion thread
+//! wakes the task, and where the result is there at once the first poll has it. Dropping a task half-way is
+//! safe: the request keeps its buffer and file until the kernel is done. Here sixteen tasks share the blocks
+//! of a file and look for its longest run of zero bytes within one block.
 
 use kiocb::{Aio, DirectFile, Read};
 use std::io;

@@ -155,8 +155,8 @@ fn allocations_of_waits(aio: &Aio, count: usize) -> usize {
     ALLOCATIONS.load(Ordering::SeqCst) - before
 }
 
-/// What is allocated for each request is allocated every time. What a thread needs when it first blocks, the test's own
-/// included, is not.
+/// What is allocated for each request is allocated every time. What a thread needs when it first blocks, the
+/// test's own included, is not.
 fn least_of_three(mut count: impl FnMut() -> usize) -> usize {
     (0..3).map(|_| count()).min().unwrap_or(0)
 }
@@ -176,7 +176,8 @@ fn nothing_is_allocated_in_the_steady_state() {
             assert_eq!(count, 0, "waits, {dispatch:?}, depth {depth}");
             if dispatch != Dispatch::Manual {
                 let count = allocations_of_a_stream(&aio, 20_000);
-                // The two threads may trade more cells than ever before at any moment, but not for every request.
+                // The two threads may trade more cells than ever before at any moment, but not for every
+                // request.
                 assert!(
                     count <= 200,
                     "{count} allocations, {dispatch:?}, depth {depth}"

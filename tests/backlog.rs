@@ -1,7 +1,8 @@
-//! More requests than the kernel has slots: they queue without limit, reach the kernel in the order of their thread, and complete once.
+//! More requests than the kernel has slots: they queue without limit, reach the kernel in the order of their
+//! thread, and complete once.
 //!
-//! The order is read from a file opened for appending: such a write is carried out inside `io_submit`, so that the records
-//! lie in the file as the kernel got them.
+//! The order is read from a file opened for appending: such a write is carried out inside `io_submit`, so
+//! that the records lie in the file as the kernel got them.
 
 mod common;
 

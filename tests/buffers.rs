@@ -1,9 +1,10 @@
-//! What the buffer traits promise, for every type that implements them: the address holds while nobody touches the value, the
-//! lengths are right, and what a read leaves behind is what its owner sees.
+//! What the buffer traits promise, for every type that implements them: the address holds while nobody
+//! touches the value, the lengths are right, and what a read leaves behind is what its owner sees.
 //!
-//! The part of the kernel is played by [`read_into`] and its kin, which do with a buffer exactly what the engine does: move it
-//! to the heap, take the pointer there, touch nothing until the "kernel" is done, note the result, move it back. Run under a
-//! memory checker they check the aliasing too. The last tests do the same through the engine and the real kernel.
+//! The part of the kernel is played by [`read_into`] and its kin, which do with a buffer exactly what the
+//! engine does: move it to the heap, take the pointer there, touch nothing until the "kernel" is done, note
+//! the result, move it back. Run under a memory checker they check the aliasing too. The last tests do the
+//! same through the engine and the real kernel.
 #![allow(
     unsafe_code,
     reason = "plays the kernel: reads and writes through the pointers of the buffers"
@@ -24,7 +25,8 @@ fn read_into<B: IoBufMut>(buf: B, bytes: &[u8]) -> B {
     let mut cell = Box::new(buf);
     let n = bytes.len().min(cell.capacity());
     let target = cell.as_mut_ptr();
-    // SAFETY: `target` is good for `capacity()` writes until the value is touched again, and `n` is no more than that.
+    // SAFETY: `target` is good for `capacity()` writes until the value is touched again, and `n` is no more
+    // than that.
     unsafe { target.copy_from_nonoverlapping(bytes.as_ptr(), n) };
     // SAFETY: `n <= capacity()`, and these bytes have just been written.
     unsafe { cell.set_init(n) };
@@ -318,7 +320,8 @@ fn the_real_kernel_takes_the_pieces() {
     let mut bufs = Box::new([Vec::with_capacity(4), Vec::with_capacity(100)]);
     let vecs = bufs.io_vecs_mut();
     assert_eq!(size_of::<IoVec>(), size_of::<libc::iovec>());
-    // SAFETY: an `IoVec` is a `struct iovec`; the pieces are good for writes, and nobody touches them meanwhile.
+    // SAFETY: an `IoVec` is a `struct iovec`; the pieces are good for writes, and nobody touches them
+    // meanwhile.
     let n = unsafe { libc::preadv(file.as_raw_fd(), vecs.as_ptr().cast(), 2, 3) };
     assert_eq!(n, 7);
     // SAFETY: the kernel has filled this many bytes, in order.

@@ -1,5 +1,5 @@
-//! Callbacks: each is called exactly once, on the thread that it should, and may itself submit and wait. And whatever becomes of a
-//! request, its file, its buffer and its closure are dropped once.
+//! Callbacks: each is called exactly once, on the thread that it should, and may itself submit and wait. And
+//! whatever becomes of a request, its file, its buffer and its closure are dropped once.
 #![allow(unsafe_code, reason = "asks how much a pipe holds")]
 
 mod common;
@@ -535,8 +535,9 @@ fn a_callback_that_waits_on_another_context_sends_what_it_has_gathered_first() {
         .unwrap();
     assert_eq!(receive.recv().unwrap(), *b"first");
 }
-/// A callback that is slow holds back what others before it in its batch have submitted; so after such a batch submissions leave
-/// one by one. How slow is slow is the engine's affair: this goes on until it is seen.
+/// A callback that is slow holds back what others before it in its batch have submitted; so after such a
+/// batch submissions leave one by one. How slow is slow is the engine's affair: this goes on until it is
+/// seen.
 #[test]
 fn slow_callbacks_do_not_hold_back_for_long_what_others_submit() {
     let _watchdog = watchdog();

@@ -1,7 +1,8 @@
-//! What the example `copy` promises: identical bytes, the whole file or none under its name, errors that say what and where.
+//! What the example `copy` promises: identical bytes, the whole file or none under its name, errors that say
+//! what and where.
 //!
-//! The example is compiled into this test, so that what it does can be interrupted at a known place: its progress is reported on
-//! the completion thread, between one piece and the next.
+//! The example is compiled into this test, so that what it does can be interrupted at a known place: its
+//! progress is reported on the completion thread, between one piece and the next.
 
 #[path = "../examples/copy.rs"]
 #[allow(

@@ -1,4 +1,5 @@
-//! Direct I/O on what this machine has: a file beside the build, tmpfs, procfs, and, as root, loop devices and file systems on them.
+//! Direct I/O on what this machine has: a file beside the build, tmpfs, procfs, and, as root, loop devices
+//! and file systems on them.
 //!
 //! What can't be had is skipped with the reason, or fails where `KIOCB_CI` is set.
 #![allow(
@@ -175,7 +176,8 @@ fn a_direct_file_goes_into_a_request_and_comes_back() {
         .unwrap();
     assert_eq!(done.result.unwrap(), 8192);
     assert!(done.buf.iter().all(|&byte| byte == 0x6b));
-    // One byte short of a block: most say so, as the result; btrfs and tmpfs go through the page cache for once.
+    // One byte short of a block: most say so, as the result; btrfs and tmpfs go through the page cache for
+    // once.
     let odd = AlignedBuf::zeroed(511);
     let done = Iocb::alloc()
         .init_rw(done.file, Write, odd, 0)
@@ -496,7 +498,8 @@ fn a_file_that_would_go_through_the_page_cache_in_silence_is_refused() {
     };
     let path = fs.path("journalled");
     File::create(&path).unwrap();
-    // Data go into the journal, so they can't go past the page cache: ext4 opens the file with O_DIRECT and ignores that.
+    // Data go into the journal, so they can't go past the page cache: ext4 opens the file with O_DIRECT and
+    // ignores that.
     assert_eq!(
         DirectFile::open(&path).unwrap_err().kind(),
         ErrorKind::Unsupported

@@ -1,4 +1,5 @@
-//! Where callbacks run: on the completion thread, on whichever thread finds the completion, or only in `poll`.
+//! Where callbacks run: on the completion thread, on whichever thread finds the completion, or only in
+//! `poll`.
 
 mod common;
 

@@ -1,5 +1,6 @@
-//! Every error in its place: what `io_submit` refuses comes from `submit`, whole; what the file operation says comes as the result;
-//! what is refused after it had to queue comes as the result too. And the requests around it never notice.
+//! Every error in its place: what `io_submit` refuses comes from `submit`, whole; what the file operation
+//! says comes as the result; what is refused after it had to queue comes as the result too. And the requests
+//! around it never notice.
 #![allow(
     unsafe_code,
     reason = "buffers that lie about their memory, and limits of the process"

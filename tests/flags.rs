@@ -1,8 +1,9 @@
-//! The flags and priorities of a request: their numbers, their names, and what the running kernel makes of each.
+//! The flags and priorities of a request: their numbers, their names, and what the running kernel makes of
+//! each.
 //!
-//! The requests go through [`kiocb::sys`], so that what is tested is the number and the field it goes into, and
-//! then through the safe layer, which has to put it there. A flag that the kernel or the file system does not
-//! have is skipped with the reason, or fails where `KIOCB_CI` is set.
+//! The requests go through [`kiocb::sys`], so that what is tested is the number and the field it goes into,
+//! and then through the safe layer, which has to put it there. A flag that the kernel or the file system does
+//! not have is skipped with the reason, or fails where `KIOCB_CI` is set.
 #![allow(unsafe_code, reason = "submits through the raw layer")]
 #![allow(
     clippy::multiple_unsafe_ops_per_block,
@@ -87,10 +88,12 @@ fn safe_read(
     Ok(result)
 }
 
-/// One request through a context of its own: refused by the submission (`Err`), or completed with this result.
+/// One request through a context of its own: refused by the submission (`Err`), or completed with this
+/// result.
 fn run(mut request: sys::iocb) -> io::Result<Result<usize, i32>> {
     let mut event = sys::io_event::default();
-    // SAFETY: a context of its own, destroyed once; whoever made the request keeps its memory until this returns.
+    // SAFETY: a context of its own, destroyed once; whoever made the request keeps its memory until this
+    // returns.
     unsafe {
         let context = sys::io_setup(1)?;
         let submitted = sys::io_submit(context, [&raw mut request].as_ptr(), 1);
@@ -165,8 +168,8 @@ fn supported(what: &str, outcome: io::Result<Result<usize, i32>>) -> Option<Resu
     }
 }
 
-/// Says why a test proves nothing here, and fails where everything is expected to be there; the file system that `KIOCB_TEST_DIR`
-/// chooses need not have everything.
+/// Says why a test proves nothing here, and fails where everything is expected to be there; the file system
+/// that `KIOCB_TEST_DIR` chooses need not have everything.
 fn skip(reason: &str) {
     eprintln!("skipped: {reason}");
     let strict =
@@ -369,13 +372,15 @@ fn dsync_and_sync_writes_have_their_blocks_when_they_complete() {
             let Some(delayed) = has_delayed_extents(&file) else {
                 return skip("the file system below target does not tell about delayed allocation");
             };
-            // Without a flag the blocks are chosen later, at write-back: that is what the flags are compared with.
+            // Without a flag the blocks are chosen later, at write-back: that is what the flags are compared
+            // with.
             assert_eq!(delayed, flags.is_empty(), "{flags:?}");
         }
     });
 }
 
-/// Whether any of the file's extents waits to be allocated, asked of the file system without making it write back.
+/// Whether any of the file's extents waits to be allocated, asked of the file system without making it write
+/// back.
 fn has_delayed_extents(file: &File) -> Option<bool> {
     const FS_IOC_FIEMAP: libc::Ioctl = 0xc020_660b;
     const FIEMAP_EXTENT_DELALLOC: u32 = 0x4;
@@ -453,7 +458,8 @@ fn drop_cache(file: &File) {
 
 fn cached_pages(file: &File, len: usize) -> usize {
     let mut pages = vec![0u8; len / 4096];
-    // SAFETY: a mapping of its own, looked at by `mincore` only and unmapped before it is forgotten; a byte for each page.
+    // SAFETY: a mapping of its own, looked at by `mincore` only and unmapped before it is forgotten; a byte
+    // for each page.
     unsafe {
         let map = libc::mmap(
             std::ptr::null_mut(),
@@ -518,7 +524,8 @@ fn nosignal_keeps_a_broken_pipe_from_signalling() {
     });
 }
 
-/// Blocks `SIGPIPE` for this thread, which keeps it pending even while it is ignored; answers how to see whether it is.
+/// Blocks `SIGPIPE` for this thread, which keeps it pending even while it is ignored; answers how to see
+/// whether it is.
 fn block_sigpipe() -> impl Fn() -> bool {
     fn call(f: impl FnOnce(*mut libc::sigset_t)) -> libc::sigset_t {
         let mut set = std::mem::MaybeUninit::uninit();

@@ -1,7 +1,8 @@
-//! A forked child has the parent's handles and nothing behind them: they say so, their drops do nothing, and the parent never notices.
+//! A forked child has the parent's handles and nothing behind them: they say so, their drops do nothing, and
+//! the parent never notices.
 //!
-//! Each test runs in a process of its own, where no thread holds a lock of the allocator's when it forks: the others are parked, in
-//! the kernel, or inside a callback that waits.
+//! Each test runs in a process of its own, where no thread holds a lock of the allocator's when it forks: the
+//! others are parked, in the kernel, or inside a callback that waits.
 #![allow(unsafe_code, reason = "forks")]
 
 mod common;
@@ -97,7 +98,8 @@ fn a_childs_calls_are_refused_and_its_drops_leave_the_parent_alone() {
                         contexts - 2,
                         "the rings stay with the parent"
                     );
-                    // SAFETY: the parent's value is in the parent's memory; this is the child's copy, dropped here alone.
+                    // SAFETY: the parent's value is in the parent's memory; this is the child's copy, dropped
+                    // here alone.
                     drop(unsafe { std::ptr::read(&raw const aio) });
                 };
                 assert!(fork(child), "{dispatch:?}");

@@ -1,4 +1,5 @@
-//! User code that panics (callbacks, wakers, destructors, files) is survived: counted, and everybody else's requests go on.
+//! User code that panics (callbacks, wakers, destructors, files) is survived: counted, and everybody else's
+//! requests go on.
 
 #![allow(
     unsafe_code,

@@ -1,4 +1,5 @@
-//! Reads, writes and syncs of real files: the bytes arrive where they belong, all four operations, every kind of file and flag.
+//! Reads, writes and syncs of real files: the bytes arrive where they belong, all four operations, every kind
+//! of file and flag.
 #![allow(
     unsafe_code,
     reason = "a buffer too large to be filled is lent to the kernel"

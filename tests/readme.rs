@@ -1,4 +1,5 @@
-//! The README says what is there: its program is an example, word for word, and the commands and files it names exist.
+//! The README says what is there: its program is an example, word for word, and the commands and files it
+//! names exist.
 
 use std::path::Path;
 

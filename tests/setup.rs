@@ -132,7 +132,8 @@ fn a_request_that_is_made_makes_no_context() {
     });
 }
 
-/// Where the shared context can't be made, the request comes back with the reason; and the next one tries again.
+/// Where the shared context can't be made, the request comes back with the reason; and the next one tries
+/// again.
 #[test]
 fn a_request_without_a_context_comes_back_with_the_reason() {
     alone(

@@ -1,5 +1,5 @@
-//! The end of an `Aio`: dropped, forgotten, drained or shut down, by whomever and in every state of its requests. Each test that
-//! counts contexts or threads runs in a process of its own.
+//! The end of an `Aio`: dropped, forgotten, drained or shut down, by whomever and in every state of its
+//! requests. Each test that counts contexts or threads runs in a process of its own.
 
 mod common;
 
@@ -206,7 +206,8 @@ fn the_machines_count_of_slots_is_given_back() {
         let text = std::fs::read_to_string("/proc/sys/fs/aio-nr").unwrap();
         text.trim().parse().unwrap()
     };
-    // Others on this machine use it too: three thousand slots are more than their comings and goings, and it is tried until it is seen.
+    // Others on this machine use it too: three thousand slots are more than their comings and goings, and it
+    // is tried until it is seen.
     until(|| {
         let before = used();
         let Ok(aio) = Aio::builder().depth(3000).build() else {
@@ -261,7 +262,8 @@ fn a_callback_in_poll_may_drop_the_last_handle() {
         let submitted = request(&aio).init_callback(move |_| drop(receive.recv().unwrap()));
         submitted.submit().unwrap();
         submit(&aio, &fates, 5);
-        // `poll` borrows a handle; the callback drops the only other one, and the borrowed one goes afterwards.
+        // `poll` borrows a handle; the callback drops the only other one, and the borrowed one goes
+        // afterwards.
         send.send(aio.clone()).unwrap();
         assert_eq!(aio.poll(11, 100, None).unwrap(), 11);
         drop(aio);

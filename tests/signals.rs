@@ -1,4 +1,5 @@
-//! Signals: the completion thread takes none, and a process that is stopped and continued all the time loses nothing.
+//! Signals: the completion thread takes none, and a process that is stopped and continued all the time loses
+//! nothing.
 #![allow(unsafe_code, reason = "installs a handler and sends signals")]
 
 mod common;
@@ -89,7 +90,8 @@ impl Storm {
     }
 }
 
-/// Every way to wait, on files whose I/O is not finished when it is submitted: a sync happens on a thread of the kernel's.
+/// Every way to wait, on files whose I/O is not finished when it is submitted: a sync happens on a thread of
+/// the kernel's.
 fn work_until_over(mut storm: Storm) {
     let aios = [Dispatch::Thread, Dispatch::Anywhere, Dispatch::Manual]
         .map(|dispatch| build(Aio::builder().depth(4).dispatch(dispatch)));

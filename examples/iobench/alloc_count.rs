@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    /// Const-initialised and without a destructor: reading it inside the allocator allocates nothing and works at any moment of a thread's life.
+    /// Const-initialised and without a destructor: reading it inside the allocator allocates nothing and
+    /// works at any moment of a thread's life.
     static EXEMPT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The system's allocator, counting each `alloc`, `alloc_zeroed` and `realloc` of the threads that are not exempt.
+/// The system's allocator, counting each `alloc`, `alloc_zeroed` and `realloc` of the threads that are not
+/// exempt.
 pub(crate) struct Counting;
 
 /// Leaves the calling thread's allocations out of the count.
@@ -31,7 +33,8 @@ fn count() {
     }
 }
 
-// SAFETY: every method hands its arguments unchanged to `System`, which upholds GlobalAlloc's contract; counting touches no memory of the caller's.
+// SAFETY: every method hands its arguments unchanged to `System`, which upholds GlobalAlloc's contract;
+// counting touches no memory of the caller's.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();

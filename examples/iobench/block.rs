@@ -5,11 +5,13 @@
 //!  504  position of this 512-byte sector in the file; the same at the end of each following sector
 //! ```
 //!
-//! A block read from the wrong place carries the wrong position; a block put together from sectors of two others, or damaged, has the
-//! wrong checksum. Two writes of one block are equal byte for byte, so it does not matter in which order the device takes them.
+//! A block read from the wrong place carries the wrong position; a block put together from sectors of two
+//! others, or damaged, has the wrong checksum. Two writes of one block are equal byte for byte, so it does
+//! not matter in which order the device takes them.
 //!
-//! The length word makes block 0 the file's mark of ownership: a block with the magic and a true checksum at offset 0 says
-//! "iobench made this file", and the length says how much of it was filled before the mark was set (0: not finished).
+//! The length word makes block 0 the file's mark of ownership: a block with the magic and a true checksum at
+//! offset 0 says "iobench made this file", and the length says how much of it was filled before the mark was
+//! set (0: not finished).
 
 use std::fmt;
 
@@ -47,7 +49,8 @@ impl fmt::Display for Wrong {
     }
 }
 
-/// Fills whole blocks with the payload (incompressible); to be done once per buffer, before [`stamp`]. It also touches every page.
+/// Fills whole blocks with the payload (incompressible); to be done once per buffer, before [`stamp`]. It
+/// also touches every page.
 pub(crate) fn fill_payload(blocks: &mut [u8]) {
     for block in blocks.chunks_mut(BLOCK) {
         let mut rng = Rng::new(PAYLOAD_SEED);
@@ -69,7 +72,8 @@ pub(crate) fn stamp(blocks: &mut [u8], offset: u64, length: u64) {
     }
 }
 
-/// Whether `blocks` are what belongs at `offset`; else the offset of the first that is not, and what is wrong with it.
+/// Whether `blocks` are what belongs at `offset`; else the offset of the first that is not, and what is wrong
+/// with it.
 pub(crate) fn check(blocks: &[u8], offset: u64) -> Result<(), (u64, Wrong)> {
     for (block, offset) in blocks.chunks_exact(BLOCK).zip(offsets(offset, BLOCK)) {
         check_one(block, offset).map_err(|wrong| (offset, wrong))?;

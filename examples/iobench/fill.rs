@@ -1,7 +1,7 @@
 //! Filling a file with self-describing blocks.
 //!
-//! The mark in block 0 says "unfinished" before anything else is written, and "filled" when everything is on the disk, so a run
-//! that was interrupted is known for what it is.
+//! The mark in block 0 says "unfinished" before anything else is written, and "filled" when everything is on
+//! the disk, so a run that was interrupted is known for what it is.
 
 use std::fs::File;
 use std::io;
@@ -51,7 +51,8 @@ fn try_fill(path: &Path, kind: Kind, length: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Takes the space at once, so that a disk too small is known before it is full; where that can't be done, the writes will tell.
+/// Takes the space at once, so that a disk too small is known before it is full; where that can't be done,
+/// the writes will tell.
 fn reserve(file: &File, length: u64) -> io::Result<()> {
     let length = i64::try_from(length).map_err(io::Error::other)?;
     match fallocate(file, FallocateFlags::empty(), 0, length) {

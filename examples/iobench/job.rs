@@ -1,4 +1,5 @@
-//! What the engines share while one of them runs: the file, the shape of the load, the stop sign, and where each counts.
+//! What the engines share while one of them runs: the file, the shape of the load, the stop sign, and where
+//! each counts.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -44,7 +45,8 @@ pub(crate) struct Lane {
     pub(crate) latency: Mutex<Latency>,
 }
 
-/// Counters with one writer each, on cache lines of their own: counting is a load, an add and a store, with nothing locked.
+/// Counters with one writer each, on cache lines of their own: counting is a load, an add and a store, with
+/// nothing locked.
 #[derive(Default)]
 #[repr(align(128))]
 pub(crate) struct Meter {
@@ -201,7 +203,8 @@ impl Meter {
     }
 }
 
-/// Not `fetch_add`: there is one writer, and a locked instruction would cost more than the rest of the counting.
+/// Not `fetch_add`: there is one writer, and a locked instruction would cost more than the rest of the
+/// counting.
 fn bump(counter: &AtomicU64) {
     counter.store(counter.load(Relaxed) + 1, Relaxed);
 }

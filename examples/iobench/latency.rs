@@ -30,7 +30,8 @@ impl Latency {
         self.0.len()
     }
 
-    /// The time within which this share of the requests completed, in microseconds; 0 when nothing was sampled.
+    /// The time within which this share of the requests completed, in microseconds; 0 when nothing was
+    /// sampled.
     pub(crate) fn quantile_us(&self, share: f64) -> f64 {
         micros(self.0.value_at_quantile(share))
     }

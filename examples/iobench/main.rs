@@ -4,13 +4,15 @@
 //! cargo run --release --example iobench
 //! ```
 //!
-//! makes a file of its own beside the build, reads it at random for a few seconds through each engine, checks every block that
-//! comes back, and prints one table; the latency distribution goes into an SVG. `-- --help` lists the options.
+//! makes a file of its own beside the build, reads it at random for a few seconds through each engine, checks
+//! every block that comes back, and prints one table; the latency distribution goes into an SVG. `-- --help`
+//! lists the options.
 //!
-//! How it is put together: [`options`] says what to do, [`target`] finds the file or has it made and [`fill`]ed; its [`block`]s describe themselves.
-//! An engine (one file in [`engines`]) keeps requests in flight; each request is a [`slot`], which picks the offset, checks the
-//! data and samples the latency in the same way for all engines. [`measure`] watches from outside and takes the difference of two
-//! snapshots; [`report`] and [`plot`] show it.
+//! How it is put together: [`options`] says what to do, [`target`] finds the file or has it made and
+//! [`fill`]ed; its [`block`]s describe themselves. An engine (one file in [`engines`]) keeps requests in
+//! flight; each request is a [`slot`], which picks the offset, checks the data and samples the latency in the
+//! same way for all engines. [`measure`] watches from outside and takes the difference of two snapshots;
+//! [`report`] and [`plot`] show it.
 
 mod alloc_count;
 mod block;
@@ -76,7 +78,8 @@ fn bench(options: &Options) -> Result<bool> {
     Ok(outcomes.len() == options.engines.len() && outcomes.iter().all(report::blame))
 }
 
-/// An engine that can't run here (no kernel AIO, say) is reported and left out; the others still tell something.
+/// An engine that can't run here (no kernel AIO, say) is reported and left out; the others still tell
+/// something.
 fn run_engines(options: &Options, target: &Target) -> Vec<Outcome> {
     let progress = Progress::measuring(options);
     let mut outcomes = Vec::new();

@@ -1,4 +1,5 @@
-//! One engine's run, watched from outside: warm up, take a snapshot, wait, take another, stop; the figures are the differences.
+//! One engine's run, watched from outside: warm up, take a snapshot, wait, take another, stop; the figures
+//! are the differences.
 
 use std::sync::Arc;
 use std::thread;

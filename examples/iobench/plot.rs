@@ -1,5 +1,5 @@
-//! The latency distribution as an SVG: one line per engine; time on a logarithmic axis, and on the other one nine per decade, so
-//! that 99.9 % is as easy to read as 50 %.
+//! The latency distribution as an SVG: one line per engine; time on a logarithmic axis, and on the other one
+//! nine per decade, so that 99.9 % is as easy to read as 50 %.
 
 use std::error::Error;
 use std::ops::Range;
@@ -169,8 +169,8 @@ impl ValueFormatter<f64> for Axis {
     }
 }
 
-/// From the step below the fastest request to the step above the slowest, where the steps are 1, 2 and 5 of each decade;
-/// ticks at all of them, or at whole decades when there are many.
+/// From the step below the fastest request to the step above the slowest, where the steps are 1, 2 and 5 of
+/// each decade; ticks at all of them, or at whole decades when there are many.
 fn time_axis(curves: &[Curve]) -> Axis {
     let times = || curves.iter().flatten().map(|&(time, _)| time);
     let fastest = times().reduce(f64::min).unwrap_or(0.0);

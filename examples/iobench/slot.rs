@@ -1,7 +1,8 @@
-//! One request in flight, again and again: where it goes, whether what came back is right, and how long it took.
+//! One request in flight, again and again: where it goes, whether what came back is right, and how long it
+//! took.
 //!
-//! Every engine calls [`Slot::begin`] just before it asks for the I/O and [`Slot::end`] when it holds the answer, so all are
-//! timed, checked and counted alike.
+//! Every engine calls [`Slot::begin`] just before it asks for the I/O and [`Slot::end`] when it holds the
+//! answer, so all are timed, checked and counted alike.
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use crate::block;
 use crate::job::{Job, Lane, Meter, Phase};
 use crate::rng::{self, Rng};
 
-/// One request in this many is timed, chosen at random: two clock readings for each would cost as much as a system call's entry.
+/// One request in this many is timed, chosen at random: two clock readings for each would cost as much as a
+/// system call's entry.
 pub(crate) const SAMPLE_EVERY: u64 = 16;
 
 pub(crate) struct Slot {

@@ -1,7 +1,7 @@
 //! The file that is driven: found, judged, filled where needed, opened.
 //!
-//! The rule about other people's data: what exists and does not begin with iobench's mark (see [`block`]) is only ever read,
-//! unless `--rw` writes and `--yes` says so.
+//! The rule about other people's data: what exists and does not begin with iobench's mark (see [`block`]) is
+//! only ever read, unless `--rw` writes and `--yes` says so.
 
 use std::error::Error;
 use std::fmt;
@@ -98,7 +98,8 @@ impl Target {
         if options.verify { self.filled } else { 0 }
     }
 
-    /// Unchecked writes spoil a file of ours: say so in it, before the first one, so that the next run fills it anew.
+    /// Unchecked writes spoil a file of ours: say so in it, before the first one, so that the next run fills
+    /// it anew.
     fn unmark_if_unchecked(&self, options: &Options) -> Result<()> {
         if self.filled > 0 && options.rw.writes() && !options.verify {
             fill::write_mark(&self.file, 0).map_err(|error| explain(&self.path, error))?;
@@ -123,7 +124,8 @@ impl fmt::Display for Target {
     }
 }
 
-/// A path in the build's own folder (`target`), where `cargo clean` finds it; in the current one when run from elsewhere.
+/// A path in the build's own folder (`target`), where `cargo clean` finds it; in the current one when run
+/// from elsewhere.
 pub(crate) fn beside_the_build(name: &str) -> PathBuf {
     let Ok(program) = std::env::current_exe() else {
         return name.into();

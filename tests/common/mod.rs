@@ -1,4 +1,5 @@
-//! What the test files share: a watchdog, children of their own program, gates, things that count their drops, places with files.
+//! What the test files share: a watchdog, children of their own program, gates, things that count their
+//! drops, places with files.
 #![allow(dead_code, reason = "no test file needs all of it")]
 #![allow(
     unsafe_code,
@@ -94,7 +95,8 @@ fn threads() -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Waits for something that another thread or the kernel makes true, and that nobody can be told of. The watchdog bounds it.
+/// Waits for something that another thread or the kernel makes true, and that nobody can be told of. The
+/// watchdog bounds it.
 pub(crate) fn until(mut what: impl FnMut() -> bool) {
     while !what() {
         thread::sleep(Duration::from_millis(1));
@@ -112,8 +114,8 @@ pub(crate) fn count_contexts() -> usize {
     maps.lines().filter(|line| line.contains("[aio]")).count()
 }
 
-/// Runs `body` in a process of its own that runs nothing else: for what is counted per process, or may end it. The environment variables
-/// are the child's. Panics, with what it said, if the child fails.
+/// Runs `body` in a process of its own that runs nothing else: for what is counted per process, or may end
+/// it. The environment variables are the child's. Panics, with what it said, if the child fails.
 ///
 /// `name` is the name of the test that calls this.
 #[track_caller]
@@ -259,7 +261,8 @@ impl Gate {
     }
 }
 
-/// Keeps the completion thread busy: it is inside a callback, which returns when the gate opens. Dropped, it opens.
+/// Keeps the completion thread busy: it is inside a callback, which returns when the gate opens. Dropped, it
+/// opens.
 #[must_use = "dropped, it lets the completion thread go"]
 pub(crate) struct Busy(Gate);
 
@@ -289,7 +292,8 @@ pub(crate) fn keep_busy(aio: &Aio) -> Busy {
     Busy(gate)
 }
 
-/// Takes one slot of the kernel until it is dropped: a thread is inside `io_submit`, which reads from an empty pipe.
+/// Takes one slot of the kernel until it is dropped: a thread is inside `io_submit`, which reads from an
+/// empty pipe.
 #[must_use = "dropped, it gives the slot back"]
 pub(crate) struct Occupied {
     writer: Option<PipeWriter>,

@@ -1,7 +1,7 @@
 //! The yardstick: what kernel AIO costs with nothing around it.
 //!
-//! One context and one thread per loop: submit all that is ready in one `io_submit`, read the completion ring in user space, sleep in
-//! `io_getevents` only when it is empty, make each completed request ready again.
+//! One context and one thread per loop: submit all that is ready in one `io_submit`, read the completion ring
+//! in user space, sleep in `io_getevents` only when it is empty, make each completed request ready again.
 #![allow(
     unsafe_code,
     reason = "the system calls and the ring shared with the kernel, by hand"
@@ -24,8 +24,8 @@ pub(crate) fn run(job: &Arc<Job>) -> io::Result<()> {
     on_threads(job.threads, |index| Loop::new(job, index)?.drive())
 }
 
-/// A closed loop of `depth` requests. `context` comes first: it is dropped first, and its `io_destroy` waits for the requests
-/// that use the buffers below it.
+/// A closed loop of `depth` requests. `context` comes first: it is dropped first, and its `io_destroy` waits
+/// for the requests that use the buffers below it.
 struct Loop {
     context: Context,
     /// Request number i is `iocbs[i]` and `requests[i]`, and i is its `aio_data`.
@@ -93,8 +93,8 @@ impl Loop {
         );
         let mut taken = 0;
         while taken < self.addresses.len() {
-            // SAFETY: the addresses are those of prepared iocbs of ours; none is in flight; the buffers that they name
-            // live as long as the context (see `Loop`) and the file longer.
+            // SAFETY: the addresses are those of prepared iocbs of ours; none is in flight; the buffers that
+            // they name live as long as the context (see `Loop`) and the file longer.
             taken += unsafe { self.context.submit(&self.addresses[taken..]) }?;
         }
         self.addresses.clear();
@@ -159,11 +159,12 @@ impl Context {
     /// How many of `iocbs` the kernel took, from the front.
     ///
     /// # Safety
-    /// Each points to a valid iocb whose file stays open and whose buffer is left alone until its event is reaped or the
-    /// context is dropped.
+    /// Each points to a valid iocb whose file stays open and whose buffer is left alone until its event is
+    /// reaped or the context is dropped.
     unsafe fn submit(&self, iocbs: &[*mut iocb]) -> io::Result<usize> {
         self.meter.syscall();
-        // SAFETY: the context lives until drop; the iocbs are the caller's promise; address and count are the slice's.
+        // SAFETY: the context lives until drop; the iocbs are the caller's promise; address and count are the
+        // slice's.
         unsafe { sys::io_submit(self.id, iocbs.as_ptr(), iocbs.len()) }
     }
 
@@ -243,7 +244,8 @@ impl Ring {
     }
 
     fn header(&self) -> &Header {
-        // SAFETY: by `of`'s conditions the header is mapped for as long as `self`; the fields that the kernel writes are atomics.
+        // SAFETY: by `of`'s conditions the header is mapped for as long as `self`; the fields that the kernel
+        // writes are atomics.
         unsafe { &*self.header }
     }
 
@@ -253,11 +255,13 @@ impl Ring {
         // Acquire: the kernel writes the events before it moves the tail.
         let end = tail.load(Ordering::Acquire);
         while next != end && events.len() < most {
-            // SAFETY: `next` is below `nr`, the number of events behind the header, and the kernel leaves those between head and tail alone.
+            // SAFETY: `next` is below `nr`, the number of events behind the header, and the kernel leaves
+            // those between head and tail alone.
             events.push(unsafe { self.events.wrapping_add(next as usize).read() });
             next = if next + 1 < *nr { next + 1 } else { 0 };
         }
-        // Release: the kernel may fill these places as soon as it sees the new head, so they must have been read.
+        // Release: the kernel may fill these places as soon as it sees the new head, so they must have been
+        // read.
         head.store(next, Ordering::Release);
     }
 }

@@ -98,7 +98,8 @@ fn alive(stat: RawFd) -> bool {
 
 /// Whether a line of `/proc/PID/stat` shows PF_EXITING in its ninth field; proc(5).
 fn exiting(stat: &[u8]) -> bool {
-    // A process that aborts waits for its threads before it counts as exiting: killed by a signal, or writing its core.
+    // A process that aborts waits for its threads before it counts as exiting: killed by a signal, or writing
+    // its core.
     const PF_EXITING: u32 = 4;
     const PF_POSTCOREDUMP: u32 = 8;
     const PF_SIGNALED: u32 = 0x400;

@@ -13,8 +13,8 @@
 //!
 //! What a machine cannot do is skipped aloud ([`need!`], [`skip!`]), and fails with `KIOCB_CI=1`. All waits
 //! are bounded ([`Watchdog`]); nothing here sleeps to give something time to happen. Everything is undone
-//! when its value is dropped, and also when the process is killed: mounts and loop devices have no
-//! name that could be left behind, and a guardian process thaws and aborts what a dying process would wait for.
+//! when its value is dropped, and also when the process is killed: mounts and loop devices have no name that
+//! could be left behind, and a guardian process thaws and aborts what a dying process would wait for.
 
 mod child;
 mod freeze;

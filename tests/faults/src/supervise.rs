@@ -82,7 +82,8 @@ fn serve(listener: &OwnedFd, mut decide: impl FnMut(&Call) -> Answer) {
             arguments: notif.data.args,
         };
         let response = response(notif.id, &call, decide(&call));
-        // SAFETY: the argument is a `struct seccomp_notif_resp`. ENOENT, the caller has died, is nothing to us.
+        // SAFETY: the argument is a `struct seccomp_notif_resp`. ENOENT, the caller has died, is nothing to
+        // us.
         unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_SEND, &raw const response) };
     }
 }

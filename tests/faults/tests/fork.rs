@@ -17,8 +17,9 @@ use nix::unistd::ForkResult;
 
 /// Forks; the child runs `body` and exits as a program does, with 0 unless it panicked. Says how it ended.
 fn forked(body: impl FnOnce()) -> WaitStatus {
-    // SAFETY: the child goes on with the one thread that it has. The allocator survives a fork (glibc), and no other thread of this process
-    // holds a lock that the body takes: the server of the file system waits for its device.
+    // SAFETY: the child goes on with the one thread that it has. The allocator survives a fork (glibc), and
+    // no other thread of this process holds a lock that the body takes: the server of the file system waits
+    // for its device.
     match unsafe { nix::unistd::fork() }.unwrap() {
         ForkResult::Child => {
             // The parent's watchdogs are threads, which it has not.
@@ -54,7 +55,8 @@ fn in_a_quiet_process(test: &str, body: impl Fn(Aio, Dispatch, Arc<File>, SlowFs
     }
 }
 
-/// Completes what is held, and fails unless all of it arrives: block 0 by callback, 1 by a handle, 2 by a future.
+/// Completes what is held, and fails unless all of it arrives: block 0 by callback, 1 by a handle, 2 by a
+/// future.
 struct Parents {
     gate: Gate,
     completions: std::sync::mpsc::Receiver<Done>,

@@ -1,4 +1,5 @@
-//! One thread sleeps in the kernel for all that wait. When it goes away, for whatever reason and however long, somebody else does.
+//! One thread sleeps in the kernel for all that wait. When it goes away, for whatever reason and however
+//! long, somebody else does.
 
 mod kit;
 
@@ -67,7 +68,8 @@ fn a_callback_that_blocks_holds_up_no_waiter() {
 
     let_one_through(&gate[1]);
     verify(&receive(&told), 1);
-    // Either may lead now. It goes, and nobody but the other is left to reap, the completion thread being busy.
+    // Either may lead now. It goes, and nobody but the other is left to reap, the completion thread being
+    // busy.
     let mut waiting = [(leader, &gate[2]), (follower, &gate[3])];
     let leads =
         |(worker, _): &(Worker<()>, &Gate)| is_asleep_in(worker.thread, libc::SYS_io_getevents);
@@ -238,8 +240,8 @@ fn a_waker_that_blocks_holds_up_no_waiter() {
     leader.join();
 }
 
-/// Requests queued behind a full context are submitted by whoever frees a slot. One of them blocks in `io_submit`: it reads an empty
-/// pipe. Who is stuck with it?
+/// Requests queued behind a full context are submitted by whoever frees a slot. One of them blocks in
+/// `io_submit`: it reads an empty pipe. Who is stuck with it?
 #[test]
 fn a_queued_request_that_blocks_in_io_submit_holds_up_no_waiter_whose_request_is_in_flight() {
     need_root!();

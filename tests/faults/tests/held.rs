@@ -1,4 +1,5 @@
-//! Requests that stay in flight: whoever drops, forgets or gives up, their memory lives until the kernel is done.
+//! Requests that stay in flight: whoever drops, forgets or gives up, their memory lives until the kernel is
+//! done.
 
 mod kit;
 

@@ -1,4 +1,5 @@
-//! The kernel takes part of a submission and refuses one in it: everybody gets their own answer, and the order is kept.
+//! The kernel takes part of a submission and refuses one in it: everybody gets their own answer, and the
+//! order is kept.
 
 mod kit;
 

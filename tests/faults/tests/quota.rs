@@ -1,4 +1,5 @@
-//! The machine's quota of AIO requests, `fs.aio-max-nr`, used up. A test of its own: for a moment nobody else can make a context.
+//! The machine's quota of AIO requests, `fs.aio-max-nr`, used up. A test of its own: for a moment nobody else
+//! can make a context.
 
 mod kit;
 
@@ -19,7 +20,8 @@ fn sysctl(name: &str) -> u64 {
         .unwrap()
 }
 
-/// Takes the quota but for exactly `left` requests. Others on the machine may make contexts or end them meanwhile: then again.
+/// Takes the quota but for exactly `left` requests. Others on the machine may make contexts or end them
+/// meanwhile: then again.
 fn hold_all_but(left: u64) -> Vec<Driver> {
     let mut held = Vec::new();
     wait_until("the quota is as wanted", || {

@@ -41,7 +41,8 @@ struct Storm(Pid);
 impl Storm {
     fn of(signals: &'static [Signal]) -> Storm {
         let target = Pid::this();
-        // SAFETY: the child calls nothing but kill(2) and usleep(3), which are async-signal-safe enough: neither allocates or locks.
+        // SAFETY: the child calls nothing but kill(2) and usleep(3), which are async-signal-safe enough:
+        // neither allocates or locks.
         match unsafe { nix::unistd::fork() }.unwrap() {
             ForkResult::Parent { child } => Storm(child),
             ForkResult::Child => loop {

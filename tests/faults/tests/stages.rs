@@ -1,6 +1,6 @@
-//! Futures and handles at every stage of their requests, and everything that can be done to them: dropped, forgotten,
-//! polled again, given other wakers, wakers that panic, given up. On a file server that keeps each request where the
-//! test wants it. `.ci/sanitize` runs this under AddressSanitizer and Valgrind.
+//! Futures and handles at every stage of their requests, and everything that can be done to them: dropped,
+//! forgotten, polled again, given other wakers, wakers that panic, given up. On a file server that keeps each
+//! request where the test wants it. `.ci/sanitize` runs this under AddressSanitizer and Valgrind.
 
 mod kit;
 
@@ -341,8 +341,8 @@ fn everything_may_be_done_to_handles_at_every_stage() {
     }
 }
 
-/// Nobody has to be woken: an answer that is there when the request is submitted is the first poll's. Without the
-/// ring it may be the completion thread's, which is asleep in `io_getevents`.
+/// Nobody has to be woken: an answer that is there when the request is submitted is the first poll's. Without
+/// the ring it may be the completion thread's, which is asleep in `io_getevents`.
 #[test]
 fn a_request_that_completes_at_once_is_ready_at_its_first_poll() {
     let _watchdog = Watchdog::new("first poll");
@@ -362,7 +362,8 @@ fn a_request_that_completes_at_once_is_ready_at_its_first_poll() {
     }
 }
 
-/// A clone that panics leaves no waker and no other harm: the owner of the future has the panic, and the request goes on.
+/// A clone that panics leaves no waker and no other harm: the owner of the future has the panic, and the
+/// request goes on.
 #[test]
 fn a_future_dropped_by_a_panic_of_its_waker_leaves_its_request_to_the_engine() {
     use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -45,7 +45,8 @@ fn block_on_or_poll(aio: &Aio, dispatch: Dispatch, handle: kiocb::Pending<Readin
     block_on(handle)
 }
 
-/// Shutting down with a deadline comes back while the thread is blocked; then it is set free, and its request completes.
+/// Shutting down with a deadline comes back while the thread is blocked; then it is set free, and its request
+/// completes.
 fn shut_down_past(aio: Aio, set_free: impl FnOnce()) {
     let stopping = aio.clone();
     let stopped = Worker::start(move || stopping.shutdown(Duration::from_millis(5)));
@@ -109,7 +110,8 @@ fn a_submitter_blocked_by_an_empty_pipe_is_alone_with_that() {
 /// Memory that is not there yet, as the source of a write.
 struct Absent(Arc<MissingPages>);
 
-// SAFETY: the mapping stays where it is as long as the MissingPages live; until they are filled whoever reads them waits.
+// SAFETY: the mapping stays where it is as long as the MissingPages live; until they are filled whoever reads
+// them waits.
 unsafe impl IoBuf for Absent {
     fn as_ptr(&self) -> *const u8 {
         self.0.as_mut_ptr()
@@ -168,8 +170,9 @@ fn a_submitter_blocked_with_the_only_slot_delays_others_and_loses_nothing() {
     }
 }
 
-/// The known price of order: what is queued leaves in order, by one thread at a time. A queued request that blocks there blocks what is
-/// queued behind it, until it comes through. What is in flight goes on, and submitting returns at once.
+/// The known price of order: what is queued leaves in order, by one thread at a time. A queued request that
+/// blocks there blocks what is queued behind it, until it comes through. What is in flight goes on, and
+/// submitting returns at once.
 #[test]
 fn behind_a_queued_request_that_blocks_the_queue_waits_and_what_is_in_flight_goes_on() {
     need_root!();

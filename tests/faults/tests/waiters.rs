@@ -1,5 +1,5 @@
-//! Many threads wait at once, in every way there is, for requests that complete in adverse orders: each gets its own result, and
-//! nobody hangs.
+//! Many threads wait at once, in every way there is, for requests that complete in adverse orders: each gets
+//! its own result, and nobody hangs.
 
 mod kit;
 
@@ -177,7 +177,8 @@ fn a_crowd_of_every_way_to_wait_in_every_order() {
     all_orders(&WAYS);
 }
 
-/// Where every kind of waiter is present, a callback that takes its time must stop nobody else's wait, or resubmission.
+/// Where every kind of waiter is present, a callback that takes its time must stop nobody else's wait, or
+/// resubmission.
 #[test]
 fn a_crowd_behind_a_callback_that_waits_for_all_of_them() {
     need_root!();

@@ -1,5 +1,5 @@
-//! What the tests of kiocb's safe layer share: files whose every block says which it is, requests over them, and
-//! looking at the crate from outside.
+//! What the tests of kiocb's safe layer share: files whose every block says which it is, requests over them,
+//! and looking at the crate from outside.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs::File;
@@ -79,8 +79,8 @@ pub(crate) fn submit_in_a_callback(
         .expect("submitted");
 }
 
-/// Submits a read of an empty pipe, which blocks in `io_submit` until the writing end is dropped; then the length read (0) arrives in the
-/// channel.
+/// Submits a read of an empty pipe, which blocks in `io_submit` until the writing end is dropped; then the
+/// length read (0) arrives in the channel.
 pub(crate) fn read_pipe(aio: &Aio) -> (io::PipeWriter, Receiver<usize>) {
     let (reader, writer) = io::pipe().expect("a pipe");
     let (done, completion) = channel();
@@ -94,8 +94,8 @@ pub(crate) fn read_pipe(aio: &Aio) -> (io::PipeWriter, Receiver<usize>) {
     (writer, completion)
 }
 
-/// Fails the test unless blocks `0..count` come out of the channel, each once, in any order: which thread calls which callback first is
-/// nobody's promise.
+/// Fails the test unless blocks `0..count` come out of the channel, each once, in any order: which thread
+/// calls which callback first is nobody's promise.
 #[track_caller]
 pub(crate) fn receive_blocks(channel: &Receiver<Done>, count: u8) {
     let mut left: Vec<u8> = (0..count).collect();
