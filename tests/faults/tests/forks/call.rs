@@ -105,7 +105,7 @@ impl Call {
             }
             Call::Scope => {
                 (OWN..OWN + 2).for_each(|id| ledger.accept(id));
-                let pieces = [(0, &[OWN][..]), (0, &[OWN + 1][..])];
+                let pieces = [(&[OWN][..], 0), (&[OWN + 1][..], 0)];
                 let results = world.aio().write_many(&*world.file, pieces);
                 Self::judge(|| {
                     results
@@ -125,7 +125,7 @@ impl Call {
                 let mut batch = world.aio().batch();
                 for id in OWN..OWN + 2 {
                     let request = world.record(id).init_callback(move |_| ledger.call(id));
-                    drop(batch.push(request));
+                    drop(batch.push_callback(request));
                 }
                 let refused = batch.submit();
                 Self::judge(|| refused.errors().for_each(is_forked));

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use kiocb::{Aio, Dispatch, Iocb, PollFlags, Read, SubmitError, Unavailable, Write};
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, AioError, Dispatch, Iocb, PollFlags, SubmitError};
 
 use crate::kit::{block_on, unavailable};
 use crate::tools::Tools;
@@ -168,7 +169,7 @@ pub(crate) fn hears<T, R>(outcome: Result<T, (io::Error, R)>, whole: impl FnOnce
 
 #[track_caller]
 pub(crate) fn is_forked(error: &io::Error) {
-    assert_eq!(unavailable(error), Some(Unavailable::Forked), "{error:?}");
+    assert_eq!(unavailable(error), Some(AioError::Forked), "{error:?}");
 }
 
 fn submits(world: &World) {
@@ -181,13 +182,13 @@ fn submits(world: &World) {
 
 fn batches(world: &World) {
     let mut batch = world.aio().batch();
-    let ticket = batch.push(world.record(CHILDS).init_callback(|_| unreachable!()));
-    let handle = batch.start(world.record(CHILDS));
+    let ticket = batch.push_callback(world.record(CHILDS).init_callback(|_| unreachable!()));
+    let handle = batch.push(world.record(CHILDS));
     let mut refused = batch.submit();
     is_forked(refused.take(ticket).unwrap().error());
     assert!(handle.wait().result.is_err());
     let mut dropped = world.aio().batch();
-    let handle = dropped.start(world.record(CHILDS));
+    let handle = dropped.push(world.record(CHILDS));
     drop(dropped);
     assert!(handle.wait().result.is_err());
 }
@@ -195,7 +196,7 @@ fn batches(world: &World) {
 fn borrows(world: &World, aio: &Aio) {
     is_forked(&aio.write_at(&*world.file, &[CHILDS], 0).unwrap_err());
     is_forked(&aio.read_at(&*world.file, &mut [0], 0).unwrap_err());
-    let results = aio.write_many(&*world.file, [(0, &[CHILDS][..]), (1, &[CHILDS][..])]);
+    let results = aio.write_many(&*world.file, [(&[CHILDS][..], 0), (&[CHILDS][..], 1)]);
     assert_eq!(results.len(), 2);
     results
         .iter()

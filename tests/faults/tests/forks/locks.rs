@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use kiocb::{Aio, Dispatch, Iocb, PollFlags, Rw, SyncKind, Write};
+use kiocb::op::{Rw, Write};
+use kiocb::{Aio, Dispatch, Iocb, PollFlags, SyncKind};
 use kiocb_faults::{Answer, Child, is_asleep_in, supervise};
 
 use crate::deed::{Deed, end};
@@ -107,7 +108,7 @@ impl Sleep {
             Sleep::InDrain => aio.drain().unwrap(),
             Sleep::InPoll => drop(aio.poll(1, usize::MAX, None).unwrap()),
             Sleep::InSubmit => {
-                let read = aio.alloc().init_rw(file, kiocb::Read, [0; 1], 0).wait();
+                let read = aio.alloc().init_rw(file, kiocb::op::Read, [0; 1], 0).wait();
                 read.unwrap().result.unwrap();
             }
         }
@@ -183,13 +184,13 @@ const STEPS: [(&str, fn(&World)); 8] = [
     }),
     ("batch", |world| {
         let mut batch = world.aio().batch();
-        let handles: Vec<_> = (0..40).map(|_| batch.start(null(world))).collect();
+        let handles: Vec<_> = (0..40).map(|_| batch.push(null(world))).collect();
         assert!(batch.submit().is_empty());
         drop(handles);
     }),
     ("scope", |world| {
         let file = null_file();
-        let pieces = (0..6).map(|offset| (offset, &[0_u8][..]));
+        let pieces = (0..6).map(|offset| (&[0_u8][..], offset));
         world
             .aio()
             .write_many(&file, pieces)
@@ -384,7 +385,9 @@ fn use_the_global_or_hear() {
     match Aio::global() {
         Err(error) => crate::deed::is_forked(&error),
         Ok(_) => {
-            let done = Iocb::alloc().init_rw(zero(), kiocb::Read, [1; 2], 0).wait();
+            let done = Iocb::alloc()
+                .init_rw(zero(), kiocb::op::Read, [1; 2], 0)
+                .wait();
             assert_eq!(done.unwrap().result.unwrap(), 2);
         }
     }

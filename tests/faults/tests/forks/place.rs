@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use kiocb::{IoBuf, Write};
+use kiocb::buf::IoBuf;
+use kiocb::op::Write;
 
 use crate::world::{Loose, World, fork_here, forking_handle, world};
 
@@ -95,12 +96,12 @@ struct Forking([u8; 1]);
 
 // SAFETY: passed on to a type that keeps the promise; the buffer is in memory of its own as the static below.
 unsafe impl IoBuf for Forking {
-    fn as_ptr(&self) -> *const u8 {
+    fn buf_ptr(&self) -> *const u8 {
         static BYTES: [u8; 1] = [ABANDONED];
         BYTES.as_ptr()
     }
 
-    fn len(&self) -> usize {
+    fn buf_len(&self) -> usize {
         self.0.len()
     }
 }

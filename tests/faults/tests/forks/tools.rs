@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::time::Duration;
 
-use kiocb::{Aio, BufPool, Journal, PoolBuf, SubmitError, SyncKind, Tracked};
+use kiocb::buf::PoolBuf;
+use kiocb::{Aio, BufPool, Journal, SubmitError, SyncKind, Tracked};
 
 use crate::deed::hears;
 use crate::ledger::Ledger;

@@ -11,7 +11,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use kiocb::{Aio, Dispatch, Iocb, Pending, PollFlags, Rw, Write};
+use kiocb::op::{Rw, Write};
+use kiocb::{Aio, Dispatch, Iocb, Pending, PollFlags};
 
 use crate::deed::Deed;
 use crate::kit::{poll_once, wait_until};
@@ -19,7 +20,7 @@ use crate::ledger::{Ledger, in_child};
 use crate::place::Place;
 use crate::tools::Tools;
 
-pub(crate) type Readable = Pending<kiocb::Poll<PipeReader>>;
+pub(crate) type Readable = Pending<kiocb::op::PollReady<PipeReader>>;
 pub(crate) type Record = Iocb<Rw<Arc<File>, Write, [u8; 1]>>;
 
 /// Everything that the parent has.
@@ -146,7 +147,7 @@ fn appending() -> File {
 /// the standard library's lock.
 pub(crate) fn start_thread(aio: &Aio) {
     let zero = File::open("/dev/zero").unwrap();
-    let request = aio.alloc().init_rw(zero, kiocb::Read, [0; 1], 0);
+    let request = aio.alloc().init_rw(zero, kiocb::op::Read, [0; 1], 0);
     let (done, ran) = channel();
     request
         .init_callback(move |_| done.send(()).unwrap())
