@@ -21,9 +21,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use kiocb::{
-    Aio, AlignedBuf, Completion, DirectFile, DirectOptions, IoBuf, IoBufMut, Read, Slice, Write,
-};
+use kiocb::buf::{IoBuf, IoBufMut, Slice};
+use kiocb::direct::DirectOptions;
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, AlignedBuf, Completion, DirectFile};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, fallocate};
 use nix::unistd::{Whence, linkat, lseek};
@@ -543,7 +544,7 @@ impl Copying {
     fn read(self: Arc<Self>, piece: Piece, buf: AlignedBuf) {
         let copying = Arc::clone(&self);
         let file = Arc::clone(&self.source.file);
-        let blocks = buf.slice_mut(..self.whole_blocks(piece));
+        let blocks = buf.buf_slice_mut(..self.whole_blocks(piece));
         let reading = self.aio.alloc().init_rw(file, Read, blocks, piece.offset);
         let reading = reading.read_exact();
         let reading = reading.init_callback(move |done| copying.was_read(piece, done));
@@ -578,12 +579,9 @@ impl Copying {
     fn write(self: Arc<Self>, piece: Piece, buf: AlignedBuf) {
         let copying = Arc::clone(&self);
         let file = Arc::clone(&self.target.file);
-        let blocks = buf.slice(..self.whole_blocks(piece));
-        let writing = self
-            .aio
-            .alloc()
-            .init_rw(file, Write, blocks, piece.offset)
-            .write_all();
+        let blocks = buf.buf_slice(..self.whole_blocks(piece));
+        let writing = self.aio.alloc().init_rw(file, Write, blocks, piece.offset);
+        let writing = writing.write_all();
         let writing = writing.init_callback(move |done| copying.was_written(piece, done));
         if let Err(refused) = writing.submit() {
             self.fail(&self.target, "writing", piece, refused.into());
