@@ -121,7 +121,7 @@ fn it_fires_once() {
 }
 
 #[test]
-fn a_pipe_says_when_there_is_something_to_read_and_when_the_other_end_hangs_up() {
+fn a_pipe_says_when_it_is_readable_and_when_the_other_end_hangs_up() {
     let _watchdog = watchdog();
     let aio = aio();
     let (reader, mut writer) = io::pipe().unwrap();
@@ -482,7 +482,7 @@ impl Armed {
 }
 
 #[test]
-fn ten_thousand_polls_are_cancelled_while_they_fire_and_each_completes_once() {
+fn ten_thousand_polls_cancelled_while_they_fire_complete_once_each() {
     const ROUND: usize = 200;
     let _watchdog = watchdog();
     for dispatch in KINDS {

@@ -106,7 +106,7 @@ fn a_refusal_concerns_one_of_a_list() {
 }
 
 #[test]
-fn what_a_callback_submits_and_the_kernel_refuses_completes_with_the_errno() {
+fn what_a_callback_submits_and_the_kernel_refuses_ends_with_the_errno() {
     for mode in BOTH {
         let (ends, names) = (Count::new(), Names::default());
         let engine = engine(Dispatch::Manual, mode, 8);
@@ -174,7 +174,7 @@ fn eagain_for_ever_gives_the_request_back() {
 }
 
 #[test]
-fn einval_is_the_requests_own_while_the_context_lives_and_everybodys_afterwards() {
+fn einval_is_one_requests_own_unless_the_context_is_gone() {
     for mode in BOTH {
         let ends = Count::new();
         let engine = engine(Dispatch::Thread, mode, 8);
@@ -380,7 +380,7 @@ impl Program {
 }
 
 #[test]
-fn whatever_a_program_does_and_the_kernel_answers_each_request_ends_once_and_in_order() {
+fn whatever_happens_each_request_ends_once_and_in_order() {
     for seed in 0..1000 {
         let mut program = Program::new(seed);
         for _ in 0..40 {

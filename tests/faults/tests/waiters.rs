@@ -291,7 +291,7 @@ fn a_long_storm_of_everything_at_once() {
 }
 
 #[test]
-fn handles_may_be_waited_for_on_other_threads_than_where_they_were_made_and_change_hands_between() {
+fn handles_may_move_between_threads_before_they_are_waited_for() {
     need_root!();
     let _watchdog = Watchdog::new("handles change hands");
     for dispatch in ALL {
