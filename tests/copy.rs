@@ -10,8 +10,11 @@
     reason = "of the program the test needs all but its command line"
 )]
 mod example;
+#[path = "kit/mod.rs"]
+mod kit;
 
 use example::{Options, copy};
+use kit::Random;
 use nix::sys::signal::{Signal, raise};
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -28,12 +31,8 @@ fn disk_dir() -> TempDir {
 
 /// Bytes without a period that a block or a piece could hide.
 fn bytes(len: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = || {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        state.to_be_bytes()[0]
-    };
-    (0..len).map(|_| next()).collect()
+    let mut random = Random(0);
+    (0..len).map(|_| random.next().to_le_bytes()[0]).collect()
 }
 
 fn names(dir: &Path) -> Vec<String> {

@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{self, Waker};
@@ -52,10 +52,6 @@ const IN: Result<PollFlags, i32> = Ok(PollFlags::IN);
 fn a_slot_is_free(aio: &Aio) {
     let read = aio.alloc().init_rw(file_of(b"bytes"), Read, [0; 5], 0);
     assert_eq!(read.wait().unwrap().result.unwrap(), 5);
-}
-
-fn poll_once<F: Future + Unpin>(future: &mut F) -> task::Poll<F::Output> {
-    Pin::new(future).poll(&mut task::Context::from_waker(Waker::noop()))
 }
 
 #[test]

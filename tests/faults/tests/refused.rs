@@ -100,10 +100,10 @@ fn the_global_context_is_tried_again_once_the_filter_would_let_it_pass() {
     in_child(
         "the_global_context_is_tried_again_once_the_filter_would_let_it_pass",
         || {
-            let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-            let counter = Arc::clone(&calls);
+            let calls = Counter::default();
+            let counter = calls.clone();
             need!(supervise(libc::SYS_io_setup, move |call| {
-                counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                counter.add();
                 if call.index == 0 {
                     Answer::Fail(libc::EPERM)
                 } else {
@@ -118,7 +118,7 @@ fn the_global_context_is_tried_again_once_the_filter_would_let_it_pass() {
             assert!(matches!(setup_error(refused.error()), SetupError::Refused));
             let done = refused.into_request().wait().unwrap();
             assert_eq!(done.result.unwrap(), 0);
-            assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 2);
+            assert_eq!(calls.get(), 2);
         },
     )
     .success();
