@@ -322,8 +322,8 @@ fn no_type_of_another_crate_is_in_the_public_api() {
 }
 
 fn is_foreign(line: &str, imported: &BTreeSet<String>) -> bool {
-    let of_a_crate = |name: &&str| line.contains(&format!("{name}::"));
-    FOREIGN.iter().any(|name| of_a_crate(&name)) || words(line).any(|word| imported.contains(word))
+    let of_a_crate = |name: &str| line.contains(&format!("{name}::"));
+    FOREIGN.iter().any(|name| of_a_crate(name)) || words(line).any(|word| imported.contains(word))
 }
 
 /// What a file calls the things of other crates.
