@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 /// make a circle. A folder counts as one module. Not every module need exist.
 #[rustfmt::skip]
 const ROWS: &[&[&str]] = &[
-    // What everything stands on: threads' tools (loom's in a model), the door to user code, and the kernel.
-    &["sync", "user_code"],
+    // What everything stands on: threads' tools (loom's in a model), the door to user code, the random numbers
+    // of tests (a file of tests/kit), and the kernel.
+    &["sync", "user_code", "random"],
     &["sys"],
     // The nouns: plain values, each of which can be read alone.
     &["barrier", "buf", "completion", "direct", "dispatch", "error", "flags", "stats"],

@@ -7,6 +7,7 @@ use super::request::{List, OwnedCell, Watch};
 use super::testing::{Count, TestCallback, TestOp, engine};
 use crate::dispatch::Dispatch;
 use crate::error::AioError;
+use crate::random::Random;
 use crate::sys::Mode;
 use crate::sys::simulated::{Answer, Behaviour, Next};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -218,21 +219,9 @@ fn completions_in_reverse_find_their_waiters() {
     }
 }
 
-/// Numbers that look random and are the same each time.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
-
 /// A program of one thread, made by dice: requests of all kinds, and a kernel in all moods.
 struct Program {
-    dice: Dice,
+    dice: Random,
     engine: Arc<Engine>,
     ends: Count,
     names: Names,
@@ -243,7 +232,7 @@ struct Program {
 
 impl Program {
     fn new(seed: u64) -> Program {
-        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut dice = Random(seed);
         let mode = BOTH[usize::from(dice.roll(2) == 0)];
         let depth = u32::try_from(1 + dice.roll(4)).expect("small");
         Program {

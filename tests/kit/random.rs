@@ -12,6 +12,11 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
+    /// A number of `0..sides`.
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
+        self.next() % sides
+    }
+
     /// A number of `0..bound`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % bound as u64).expect("less than a usize")
