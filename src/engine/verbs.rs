@@ -8,6 +8,7 @@ use super::roles::Role;
 use super::submit::{
     Admission, BATCH, LARGE_BATCH, Refusal, unplug_all, unplug_all_without_blocking,
 };
+use crate::completion::{self, CANCELLED};
 use crate::error::AioError;
 use crate::op::Work;
 use crate::sync::{sleep, yield_now};
@@ -130,7 +131,7 @@ impl Engine {
             }
         });
         for request in unwanted {
-            self.settle_unsubmitted(request, libc::ECANCELED);
+            self.settle_unsubmitted(request, CANCELLED);
         }
         self.submit_list(sent)
     }
@@ -140,7 +141,7 @@ impl Engine {
         list.for_each(|request| match request.admit() {
             Admitted::Sent(request) if request.is_callback() => self.discard_unsubmitted(request),
             Admitted::Sent(request) | Admitted::Unwanted(request) => {
-                self.settle_unsubmitted(request, libc::ECANCELED);
+                self.settle_unsubmitted(request, CANCELLED);
             }
             Admitted::TakenBack(taken) => self.let_go(taken),
         });
@@ -203,7 +204,7 @@ impl Engine {
 
     /// Completes a watched request that was refused.
     pub(crate) fn settle_refused(&self, request: OwnedCell, why: &io::Error) {
-        self.settle_unsubmitted(request, why.raw_os_error().unwrap_or(libc::ECANCELED));
+        self.settle_unsubmitted(request, completion::refused(why));
     }
 
     /// Cancels the request, or finds it done. Returns `false` if it was done. Blocks while another thread is

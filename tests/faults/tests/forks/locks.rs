@@ -2,9 +2,9 @@
 //! allocations, which often have a lock around them, or anywhere. The child never waits for that thread.
 
 use std::fs::File;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kiocb::op::{Rw, Write};
@@ -235,11 +235,14 @@ fn throttle(world: &World) {
     }
 }
 
-fn null_file() -> File {
-    File::options().write(true).open("/dev/null").unwrap()
+/// One descriptor for all.
+fn null_file() -> Arc<File> {
+    static NULL: OnceLock<Arc<File>> = OnceLock::new();
+    let open = || Arc::new(File::options().write(true).open("/dev/null").unwrap());
+    Arc::clone(NULL.get_or_init(open))
 }
 
-fn null(world: &World) -> Iocb<Rw<File, Write, [u8; 4]>> {
+fn null(world: &World) -> Iocb<Rw<Arc<File>, Write, [u8; 4]>> {
     world.aio().alloc().init_rw(null_file(), Write, [0; 4], 0)
 }
 

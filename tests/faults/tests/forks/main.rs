@@ -30,7 +30,7 @@ use tools::Tools;
 use world::{Busy, Loose, World};
 
 /// A child that is not over by then hangs. Far above what any takes.
-const BOUND: Duration = Duration::from_secs(2);
+const BOUND: Duration = Duration::from_secs(10);
 
 /// Children that hang before the other cells of a kind are given up.
 const MOST_HANGS: usize = 4;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use kiocb::buf::IoBuf;
 use kiocb::op::Write;
 
+use crate::deed::{end, is_forked};
+use crate::ledger::in_child;
 use crate::world::{Loose, World, fork_here, forking_handle, world};
 
 /// Whose user code forks.
@@ -55,6 +57,10 @@ fn lay_batch(world: &World, call: impl Fn(u8) + Send + Clone + 'static) {
     for id in BATCH {
         let call = call.clone();
         let request = world.record(id).init_callback(move |_| call(id));
+        if in_child() {
+            // Forked by the callback of the one before, inside its `submit`.
+            end(|| is_forked(request.submit().unwrap_err().error()));
+        }
         world.ledger.owe(id);
         request.submit().unwrap();
     }
