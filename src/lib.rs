@@ -172,7 +172,7 @@
 //! the device has a cache.
 //!
 //! ```
-//! use kiocb::{Aio, Iocb, Journal, RwFlags, SyncKind, Write};
+//! use kiocb::{Aio, Iocb, RwFlags, SyncGroup, SyncKind, Write};
 //!
 //! # fn main() -> std::io::Result<()> {
 //! # let dir = tempfile::tempdir()?;
@@ -187,16 +187,16 @@
 //! let done = record.wait()?;
 //! assert_eq!(done.result?, 13); // and so is this, by itself
 //!
-//! let journal = Journal::new(&Aio::global()?, done.file);
-//! journal.write("third record", 25, |done| drop(done.result))?; // in flight
-//! journal.barrier(SyncKind::Data, |result| result.expect("all three are durable"))?;
+//! let group = SyncGroup::new(&Aio::global()?, done.file);
+//! group.write("third record", 25, |done| drop(done.result))?; // in flight
+//! group.barrier(SyncKind::Data, |result| result.expect("all three are durable"))?;
 //! # Aio::global()?.drain()
 //! # }
 //! ```
 //!
-//! A [`Journal`] does the waiting: its [barrier](Journal::barrier) syncs the file when every write submitted
-//! before has completed, and then calls back. Barriers that come while a sync runs share the next one, and an
-//! error stays until somebody has seen to it.
+//! A [`SyncGroup`] does the waiting: its [barrier](SyncGroup::barrier) syncs the file when every write
+//! submitted before has completed, and then calls back. Barriers that come while a sync runs share the next
+//! one. An error stays until the program takes it.
 //!
 //! # How many at once
 //!
@@ -251,7 +251,6 @@ pub mod sys;
 
 mod aio;
 mod aligned;
-mod barrier;
 mod batch;
 mod buf_pool;
 mod buffer;
@@ -267,16 +266,16 @@ mod flags;
 mod future;
 mod iocb;
 mod operation;
-mod order;
 mod poll;
 mod scope;
 mod stats;
 mod submission;
 mod sync;
+mod sync_group;
+mod sync_scheduler;
 
 pub use aio::{Aio, Builder};
 pub use aligned::AlignedBuf;
-pub use barrier::SyncKind;
 pub use batch::{Batch, Refused, Ticket};
 pub use buf_pool::{BufPool, BufPoolBuilder, HugePages, PoolBuf};
 pub use buffer::{IoBuf, IoBufMut, IoBufs, IoBufsMut, IoVec, IoVecArray, Slice};
@@ -289,8 +288,9 @@ pub use flags::{IoPriority, IoPriorityClass, PollFlags, RwFlags};
 pub use future::Pending;
 pub use iocb::{Blank, Iocb, Request, Submit};
 pub use operation::{Callback, Fsync, Operation, Read, ReadV, Rw, Write, WriteV};
-pub use order::{BarrierCallback, Journal, Tracked};
 pub use poll::{Poll, Readiness};
 pub use scope::{Borrowed, Scope};
 pub use stats::Stats;
 pub use submission::Submission;
+pub use sync_group::{BarrierCallback, SyncGroup, TrackedWrite};
+pub use sync_scheduler::SyncKind;

@@ -1,10 +1,9 @@
 //! Order and durability: writes that are tracked, and barriers that tell when they are safe.
 //!
 //! `barrier` has the rule, without any I/O: what follows when a write begins or ends, a barrier is made, a
-//! sync ends. [`Journal`] carries it out. No lock is held while a callback runs or a request is submitted.
+//! sync ends. [`SyncGroup`] carries it out. No lock is held while a callback runs or a request is submitted.
 
 use crate::aio::Aio;
-use crate::barrier::{Next, Order, SyncKind};
 use crate::buffer::IoBuf;
 use crate::completion::Completion;
 use crate::error::{SubmitError, Unavailable};
@@ -12,6 +11,7 @@ use crate::exact::Exact;
 use crate::flags::RwFlags;
 use crate::iocb::Iocb;
 use crate::operation::{Callback, Write};
+use crate::sync_scheduler::{Next, SyncKind, SyncScheduler};
 use parking_lot::Mutex;
 use std::fmt;
 use std::io;
@@ -22,22 +22,22 @@ use std::sync::Arc;
 /// What a barrier calls: given back, boxed, where the barrier was refused.
 pub type BarrierCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 
-/// A file whose writes are tracked, so that a [barrier](Journal::barrier) can tell when they are durable. For
-/// write-ahead logs, and for page files that are checkpointed. Clones are the same journal.
+/// A file whose writes are tracked, so that a [barrier](SyncGroup::barrier) can tell when they are durable. For
+/// write-ahead logs, and for page files that are checkpointed. Clones are the same group.
 ///
 /// The kernel orders nothing: a sync does not wait for writes in flight. A barrier does: it is "sync this
-/// file after every write that was submitted before has completed, then call me". Syncs of one journal never
+/// file after every write that was submitted before has completed, then call me". Syncs of one group never
 /// overlap: barriers that come while one runs share the next, whoever made them. That is what databases call
 /// group commit.
 ///
 /// ```
-/// use kiocb::{Aio, Journal, SyncKind};
+/// use kiocb::{Aio, SyncGroup, SyncKind};
 /// use std::sync::mpsc;
 ///
 /// # fn main() -> std::io::Result<()> {
 /// # let dir = tempfile::tempdir()?;
 /// let aio = Aio::global()?;
-/// let log = Journal::new(&aio, std::fs::File::create(dir.path().join("log"))?);
+/// let log = SyncGroup::new(&aio, std::fs::File::create(dir.path().join("log"))?);
 /// // Errors need not be looked at here: the barrier reports them.
 /// log.write("begin; ", 0, |done| drop(done.result))?;
 /// log.write("commit", 7, |done| drop(done.result))?;
@@ -54,12 +54,12 @@ pub type BarrierCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 /// it has lost: the kernel reports such an error once, may have marked the pages clean, and a second sync
 /// then succeeds although data are gone ("fsyncgate"). The first error stays: each later barrier is refused
 /// with it, whichever thread makes it, until somebody who has seen to it takes it by
-/// [`take_error`](Journal::take_error). To see to it means to write again all that no barrier has confirmed,
+/// [`take_error`](SyncGroup::take_error). To see to it means to write again all that no barrier has confirmed,
 /// from memory of one's own and not from the file; or to stop, and recover at the next start.
 ///
 /// # Which writes
-/// Those by [`write`](Journal::write) and [`write_durable`](Journal::write_durable); others, [waited
-/// for](Iocb::wait), awaited, vectored or in a batch, are tracked by hand, with [`track`](Journal::track).
+/// Those by [`write`](SyncGroup::write) and [`write_durable`](SyncGroup::write_durable); others, [waited
+/// for](Iocb::wait), awaited, vectored or in a batch, are tracked by hand, with [`track`](SyncGroup::track).
 /// What is not tracked is not waited for; what has completed is synced, however it was written.
 ///
 /// # The end
@@ -67,21 +67,21 @@ pub type BarrierCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 /// those fail whose sync has not been submitted ([`Unavailable::ShutDown`]), so drain before.
 #[doc(alias = "group commit")]
 #[doc(alias = "fsync")]
-pub struct Journal<F>(Arc<Inner<F>>);
+pub struct SyncGroup<F>(Arc<Inner<F>>);
 
 struct Inner<F> {
     aio: Aio,
     file: Arc<F>,
-    order: Mutex<Order<Waiter, Cause>>,
+    scheduler: Mutex<SyncScheduler<Waiter, Cause>>,
 }
 
-/// One write of a [`Journal`] that is under way: barriers made after it wait for its [`end`](Tracked::end).
+/// One write of a [`SyncGroup`] that is under way: barriers made after it wait for its [`end`](TrackedWrite::end).
 ///
 /// Dropped without that, the write counts as failed (ECANCELED): so it is where its request was refused and
 /// is not submitted again. Forgotten (`mem::forget`), later barriers are never called.
 #[must_use = "dropped, it counts as a failed write"]
-pub struct Tracked<F: AsFd + Send + Sync + 'static> {
-    journal: Arc<Inner<F>>,
+pub struct TrackedWrite<F: AsFd + Send + Sync + 'static> {
+    group: Arc<Inner<F>>,
     epoch: Option<u64>,
 }
 
@@ -97,13 +97,13 @@ type Cause = Arc<io::Error>;
 /// Callbacks that are due, with their results.
 type Calls = Vec<(Waiter, Result<(), Cause>)>;
 
-impl<F: AsFd + Send + Sync + 'static> Journal<F> {
-    /// A journal over `file`, whose requests go to `aio`.
-    pub fn new(aio: &Aio, file: impl Into<Arc<F>>) -> Journal<F> {
-        Journal(Arc::new(Inner {
+impl<F: AsFd + Send + Sync + 'static> SyncGroup<F> {
+    /// A group over `file`, whose requests go to `aio`.
+    pub fn new(aio: &Aio, file: impl Into<Arc<F>>) -> SyncGroup<F> {
+        SyncGroup(Arc::new(Inner {
             aio: aio.clone(),
             file: file.into(),
-            order: Mutex::new(Order::new()),
+            scheduler: Mutex::new(SyncScheduler::new()),
         }))
     }
 
@@ -148,7 +148,7 @@ impl<F: AsFd + Send + Sync + 'static> Journal<F> {
             .submit()
     }
 
-    /// As [`write`](Journal::write), and when `callback` is called without an error, this write is durable by
+    /// As [`write`](SyncGroup::write), and when `callback` is called without an error, this write is durable by
     /// itself ([`DSYNC`](RwFlags::DSYNC)): no barrier is needed. Cheaper than a barrier for one small record;
     /// many are cheaper with one barrier. Linux 4.7.
     ///
@@ -198,10 +198,10 @@ impl<F: AsFd + Send + Sync + 'static> Journal<F> {
     /// Says that a write of one's own begins now: of any kind, on any context, not yet submitted.
     ///
     /// ```
-    /// use kiocb::{Aio, Iocb, Journal, WriteV};
+    /// use kiocb::{Aio, Iocb, SyncGroup, WriteV};
     ///
     /// # fn main() -> std::io::Result<()> {
-    /// # let log = Journal::new(&Aio::global()?, tempfile::tempfile()?);
+    /// # let log = SyncGroup::new(&Aio::global()?, tempfile::tempfile()?);
     /// let write = log.track();
     /// let done = Iocb::alloc().init_rw(log.file().clone(), WriteV, ["head", "body"], 0).write_all().wait()?;
     /// write.end(&done.result);
@@ -209,10 +209,10 @@ impl<F: AsFd + Send + Sync + 'static> Journal<F> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn track(&self) -> Tracked<F> {
-        Tracked {
-            journal: Arc::clone(&self.0),
-            epoch: Some(self.0.order.lock().begin()),
+    pub fn track(&self) -> TrackedWrite<F> {
+        TrackedWrite {
+            group: Arc::clone(&self.0),
+            epoch: Some(self.0.scheduler.lock().begin()),
         }
     }
 
@@ -221,23 +221,23 @@ impl<F: AsFd + Send + Sync + 'static> Journal<F> {
     ///
     /// It is called where the context's callbacks run; it may write, make barriers, panic. Where no sync is
     /// to be, because a write failed or the context takes none any more, it is called by whoever finds that
-    /// out: the last write's callback or [`Tracked::end`], or, if the context is shut down at this very
+    /// out: the last write's callback or [`TrackedWrite::end`], or, if the context is shut down at this very
     /// moment, another thread's `barrier`.
     ///
     /// # Errors
     /// The barrier was refused, and `callback` is inside the error: [an earlier error
-    /// stays](Journal#errors-stay), or what [`submit`](Iocb::submit) says of the sync (EINVAL: this file has
+    /// stays](SyncGroup#errors-stay), or what [`submit`](Iocb::submit) says of the sync (EINVAL: this file has
     /// none).
     pub fn barrier(
         &self,
         kind: SyncKind,
         callback: impl FnOnce(io::Result<()>) + Send + 'static,
     ) -> Result<(), SubmitError<BarrierCallback>> {
-        let mut order = self.0.order.lock();
-        let number = order.count();
+        let mut scheduler = self.0.scheduler.lock();
+        let number = scheduler.count();
         let callback = Box::new(callback);
-        let made = order.barrier(kind, Waiter { number, callback });
-        drop(order);
+        let made = scheduler.barrier(kind, Waiter { number, callback });
+        drop(scheduler);
         let mut calls = Calls::new();
         match made {
             Ok(next) => self.0.carry_out(next, &mut calls),
@@ -256,12 +256,12 @@ impl<F: AsFd + Send + Sync + 'static> Journal<F> {
     /// out again, and what was written before must be taken for lost. Barriers that wait already fail all the
     /// same.
     pub fn take_error(&self) -> Option<io::Error> {
-        let cause = self.0.order.lock().take_failure()?;
+        let cause = self.0.scheduler.lock().take_failure()?;
         Some(again(&cause))
     }
 }
 
-impl<F: AsFd + Send + Sync + 'static> Tracked<F> {
+impl<F: AsFd + Send + Sync + 'static> TrackedWrite<F> {
     /// The write has ended like this. A short one counts as a success, so use [`write_all`](Iocb::write_all),
     /// or pass an error.
     ///
@@ -285,15 +285,15 @@ impl<F: AsFd + Send + Sync + 'static> Tracked<F> {
 
     fn settle(&mut self, failure: Option<Cause>) {
         if let Some(epoch) = self.epoch.take() {
-            let next = self.journal.order.lock().end(epoch, failure);
+            let next = self.group.scheduler.lock().end(epoch, failure);
             let mut calls = Calls::new();
-            self.journal.carry_out(next, &mut calls);
+            self.group.carry_out(next, &mut calls);
             call(calls);
         }
     }
 }
 
-impl<F: AsFd + Send + Sync + 'static> Drop for Tracked<F> {
+impl<F: AsFd + Send + Sync + 'static> Drop for TrackedWrite<F> {
     fn drop(&mut self) {
         let never_written = || Arc::new(io::Error::from_raw_os_error(libc::ECANCELED));
         self.settle(self.epoch.map(|_| never_written()));
@@ -312,7 +312,7 @@ impl<F: AsFd + Send + Sync + 'static> Inner<F> {
                 return;
             };
             let cause = Arc::new(error);
-            let (group, after) = self.order.lock().sync_refused();
+            let (group, after) = self.scheduler.lock().sync_refused();
             let group = group.into_iter();
             calls.extend(group.map(|waiter| (waiter, Err(Arc::clone(&cause)))));
             next = after;
@@ -334,7 +334,7 @@ impl<F: AsFd + Send + Sync + 'static> Inner<F> {
 
     fn synced(self: Arc<Self>, result: io::Result<usize>) {
         let result = result.map(drop).map_err(Arc::new);
-        let (group, next) = self.order.lock().synced(result.clone());
+        let (group, next) = self.scheduler.lock().synced(result.clone());
         let mut calls: Calls = group.into_iter().map(|w| (w, result.clone())).collect();
         self.carry_out(next, &mut calls);
         call(calls);
@@ -368,26 +368,26 @@ fn again(error: &io::Error) -> io::Error {
     }
 }
 
-impl<F> Clone for Journal<F> {
+impl<F> Clone for SyncGroup<F> {
     fn clone(&self) -> Self {
-        Journal(Arc::clone(&self.0))
+        SyncGroup(Arc::clone(&self.0))
     }
 }
 
-impl<F> fmt::Debug for Journal<F> {
+impl<F> fmt::Debug for SyncGroup<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let order = self.0.order.lock();
-        f.debug_struct("Journal")
-            .field("writes", &order.epochs.iter().sum::<usize>())
-            .field("barriers", &order.waiting.len())
-            .field("syncing", &order.syncing.is_some())
-            .field("error", &order.failure)
+        let scheduler = self.0.scheduler.lock();
+        f.debug_struct("SyncGroup")
+            .field("writes", &scheduler.epochs.iter().sum::<usize>())
+            .field("barriers", &scheduler.waiting.len())
+            .field("syncing", &scheduler.syncing.is_some())
+            .field("error", &scheduler.failure)
             .finish_non_exhaustive()
     }
 }
 
-impl<F: AsFd + Send + Sync + 'static> fmt::Debug for Tracked<F> {
+impl<F: AsFd + Send + Sync + 'static> fmt::Debug for TrackedWrite<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tracked").finish_non_exhaustive()
+        f.debug_struct("TrackedWrite").finish_non_exhaustive()
     }
 }

@@ -1,9 +1,10 @@
-//! When a barrier is due: the rule behind [`Journal`](crate::Journal), without any I/O.
+//! When a barrier is due: the rule behind [`SyncGroup`](crate::SyncGroup), without any I/O.
 
 use std::collections::VecDeque;
 
-/// What a [barrier](crate::Journal::barrier) flushes. The names are those of `std::fs::File`.
+/// What a [barrier](crate::SyncGroup::barrier) flushes. The names are those of `std::fs::File`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum SyncKind {
     /// Data, and what is needed to read them back: `fdatasync(2)`.
     Data,
@@ -16,7 +17,7 @@ pub enum SyncKind {
 /// Barriers divide the writes into epochs: a write belongs to the epoch in which it began, a barrier ends one
 /// and opens the next. A barrier is *clear* when no write of its own or an earlier epoch is under way. Clear
 /// barriers fail if they are doomed, and are synced otherwise, together, one sync at a time.
-pub(crate) struct Order<W, E> {
+pub(crate) struct SyncScheduler<W, E> {
     /// How many writes are under way in each epoch. The last is the open one; the first, unless it is the
     /// last, has some.
     pub(crate) epochs: VecDeque<usize>,
@@ -47,9 +48,9 @@ pub(crate) struct Next<W, E> {
     pub(crate) sync: Option<SyncKind>,
 }
 
-impl<W, E: Clone> Order<W, E> {
+impl<W, E: Clone> SyncScheduler<W, E> {
     pub(crate) fn new() -> Self {
-        Order {
+        SyncScheduler {
             epochs: VecDeque::from([0]),
             oldest: 0,
             waiting: VecDeque::new(),
@@ -331,7 +332,7 @@ mod tests {
     /// The rule and its twin, to which the same happens.
     struct Pair {
         dice: Dice,
-        order: Order<u32, u32>,
+        scheduler: SyncScheduler<u32, u32>,
         twin: Twin,
         /// Writes under way, as each of the two knows them.
         writes: Vec<(u64, usize)>,
@@ -342,12 +343,14 @@ mod tests {
         fn step(&mut self, step: u32) -> (Vec<Seen>, Vec<Seen>) {
             let why = (self.dice.roll(12) == 0).then_some(step);
             match self.dice.roll(8) {
-                0 | 1 => self.writes.push((self.order.begin(), self.twin.begin())),
+                0 | 1 => self
+                    .writes
+                    .push((self.scheduler.begin(), self.twin.begin())),
                 2..=4 if !self.writes.is_empty() => return self.end_a_write(why),
                 5 | 6 => return self.barrier(step),
-                7 if self.order.syncing.is_some() => return self.end_the_sync(why),
+                7 if self.scheduler.syncing.is_some() => return self.end_the_sync(why),
                 _ if self.dice.roll(4) == 0 => {
-                    assert_eq!(self.order.take_failure(), self.twin.failure.take());
+                    assert_eq!(self.scheduler.take_failure(), self.twin.failure.take());
                 }
                 _ => {}
             }
@@ -357,12 +360,15 @@ mod tests {
         fn end_a_write(&mut self, why: Option<u32>) -> (Vec<Seen>, Vec<Seen>) {
             let place = self.dice.roll(self.writes.len() as u64);
             let (epoch, write) = self.writes.swap_remove(usize::try_from(place).unwrap());
-            (seen(self.order.end(epoch, why)), self.twin.end(write, why))
+            (
+                seen(self.scheduler.end(epoch, why)),
+                self.twin.end(write, why),
+            )
         }
 
         fn barrier(&mut self, step: u32) -> (Vec<Seen>, Vec<Seen>) {
             let kind = [SyncKind::Data, SyncKind::All][usize::from(self.dice.roll(4) == 0)];
-            let ours = match self.order.barrier(kind, step) {
+            let ours = match self.scheduler.barrier(kind, step) {
                 Ok(next) => seen(next),
                 Err((number, why)) => vec![Seen::Refused(number, why)],
             };
@@ -371,10 +377,10 @@ mod tests {
 
         fn end_the_sync(&mut self, why: Option<u32>) -> (Vec<Seen>, Vec<Seen>) {
             if self.dice.roll(3) == 0 {
-                let ours = seen_after_sync(self.order.sync_refused());
+                let ours = seen_after_sync(self.scheduler.sync_refused());
                 return (ours, self.twin.synced(None));
             }
-            let ours = seen_after_sync(self.order.synced(why.map_or(Ok(()), Err)));
+            let ours = seen_after_sync(self.scheduler.synced(why.map_or(Ok(()), Err)));
             (ours, self.twin.synced(why))
         }
     }
@@ -395,7 +401,7 @@ mod tests {
     fn compare(seed: u64, steps: u32) -> usize {
         let mut pair = Pair {
             dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
-            order: Order::new(),
+            scheduler: SyncScheduler::new(),
             twin: Twin::default(),
             writes: Vec::new(),
         };
@@ -417,20 +423,20 @@ mod tests {
 
     #[test]
     fn nothing_is_remembered_of_what_is_over() {
-        let mut order = Order::<u32, u32>::new();
+        let mut scheduler = SyncScheduler::<u32, u32>::new();
         for number in 0..1000 {
-            let write = order.begin();
-            assert_eq!(seen(order.end(write, None)), []);
-            let next = order.barrier(SyncKind::Data, number);
+            let write = scheduler.begin();
+            assert_eq!(seen(scheduler.end(write, None)), []);
+            let next = scheduler.barrier(SyncKind::Data, number);
             assert_eq!(
                 seen(next.unwrap_or_else(|_| unreachable!())),
                 [Seen::SyncBegun(SyncKind::Data)]
             );
             assert_eq!(
-                seen_after_sync(order.synced(Ok(()))),
+                seen_after_sync(scheduler.synced(Ok(()))),
                 [Seen::Synced(vec![number])]
             );
         }
-        assert_eq!((order.epochs.len(), order.waiting.len()), (1, 0));
+        assert_eq!((scheduler.epochs.len(), scheduler.waiting.len()), (1, 0));
     }
 }
