@@ -1,4 +1,7 @@
 //! When a barrier is due: the rule behind [`SyncGroup`](crate::SyncGroup), without any I/O.
+//!
+//! What a change costs does not depend on how many barriers wait: each barrier is put in once, doomed at most
+//! once, and taken out once.
 
 use std::collections::VecDeque;
 
@@ -12,32 +15,48 @@ pub enum SyncKind {
     All,
 }
 
-/// The rule. `W` stands for who waits at a barrier, `E` for why something failed.
+/// The rule. `W` stands for what waits at a barrier, `E` for why something failed.
 ///
 /// Barriers divide the writes into epochs: a write belongs to the epoch in which it began, a barrier ends one
 /// and opens the next. A barrier is *clear* when no write of its own or an earlier epoch is under way. Clear
 /// barriers fail if they are doomed, and are synced otherwise, together, one sync at a time.
 pub(crate) struct SyncScheduler<W, E> {
-    /// How many writes are under way in each epoch. The last is the open one; the first, unless it is the
-    /// last, has some.
-    pub(crate) epochs: VecDeque<usize>,
-    /// The number of the first.
+    /// The epochs that a barrier has ended, oldest first. The first has writes under way.
+    ended: VecDeque<Epoch<W, E>>,
+    /// The number of the first of them, or of the open epoch where there is none.
     oldest: u64,
-    /// Barriers that are not being synced, oldest first, so clear ones come first.
-    pub(crate) waiting: VecDeque<Barrier<W, E>>,
-    /// Whom the sync that is under way is for.
-    pub(crate) syncing: Option<Vec<W>>,
+    /// How many writes are under way in the open epoch.
+    open_writes: usize,
+    /// How many writes are under way in all epochs.
+    writes: usize,
+    /// Which of the ended epochs have a barrier that is not doomed: their numbers, in ascending order.
+    undoomed: VecDeque<u64>,
+    /// Clear barriers that are not doomed: they wait for the sync that is under way to end.
+    ready: Group<W>,
+    /// The barriers that the sync that is under way is for.
+    syncing: Option<Vec<W>>,
     /// The first error, until it is taken.
-    pub(crate) failure: Option<E>,
-    barriers: u64,
+    failure: Option<E>,
+    /// How often a loop went round.
+    #[cfg(test)]
+    steps: u64,
 }
 
-pub(crate) struct Barrier<W, E> {
-    epoch: u64,
+/// An epoch that a barrier has ended, and that barrier.
+struct Epoch<W, E> {
+    /// How many of its writes are under way.
+    writes: usize,
     kind: SyncKind,
     waiter: W,
-    /// A write before it failed, or a sync that may have lost one.
+    /// A write before the barrier failed, or a sync that may have lost one.
     doom: Option<E>,
+}
+
+/// Barriers that one sync will be for.
+struct Group<W> {
+    waiters: Vec<W>,
+    /// The strongest of their kinds; `None` if there are no barriers.
+    kind: Option<SyncKind>,
 }
 
 /// What follows from a change.
@@ -48,130 +67,184 @@ pub(crate) struct Next<W, E> {
     pub(crate) sync: Option<SyncKind>,
 }
 
-impl<W, E: Clone> SyncScheduler<W, E> {
-    pub(crate) fn new() -> Self {
-        SyncScheduler {
-            epochs: VecDeque::from([0]),
-            oldest: 0,
-            waiting: VecDeque::new(),
-            syncing: None,
-            failure: None,
-            barriers: 0,
+/// What there is to see of a scheduler.
+pub(crate) struct Snapshot<E> {
+    /// Writes under way.
+    pub(crate) writes: usize,
+    /// Barriers that are not being synced.
+    pub(crate) barriers: usize,
+    pub(crate) syncing: bool,
+    pub(crate) failure: Option<E>,
+}
+
+impl<W> Group<W> {
+    const fn new() -> Self {
+        Group {
+            waiters: Vec::new(),
+            kind: None,
         }
     }
 
-    /// A number for the next barrier.
-    pub(crate) fn count(&mut self) -> u64 {
-        self.barriers += 1;
-        self.barriers
+    fn add(&mut self, kind: SyncKind, waiter: W) {
+        self.kind = self.kind.max(Some(kind));
+        self.waiters.push(waiter);
+    }
+}
+
+impl<W, E: Clone> SyncScheduler<W, E> {
+    pub(crate) fn new() -> Self {
+        SyncScheduler {
+            ended: VecDeque::new(),
+            oldest: 0,
+            open_writes: 0,
+            writes: 0,
+            undoomed: VecDeque::new(),
+            ready: Group::new(),
+            syncing: None,
+            failure: None,
+            #[cfg(test)]
+            steps: 0,
+        }
     }
 
     fn open_epoch(&self) -> u64 {
-        self.oldest + self.epochs.len() as u64 - 1
+        self.oldest + self.ended.len() as u64
     }
 
-    /// A write begins; says in which epoch.
+    /// A write begins; returns its epoch.
     pub(crate) fn begin(&mut self) -> u64 {
-        let open = self.open_epoch();
-        *self.under_way(open) += 1;
-        open
+        self.writes += 1;
+        self.open_writes += 1;
+        self.open_epoch()
     }
 
-    fn under_way(&mut self, epoch: u64) -> &mut usize {
-        let place = usize::try_from(epoch - self.oldest).unwrap_or(usize::MAX);
-        &mut self.epochs[place]
+    /// The ended epoch with this number; `None` if it is the open one.
+    fn ended(&mut self, epoch: u64) -> Option<&mut Epoch<W, E>> {
+        debug_assert!((self.oldest..=self.open_epoch()).contains(&epoch));
+        self.ended
+            .get_mut(usize::try_from(epoch - self.oldest).ok()?)
     }
 
     /// A write ends.
     pub(crate) fn end(&mut self, epoch: u64, failure: Option<E>) -> Next<W, E> {
         if let Some(failure) = failure {
-            self.fail(epoch, failure);
+            self.doom(epoch, &failure);
+            self.failure.get_or_insert(failure);
         }
-        *self.under_way(epoch) -= 1;
+        self.writes -= 1;
+        match self.ended(epoch) {
+            Some(ended) => ended.writes -= 1,
+            None => self.open_writes -= 1,
+        }
         self.next()
     }
 
-    /// Dooms the barriers of `epoch` and later ones, also those to come.
-    fn fail(&mut self, epoch: u64, failure: E) {
-        for barrier in &mut self.waiting {
-            if barrier.epoch >= epoch {
-                barrier.doom.get_or_insert_with(|| failure.clone());
+    /// Dooms the barriers of `epoch` and of the later ones. One that is doomed already keeps its first error.
+    fn doom(&mut self, epoch: u64, failure: &E) {
+        while self.undoomed.back().is_some_and(|last| *last >= epoch) {
+            self.step();
+            let last = self.undoomed.pop_back();
+            if let Some(ended) = last.and_then(|last| self.ended(last)) {
+                ended.doom = Some(failure.clone());
             }
         }
-        self.failure.get_or_insert(failure);
     }
 
+    /// Ends the open epoch, unless an error stays: then the barrier is refused with it.
     pub(crate) fn barrier(&mut self, kind: SyncKind, waiter: W) -> Result<Next<W, E>, (W, E)> {
         if let Some(failure) = &self.failure {
             return Err((waiter, failure.clone()));
         }
-        let epoch = self.open_epoch();
-        self.waiting.push_back(Barrier {
-            epoch,
+        self.undoomed.push_back(self.open_epoch());
+        self.ended.push_back(Epoch {
+            writes: std::mem::take(&mut self.open_writes),
             kind,
             waiter,
             doom: None,
         });
-        self.epochs.push_back(0);
         Ok(self.next())
     }
 
-    /// The sync has ended; says for whom it was.
+    /// The sync has ended; returns the barriers that it was for.
     pub(crate) fn synced(&mut self, result: Result<(), E>) -> (Vec<W>, Next<W, E>) {
-        if let Err(failure) = result {
-            self.fail(0, failure); // what it has lost, nobody knows
-        }
-        self.sync_refused()
+        let Err(failure) = result else {
+            return self.sync_refused();
+        };
+        // Which data it has lost is unknown: every barrier may have waited for them.
+        self.doom(0, &failure);
+        let ready = std::mem::replace(&mut self.ready, Group::new());
+        let group = self.syncing.take().unwrap_or_default();
+        let mut next = self.next();
+        let doomed = ready.waiters.into_iter();
+        let mut failed: Vec<_> = doomed.map(|waiter| (waiter, failure.clone())).collect();
+        failed.append(&mut next.failed);
+        self.failure.get_or_insert(failure);
+        (group, Next { failed, ..next })
     }
 
-    /// The sync was not submitted; says for whom it was. Nothing is lost: the next one may do better.
+    /// The sync was not submitted; returns the barriers that it was for. Nothing is lost: the next sync may
+    /// succeed.
     pub(crate) fn sync_refused(&mut self) -> (Vec<W>, Next<W, E>) {
         let group = self.syncing.take().unwrap_or_default();
         (group, self.next())
     }
 
+    /// Takes out the barriers that are clear: those that are doomed fail, the others are ready. Begins a sync
+    /// for what is ready, if none is under way.
     fn next(&mut self) -> Next<W, E> {
-        while self.epochs.len() > 1 && self.epochs[0] == 0 {
-            self.epochs.pop_front();
-            self.oldest += 1;
-        }
         let mut failed = Vec::new();
-        let mut group = Vec::new();
-        let mut sync = None;
-        for barrier in self.take_ripe() {
-            match barrier.doom {
-                Some(why) => failed.push((barrier.waiter, why)),
-                None => {
-                    sync = sync.max(Some(barrier.kind));
-                    group.push(barrier.waiter);
-                }
+        while let Some(clear) = self.pop_clear() {
+            match clear.doom {
+                Some(why) => failed.push((clear.waiter, why)),
+                None => self.ready.add(clear.kind, clear.waiter),
             }
         }
-        if sync.is_some() {
-            self.syncing = Some(group);
-        }
+        let sync = self.begin_sync();
         Next { failed, sync }
     }
 
-    /// The barriers that are clear, and wait for no sync either.
-    fn take_ripe(&mut self) -> Vec<Barrier<W, E>> {
-        let clear = |barrier: &Barrier<W, E>| barrier.epoch < self.oldest;
-        let count = self.waiting.iter().take_while(|b| clear(b)).count();
-        if self.syncing.is_none() {
-            return self.waiting.drain(..count).collect();
+    /// Takes out the oldest epoch, if its barrier is clear.
+    fn pop_clear(&mut self) -> Option<Epoch<W, E>> {
+        if self.ended.front()?.writes > 0 {
+            return None;
         }
-        let mut ripe = Vec::new();
-        for place in (0..count).rev() {
-            if self.waiting[place].doom.is_some() {
-                ripe.extend(self.waiting.remove(place));
-            }
+        self.step();
+        if self.undoomed.front() == Some(&self.oldest) {
+            self.undoomed.pop_front();
         }
-        ripe.reverse();
-        ripe
+        self.oldest += 1;
+        self.ended.pop_front()
+    }
+
+    fn begin_sync(&mut self) -> Option<SyncKind> {
+        if self.syncing.is_some() || self.ready.kind.is_none() {
+            return None;
+        }
+        let ready = std::mem::replace(&mut self.ready, Group::new());
+        self.syncing = Some(ready.waiters);
+        ready.kind
     }
 
     pub(crate) fn take_failure(&mut self) -> Option<E> {
         self.failure.take()
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot<E> {
+        Snapshot {
+            writes: self.writes,
+            barriers: self.ended.len() + self.ready.waiters.len(),
+            syncing: self.syncing.is_some(),
+            failure: self.failure.clone(),
+        }
+    }
+
+    /// Counts what a test bounds.
+    #[inline]
+    fn step(&mut self) {
+        #[cfg(test)]
+        {
+            self.steps += 1;
+        }
     }
 }
 
@@ -437,6 +510,57 @@ mod tests {
                 [Seen::Synced(vec![number])]
             );
         }
-        assert_eq!((scheduler.epochs.len(), scheduler.waiting.len()), (1, 0));
+        assert_eq!((scheduler.ended.len(), scheduler.undoomed.len()), (0, 0));
+        assert_eq!(scheduler.snapshot().barriers, 0);
+    }
+    type Story = fn(&mut SyncScheduler<u32, u32>, u32);
+
+    /// Ways to make many barriers wait, and to end them: behind a write, behind a sync, doomed by many writes, doomed
+    /// after errors that were taken.
+    const LONG: [Story; 4] = [
+        |scheduler, count| {
+            let write = scheduler.begin();
+            (0..count).for_each(|number| drop(scheduler.barrier(SyncKind::Data, number)));
+            scheduler.end(write, Some(1));
+        },
+        |scheduler, count| {
+            (0..count).for_each(|number| drop(scheduler.barrier(SyncKind::Data, number)));
+            scheduler.synced(Ok(()));
+            scheduler.synced(Err(1));
+        },
+        |scheduler, count| {
+            let begin = |number| {
+                let write = scheduler.begin();
+                drop(scheduler.barrier(SyncKind::Data, number));
+                write
+            };
+            let writes: Vec<_> = (0..count).map(begin).collect();
+            for write in writes.into_iter().rev() {
+                scheduler.end(write, Some(1));
+            }
+        },
+        |scheduler, count| {
+            let first = scheduler.begin();
+            for number in 0..count {
+                let write = scheduler.begin();
+                drop(scheduler.barrier(SyncKind::Data, number));
+                scheduler.end(write, Some(1));
+                scheduler.take_failure();
+            }
+            scheduler.end(first, None);
+        },
+    ];
+
+    #[test]
+    fn each_barrier_costs_the_same_however_many_wait() {
+        for (at, story) in LONG.iter().enumerate() {
+            for count in [1000, 4000] {
+                let mut scheduler = SyncScheduler::new();
+                story(&mut scheduler, count);
+                assert_eq!(scheduler.snapshot().barriers, 0, "story {at}");
+                // Doomed once, and taken out once.
+                assert!(scheduler.steps <= 2 * u64::from(count), "story {at}");
+            }
+        }
     }
 }
