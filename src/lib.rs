@@ -292,5 +292,5 @@ pub use poll::{Poll, Readiness};
 pub use scope::{Borrowed, Scope};
 pub use stats::Stats;
 pub use submission::Submission;
-pub use sync_group::{BarrierCallback, SyncGroup, TrackedWrite};
+pub use sync_group::{BarrierCallback, SyncGroup, TrackedWrite, UnsubmittedWrite};
 pub use sync_scheduler::SyncKind;

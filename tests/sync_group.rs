@@ -332,10 +332,10 @@ fn a_refused_write_comes_back_whole_and_still_counts() {
     run(&aio);
     assert_eq!(story.tell(), [""; 0]); // the barrier waits for what may be submitted again
     let refused = refused.into_request().submit().unwrap_err();
-    let (request, _callback) = refused.into_request().into_parts();
-    let (_, text) = request.into_parts();
+    let (text, _callback, write) = refused.into_request().into_parts();
     assert_eq!(text, "text");
-    drop(_callback);
+    assert_eq!(story.tell(), [""; 0]);
+    drop(write);
     assert_eq!(story.tell(), [format!("barrier!{}", libc::ECANCELED)]);
 }
 

@@ -10,7 +10,7 @@ use crate::error::SubmitError;
 use crate::exact::Exact;
 use crate::flags::PollFlags;
 use crate::future::Pending;
-use crate::operation::{Callback, Fsync, Job, Operation, Options, Rw, Work};
+use crate::operation::{Callback, Fsync, Job, Operation, Options, Receive, Rw, Work};
 use crate::poll::Poll;
 use std::fmt;
 use std::io;
@@ -44,7 +44,7 @@ impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Request for E
 )]
 pub trait Submit: Work<Output = ()> + 'static {}
 
-impl<S: Request, C: FnOnce(S::Output) + Send + 'static> Submit for Callback<S, C> {}
+impl<S: Request, C: Receive<S::Output> + 'static> Submit for Callback<S, C> {}
 
 /// A request in the making (`struct kiocb`'s user side). Made by [`Iocb::alloc`] or [`Aio::alloc`], given an
 /// operation by an `init_…`, a callback by [`init_callback`](Iocb::init_callback), and passed on by
@@ -218,7 +218,16 @@ impl<S> Iocb<S> {
         S: Request,
         C: FnOnce(S::Output) + Send + 'static,
     {
-        self.map(|state| Callback::new(state, callback))
+        self.init_receiver(callback)
+    }
+
+    /// As [`init_callback`](Iocb::init_callback), for callbacks of the crate's own as well.
+    pub(crate) fn init_receiver<C>(self, receiver: C) -> Iocb<Callback<S, C>>
+    where
+        S: Request,
+        C: Receive<S::Output> + 'static,
+    {
+        self.map(|state| Callback::new(state, receiver))
     }
 
     /// Submits the request and blocks until it is complete. The waiting thread takes the completion from the

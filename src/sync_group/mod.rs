@@ -1,34 +1,47 @@
 //! Order and durability: writes that are tracked, and barriers that tell when they are safe.
 //!
-//! `barrier` has the rule, without any I/O: what follows when a write begins or ends, a barrier is made, a
-//! sync ends. [`SyncGroup`] carries it out. No lock is held while a callback runs or a request is submitted.
+//! | file | noun |
+//! | --- | --- |
+//! | `mod` | the group that users hold |
+//! | `write` | one of its writes |
+//! | `inner` | what its handles share: syncs submitted, and what follows from their end |
+//! | `calls` | callbacks of barriers that are due; `panics`: calling what the user gave |
+//!
+//! `sync_scheduler` has the rule, without any I/O: what follows when a write begins or ends, a barrier is
+//! made, a sync ends. This module carries it out by the crate's public interface.
+
+mod calls;
+mod inner;
+mod panics;
+mod write;
 
 use crate::aio::Aio;
 use crate::buffer::IoBuf;
 use crate::completion::Completion;
-use crate::error::{SubmitError, Unavailable};
-use crate::exact::Exact;
+use crate::error::SubmitError;
 use crate::flags::RwFlags;
 use crate::iocb::Iocb;
-use crate::operation::{Callback, Write};
-use crate::sync_scheduler::{Next, SyncKind, SyncScheduler};
-use parking_lot::Mutex;
+use crate::operation::Write;
+use crate::sync_scheduler::{Snapshot, SyncKind};
+use calls::{Cause, Waiter, again};
+use inner::Inner;
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use write::WriteAll;
+pub use write::{TrackedWrite, UnsubmittedWrite};
 
-/// What a barrier calls: given back, boxed, where the barrier was refused.
+/// What a barrier calls. A barrier that is refused gives it back, boxed.
 pub type BarrierCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 
-/// A file whose writes are tracked, so that a [barrier](SyncGroup::barrier) can tell when they are durable. For
-/// write-ahead logs, and for page files that are checkpointed. Clones are the same group.
+/// A file whose writes are tracked, so that a [barrier](SyncGroup::barrier) can tell when they are durable.
+/// For write-ahead logs, and for page files that are checkpointed. Clones are the same group.
 ///
 /// The kernel orders nothing: a sync does not wait for writes in flight. A barrier does: it is "sync this
 /// file after every write that was submitted before has completed, then call me". Syncs of one group never
-/// overlap: barriers that come while one runs share the next, whoever made them. That is what databases call
-/// group commit.
+/// overlap. Barriers that are made while one runs share the next, whichever threads make them: databases call
+/// that group commit. What a barrier costs does not depend on how many wait.
 ///
 /// ```
 /// use kiocb::{Aio, SyncGroup, SyncKind};
@@ -50,61 +63,60 @@ pub type BarrierCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 /// ```
 ///
 /// # Errors stay
-/// A write that fails makes every barrier after it fail. So does a sync that fails, because nobody knows what
-/// it has lost: the kernel reports such an error once, may have marked the pages clean, and a second sync
-/// then succeeds although data are gone ("fsyncgate"). The first error stays: each later barrier is refused
-/// with it, whichever thread makes it, until somebody who has seen to it takes it by
-/// [`take_error`](SyncGroup::take_error). To see to it means to write again all that no barrier has confirmed,
-/// from memory of one's own and not from the file; or to stop, and recover at the next start.
+/// A write that fails makes every barrier after it fail. A sync that fails makes all barriers that wait fail:
+/// which data it has lost is unknown. The kernel reports such an error once and may have marked the pages
+/// clean, so a second sync succeeds although data are gone ("fsyncgate").
+///
+/// The first error stays. Each later barrier is refused with it, on whichever thread it is made, until the
+/// program takes it by [`take_error`](SyncGroup::take_error). Before it goes on, the program must write again
+/// all that no barrier has confirmed, from its own memory and not from the file. Or it stops, and recovers at
+/// its next start.
 ///
 /// # Which writes
-/// Those by [`write`](SyncGroup::write) and [`write_durable`](SyncGroup::write_durable); others, [waited
-/// for](Iocb::wait), awaited, vectored or in a batch, are tracked by hand, with [`track`](SyncGroup::track).
-/// What is not tracked is not waited for; what has completed is synced, however it was written.
+/// Those by [`write`](SyncGroup::write) and [`write_durable`](SyncGroup::write_durable). Others ([waited
+/// for](Iocb::wait), awaited, vectored or in a batch) are tracked by hand, with [`track`](SyncGroup::track).
+/// A write that is not tracked is not waited for. What has completed is synced, however it was written.
 ///
 /// # The end
-/// What is under way keeps the [`Aio`] alive. [`Aio::drain`] waits for barriers too; [`Aio::shutdown`] makes
+/// What is under way keeps the [`Aio`] alive. [`Aio::drain`] waits for barriers too. [`Aio::shutdown`] makes
 /// those fail whose sync has not been submitted ([`Unavailable::ShutDown`]), so drain before.
+///
+/// # Fork
+/// In a forked child of the process that made the group, [`barrier`](SyncGroup::barrier),
+/// [`write`](SyncGroup::write) and [`write_durable`](SyncGroup::write_durable) return
+/// [`Unavailable::Forked`], [`take_error`](SyncGroup::take_error) returns `None`, and what
+/// [`track`](SyncGroup::track) returns tracks nothing. Barriers of the parent are called in the parent alone.
+/// None of these calls blocks in the child, and no drop does, also where another thread of the parent was
+/// inside one when it forked. The child makes a group of its own, over an [`Aio`] of its own.
+///
+/// [`Unavailable::Forked`]: crate::Unavailable::Forked
+/// [`Unavailable::ShutDown`]: crate::Unavailable::ShutDown
 #[doc(alias = "group commit")]
 #[doc(alias = "fsync")]
 pub struct SyncGroup<F>(Arc<Inner<F>>);
 
-struct Inner<F> {
-    aio: Aio,
-    file: Arc<F>,
-    scheduler: Mutex<SyncScheduler<Waiter, Cause>>,
-}
-
-/// One write of a [`SyncGroup`] that is under way: barriers made after it wait for its [`end`](TrackedWrite::end).
-///
-/// Dropped without that, the write counts as failed (ECANCELED): so it is where its request was refused and
-/// is not submitted again. Forgotten (`mem::forget`), later barriers are never called.
-#[must_use = "dropped, it counts as a failed write"]
-pub struct TrackedWrite<F: AsFd + Send + Sync + 'static> {
-    group: Arc<Inner<F>>,
-    epoch: Option<u64>,
-}
-
-/// A barrier's callback, and how the thread that makes it knows it again.
-struct Waiter {
-    number: u64,
-    callback: BarrierCallback,
-}
-
-/// Why: an error that many are told.
-type Cause = Arc<io::Error>;
-
-/// Callbacks that are due, with their results.
-type Calls = Vec<(Waiter, Result<(), Cause>)>;
-
 impl<F: AsFd + Send + Sync + 'static> SyncGroup<F> {
-    /// A group over `file`, whose requests go to `aio`.
-    pub fn new(aio: &Aio, file: impl Into<Arc<F>>) -> SyncGroup<F> {
-        SyncGroup(Arc::new(Inner {
-            aio: aio.clone(),
-            file: file.into(),
-            scheduler: Mutex::new(SyncScheduler::new()),
-        }))
+    /// A group over `file`, whose requests go to `aio`. Does not block.
+    pub fn new(aio: &Aio, file: F) -> SyncGroup<F> {
+        SyncGroup::from_arc(aio, Arc::new(file))
+    }
+
+    /// As [`new`](SyncGroup::new), over a file that is shared already: the group is a `SyncGroup<File>` for
+    /// an `Arc<File>`. (`new` takes an `Arc<File>` too, and wraps it in another `Arc`.)
+    ///
+    /// ```
+    /// use kiocb::{Aio, SyncGroup};
+    /// use std::{fs::File, sync::Arc};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let file = Arc::new(tempfile::tempfile()?);
+    /// let group: SyncGroup<File> = SyncGroup::from_arc(&Aio::global()?, Arc::clone(&file));
+    /// assert!(Arc::ptr_eq(group.file(), &file));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_arc(aio: &Aio, file: Arc<F>) -> SyncGroup<F> {
+        SyncGroup(Arc::new(Inner::new(aio, file)))
     }
 
     /// The file.
@@ -116,72 +128,40 @@ impl<F: AsFd + Send + Sync + 'static> SyncGroup<F> {
     /// as ended. Blocks where [`submit`](Iocb::submit) does.
     ///
     /// # Errors
-    /// As `submit`. The write is inside the error, still tracked: submit it again, or drop it, which counts
-    /// as a failed write.
-    #[expect(
-        clippy::type_complexity,
-        reason = "the request comes back whole, as everywhere"
-    )]
+    /// As [`submit`](Iocb::submit). The [write](UnsubmittedWrite) is inside the error, and for the group it
+    /// is still under way: submit it again, take it apart, or drop it, which counts as a failed write.
     pub fn write<B, C>(
         &self,
         buf: B,
         offset: u64,
         callback: C,
-    ) -> Result<
-        (),
-        SubmitError<
-            Iocb<
-                Callback<
-                    Exact<Arc<F>, Write, B>,
-                    impl FnOnce(Completion<Arc<F>, B>) + Send + use<F, B, C>,
-                >,
-            >,
-        >,
-    >
+    ) -> Result<(), SubmitError<UnsubmittedWrite<F, B, C>>>
     where
         B: IoBuf + Send + 'static,
         C: FnOnce(Completion<Arc<F>, B>) + Send + 'static,
     {
         let request = self.request(buf, offset, RwFlags::empty());
-        request
-            .init_callback(self.track().around(callback))
-            .submit()
+        write::submit(request, callback, self.track())
     }
 
-    /// As [`write`](SyncGroup::write), and when `callback` is called without an error, this write is durable by
-    /// itself ([`DSYNC`](RwFlags::DSYNC)): no barrier is needed. Cheaper than a barrier for one small record;
-    /// many are cheaper with one barrier. Linux 4.7.
+    /// As [`write`](SyncGroup::write), and when `callback` is called without an error, this write is durable
+    /// by itself ([`DSYNC`](RwFlags::DSYNC)): no barrier is needed. For one small record this is cheaper than
+    /// a barrier; for many, one barrier is cheaper. Linux 4.13.
     ///
     /// # Errors
-    /// As `write`.
-    #[expect(
-        clippy::type_complexity,
-        reason = "the request comes back whole, as everywhere"
-    )]
+    /// As [`write`](SyncGroup::write).
     pub fn write_durable<B, C>(
         &self,
         buf: B,
         offset: u64,
         callback: C,
-    ) -> Result<
-        (),
-        SubmitError<
-            Iocb<
-                Callback<
-                    Exact<Arc<F>, Write, B>,
-                    impl FnOnce(Completion<Arc<F>, B>) + Send + use<F, B, C>,
-                >,
-            >,
-        >,
-    >
+    ) -> Result<(), SubmitError<UnsubmittedWrite<F, B, C>>>
     where
         B: IoBuf + Send + 'static,
         C: FnOnce(Completion<Arc<F>, B>) + Send + 'static,
     {
         let request = self.request(buf, offset, RwFlags::DSYNC);
-        request
-            .init_callback(self.track().around(callback))
-            .submit()
+        write::submit(request, callback, self.track())
     }
 
     fn request<B: IoBuf + Send + 'static>(
@@ -189,13 +169,14 @@ impl<F: AsFd + Send + Sync + 'static> SyncGroup<F> {
         buf: B,
         offset: u64,
         flags: RwFlags,
-    ) -> Iocb<Exact<Arc<F>, Write, B>> {
+    ) -> Iocb<WriteAll<F, B>> {
         let blank = self.0.aio.alloc();
         let request = blank.init_rw(Arc::clone(&self.0.file), Write, buf, offset);
         request.write_all().rw_flags(flags)
     }
 
-    /// Says that a write of one's own begins now: of any kind, on any context, not yet submitted.
+    /// Says that a write of the caller's own begins now: of any kind, on any context, not yet submitted. Does
+    /// not block.
     ///
     /// ```
     /// use kiocb::{Aio, Iocb, SyncGroup, WriteV};
@@ -210,161 +191,41 @@ impl<F: AsFd + Send + Sync + 'static> SyncGroup<F> {
     /// # }
     /// ```
     pub fn track(&self) -> TrackedWrite<F> {
-        TrackedWrite {
-            group: Arc::clone(&self.0),
-            epoch: Some(self.0.scheduler.lock().begin()),
-        }
+        TrackedWrite::begin(&self.0)
     }
 
     /// Calls `callback` once, when every write that was begun before has ended and a sync after that is
-    /// complete: with `Ok` if all of that went well, else with the first error.
+    /// complete: with `Ok` if all of that went well, else with the first error. Blocks where
+    /// [`submit`](Iocb::submit) does.
     ///
-    /// It is called where the context's callbacks run; it may write, make barriers, panic. Where no sync is
-    /// to be, because a write failed or the context takes none any more, it is called by whoever finds that
-    /// out: the last write's callback or [`TrackedWrite::end`], or, if the context is shut down at this very
-    /// moment, another thread's `barrier`.
+    /// It is called where the context's callbacks run; it may write, make barriers, panic. Where there is no
+    /// sync, because a write failed or the context takes no requests any more, the thread that finds that out
+    /// calls it: in the last write's callback, in [`TrackedWrite::end`] or its drop, or, if the context is
+    /// being shut down at this moment, in another thread's `barrier`. No lock is held meanwhile. If the
+    /// callback of one barrier panics, those of the others are called all the same, and then the panic goes
+    /// on in that thread.
     ///
     /// # Errors
-    /// The barrier was refused, and `callback` is inside the error: [an earlier error
-    /// stays](SyncGroup#errors-stay), or what [`submit`](Iocb::submit) says of the sync (EINVAL: this file has
-    /// none).
+    /// The barrier was refused, and `callback` is inside the error:
+    ///
+    /// - any errno: [an earlier error stays](SyncGroup#errors-stay).
+    /// - what [`submit`](Iocb::submit) returns for the sync: EINVAL where this file has none (a pipe), or an
+    ///   [`Unavailable`](crate::Unavailable) inside. Nothing stays: the next barrier tries again.
     pub fn barrier(
         &self,
         kind: SyncKind,
         callback: impl FnOnce(io::Result<()>) + Send + 'static,
     ) -> Result<(), SubmitError<BarrierCallback>> {
-        let mut scheduler = self.0.scheduler.lock();
-        let number = scheduler.count();
-        let callback = Box::new(callback);
-        let made = scheduler.barrier(kind, Waiter { number, callback });
-        drop(scheduler);
-        let mut calls = Calls::new();
-        match made {
-            Ok(next) => self.0.carry_out(next, &mut calls),
-            Err((waiter, cause)) => calls.push((waiter, Err(cause))),
-        }
-        let own = calls.iter().position(|(waiter, _)| waiter.number == number);
-        let own = own.map(|place| calls.remove(place));
-        call(calls);
-        match own {
-            Some((waiter, Err(cause))) => Err(SubmitError::new(again(&cause), waiter.callback)),
-            _ => Ok(()),
-        }
+        let made = self.0.barrier(kind, Waiter::new(Box::new(callback)));
+        made.map_err(|(waiter, cause)| SubmitError::new(again(&cause), waiter.callback))
     }
 
-    /// The error that stays, if there is one. It is the caller's now: barriers made from here on are carried
-    /// out again, and what was written before must be taken for lost. Barriers that wait already fail all the
-    /// same.
+    /// Takes the error that [stays](SyncGroup#errors-stay), if there is one. Barriers made from here on are
+    /// carried out again. Whether what was written before is in the file is unknown. Barriers that wait
+    /// already fail all the same. Does not block.
     pub fn take_error(&self) -> Option<io::Error> {
-        let cause = self.0.scheduler.lock().take_failure()?;
+        let cause = self.0.scheduler.lock()?.take_failure()?;
         Some(again(&cause))
-    }
-}
-
-impl<F: AsFd + Send + Sync + 'static> TrackedWrite<F> {
-    /// The write has ended like this. A short one counts as a success, so use [`write_all`](Iocb::write_all),
-    /// or pass an error.
-    ///
-    /// Barriers that waited for it and fail are called in here.
-    pub fn end<T>(mut self, result: &io::Result<T>) {
-        self.settle(result.as_ref().err().map(|error| Arc::new(again(error))));
-    }
-
-    /// A callback that ends the write when `callback` has returned, also by panic.
-    fn around<B, C: FnOnce(Completion<Arc<F>, B>)>(
-        self,
-        callback: C,
-    ) -> impl FnOnce(Completion<Arc<F>, B>) + use<F, B, C> {
-        move |done: Completion<Arc<F>, B>| {
-            let result = done.result.as_ref().map_err(again).map(drop);
-            let outcome = catch_unwind(AssertUnwindSafe(|| callback(done)));
-            self.end(&result);
-            outcome.unwrap_or_else(|panic| resume_unwind(panic));
-        }
-    }
-
-    fn settle(&mut self, failure: Option<Cause>) {
-        if let Some(epoch) = self.epoch.take() {
-            let next = self.group.scheduler.lock().end(epoch, failure);
-            let mut calls = Calls::new();
-            self.group.carry_out(next, &mut calls);
-            call(calls);
-        }
-    }
-}
-
-impl<F: AsFd + Send + Sync + 'static> Drop for TrackedWrite<F> {
-    fn drop(&mut self) {
-        let never_written = || Arc::new(io::Error::from_raw_os_error(libc::ECANCELED));
-        self.settle(self.epoch.map(|_| never_written()));
-    }
-}
-
-impl<F: AsFd + Send + Sync + 'static> Inner<F> {
-    /// Does what follows from a change, and collects the callbacks that are due. A sync that can't be
-    /// submitted is a change too.
-    fn carry_out(self: &Arc<Self>, mut next: Next<Waiter, Cause>, calls: &mut Calls) {
-        loop {
-            let failed = next.failed.into_iter();
-            calls.extend(failed.map(|(waiter, cause)| (waiter, Err(cause))));
-            let Some(kind) = next.sync else { return };
-            let Err(error) = self.submit_sync(kind) else {
-                return;
-            };
-            let cause = Arc::new(error);
-            let (group, after) = self.scheduler.lock().sync_refused();
-            let group = group.into_iter();
-            calls.extend(group.map(|waiter| (waiter, Err(Arc::clone(&cause)))));
-            next = after;
-        }
-    }
-
-    fn submit_sync(self: &Arc<Self>, kind: SyncKind) -> io::Result<()> {
-        let (blank, file) = (self.aio.alloc(), Arc::clone(&self.file));
-        let request = match kind {
-            SyncKind::Data => blank.init_fdsync(file),
-            SyncKind::All => blank.init_fsync(file),
-        };
-        let inner = Arc::clone(self);
-        request
-            .init_callback(move |done| inner.synced(done.result))
-            .submit()?;
-        Ok(())
-    }
-
-    fn synced(self: Arc<Self>, result: io::Result<usize>) {
-        let result = result.map(drop).map_err(Arc::new);
-        let (group, next) = self.scheduler.lock().synced(result.clone());
-        let mut calls: Calls = group.into_iter().map(|w| (w, result.clone())).collect();
-        self.carry_out(next, &mut calls);
-        call(calls);
-    }
-}
-
-/// Calls them all, also when one panics; then the first panic goes on, unless another one is going on
-/// already.
-fn call(calls: Calls) {
-    let mut first = None;
-    for (waiter, result) in calls {
-        let result = result.map_err(|cause| again(&cause));
-        let called = catch_unwind(AssertUnwindSafe(|| (waiter.callback)(result)));
-        first = first.or(called.err());
-    }
-    if let Some(panic) = first
-        && !std::thread::panicking()
-    {
-        resume_unwind(panic);
-    }
-}
-
-/// The same error once more: `io::Error` can't be cloned.
-fn again(error: &io::Error) -> io::Error {
-    if let Some(errno) = error.raw_os_error() {
-        return io::Error::from_raw_os_error(errno);
-    }
-    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(unavailable) => Unavailable::clone(unavailable).into(),
-        None => io::Error::new(error.kind(), error.to_string()),
     }
 }
 
@@ -375,19 +236,30 @@ impl<F> Clone for SyncGroup<F> {
 }
 
 impl<F> fmt::Debug for SyncGroup<F> {
+    /// Does not wait for the lock, and does not hold it while it writes: what it writes to may use the group.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheduler = self.0.scheduler.lock();
-        f.debug_struct("SyncGroup")
-            .field("writes", &scheduler.epochs.iter().sum::<usize>())
-            .field("barriers", &scheduler.waiting.len())
-            .field("syncing", &scheduler.syncing.is_some())
-            .field("error", &scheduler.failure)
-            .finish_non_exhaustive()
+        let snapshot = self
+            .0
+            .scheduler
+            .try_lock()
+            .map(|scheduler| scheduler.snapshot());
+        let mut fields = f.debug_struct("SyncGroup");
+        match snapshot {
+            Some(seen) => show(&mut fields, &seen),
+            None if self.0.scheduler.is_here() => fields.field("state", &format_args!("busy")),
+            None => fields.field("state", &format_args!("forked")),
+        };
+        fields.finish_non_exhaustive()
     }
 }
 
-impl<F: AsFd + Send + Sync + 'static> fmt::Debug for TrackedWrite<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TrackedWrite").finish_non_exhaustive()
-    }
+fn show<'a, 'b, 'f>(
+    fields: &'a mut fmt::DebugStruct<'b, 'f>,
+    seen: &Snapshot<Cause>,
+) -> &'a mut fmt::DebugStruct<'b, 'f> {
+    fields
+        .field("writes", &seen.writes)
+        .field("barriers", &seen.barriers)
+        .field("syncing", &seen.syncing)
+        .field("error", &seen.failure)
 }
