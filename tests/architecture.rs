@@ -13,12 +13,12 @@ const ROWS: &[&[&str]] = &[
     &["sync"],
     &["sys"],
     // The nouns: plain values, each of which can be read alone.
-    &["aligned", "buf_pool", "buffer", "bytes", "completion", "direct", "dispatch", "error", "flags", "stats", "sync_scheduler"],
+    &["aligned", "buffer", "bytes", "completion", "direct", "dispatch", "error", "flags", "stats", "sync_scheduler"],
     &["operation", "exact", "poll"],
     // The machine.
     &["engine"],
     // What a user holds in his hands.
-    &["aio", "batch", "future", "iocb", "scope", "submission", "sync_group"],
+    &["aio", "batch", "buf_pool", "future", "iocb", "scope", "submission", "sync_group"],
     &["lib"],
 ];
 

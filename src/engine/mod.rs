@@ -49,6 +49,12 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 pub(crate) use watch::Watch;
 
+/// Sends what this thread's callbacks have submitted and what waits for the end of their batch, to all
+/// engines: before the thread blocks on anything.
+pub(crate) fn flush_deferred() {
+    gather::flush_all();
+}
+
 /// What an engine is made of.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
