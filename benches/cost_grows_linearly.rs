@@ -8,7 +8,8 @@
 //!
 //! A word after `--` chooses the lines that contain it.
 
-use kiocb::{Aio, BufPool, Dispatch, Pending, PollFlags, SyncGroup, SyncKind, Write};
+use kiocb::op::{PollReady, Write};
+use kiocb::{Aio, BufPool, Dispatch, Pending, PollFlags, SyncGroup, SyncKind};
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -86,7 +87,7 @@ fn group() -> io::Result<SyncGroup<File>> {
 }
 
 fn barrier(group: &SyncGroup<File>) -> io::Result<()> {
-    Ok(group.barrier(SyncKind::Data, |result| drop(result))?)
+    Ok(group.barrier(SyncKind::Data, drop)?)
 }
 
 fn failed() -> io::Result<()> {
@@ -197,7 +198,7 @@ fn handles_dropped(count: usize) -> io::Result<Duration> {
 }
 
 /// Waits for a pipe to which nothing is written, of which two are with the kernel and the others queue.
-fn polls(aio: &Aio, count: usize) -> io::Result<Vec<Pending<kiocb::Poll<Arc<io::PipeReader>>>>> {
+fn polls(aio: &Aio, count: usize) -> io::Result<Vec<Pending<PollReady<Arc<io::PipeReader>>>>> {
     let (reader, writer) = io::pipe()?;
     // It stays open, so that the pipe never hangs up.
     std::mem::forget(writer);

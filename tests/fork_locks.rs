@@ -8,7 +8,8 @@ mod common;
 mod seccomp;
 
 use common::*;
-use kiocb::{Aio, BufPool, PoolBuf, SyncGroup, SyncKind, TrackedWrite, Unavailable};
+use kiocb::buf::PoolBuf;
+use kiocb::{Aio, AioError, BufPool, SyncGroup, SyncKind, TrackedWrite};
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -56,7 +57,7 @@ fn copy<T>(value: &T) -> T {
 }
 
 fn is_forked(error: &io::Error) -> bool {
-    error.get_ref().and_then(|inner| inner.downcast_ref()) == Some(&Unavailable::Forked)
+    error.get_ref().and_then(|inner| inner.downcast_ref()) == Some(&AioError::Forked)
 }
 
 /// Runs `body` beside two threads that call `hammer` again and again.

@@ -12,6 +12,7 @@
 use super::Engine;
 use super::list::List;
 use super::request::Request;
+use crate::sync::before_blocking;
 use std::cell::RefCell;
 use std::ptr::NonNull;
 
@@ -74,6 +75,7 @@ impl<'a> UserCode<'a> {
         FRAMES
             .try_with(|frames| frames.borrow_mut().push(frame))
             .ok()?;
+        before_blocking(flush_all);
         Some(UserCode { engine })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::BarrierCallback;
 use super::panics::Panics;
-use crate::error::Unavailable;
+use crate::error::AioError;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,7 +83,7 @@ pub(super) fn again(error: &io::Error) -> io::Error {
         return io::Error::from_raw_os_error(errno);
     }
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(unavailable) => Unavailable::clone(unavailable).into(),
+        Some(unavailable) => AioError::clone(unavailable).into(),
         None => io::Error::new(error.kind(), error.to_string()),
     }
 }

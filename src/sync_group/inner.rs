@@ -6,8 +6,8 @@
 use super::calls::{Calls, Cause, Waiter};
 use crate::aio::Aio;
 use crate::completion::Completion;
-use crate::error::Unavailable;
-use crate::operation::Receive;
+use crate::error::AioError;
+use crate::op::Receive;
 use crate::sync_scheduler::{Next, SyncKind, SyncScheduler};
 use crate::sys::process_mutex::ProcessMutex;
 use std::io;
@@ -56,7 +56,7 @@ impl<F: AsFd + Send + Sync + 'static> Inner<F> {
     ) -> Result<(), (Waiter, Cause)> {
         let number = waiter.number;
         let Some(mut scheduler) = self.scheduler.lock() else {
-            return Err((waiter, Arc::new(Unavailable::Forked.into())));
+            return Err((waiter, Arc::new(AioError::Forked.into())));
         };
         let made = scheduler.barrier(kind, waiter);
         drop(scheduler);

@@ -16,12 +16,12 @@ mod panics;
 mod write;
 
 use crate::aio::Aio;
-use crate::buffer::IoBuf;
+use crate::buf::IoBuf;
 use crate::completion::Completion;
 use crate::error::SubmitError;
 use crate::flags::RwFlags;
 use crate::iocb::Iocb;
-use crate::operation::Write;
+use crate::op::Write;
 use crate::sync_scheduler::{Snapshot, SyncKind};
 use calls::{Cause, Waiter, again};
 use inner::Inner;
@@ -79,18 +79,18 @@ pub type BarrierCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 ///
 /// # The end
 /// What is under way keeps the [`Aio`] alive. [`Aio::drain`] waits for barriers too. [`Aio::shutdown`] makes
-/// those fail whose sync has not been submitted ([`Unavailable::ShutDown`]), so drain before.
+/// those fail whose sync has not been submitted ([`AioError::ShutDown`]), so drain before.
 ///
 /// # Fork
 /// In a forked child of the process that made the group, [`barrier`](SyncGroup::barrier),
 /// [`write`](SyncGroup::write) and [`write_durable`](SyncGroup::write_durable) return
-/// [`Unavailable::Forked`], [`take_error`](SyncGroup::take_error) returns `None`, and what
+/// [`AioError::Forked`], [`take_error`](SyncGroup::take_error) returns `None`, and what
 /// [`track`](SyncGroup::track) returns tracks nothing. Barriers of the parent are called in the parent alone.
 /// None of these calls blocks in the child, and no drop does, also where another thread of the parent was
 /// inside one when it forked. The child makes a group of its own, over an [`Aio`] of its own.
 ///
-/// [`Unavailable::Forked`]: crate::Unavailable::Forked
-/// [`Unavailable::ShutDown`]: crate::Unavailable::ShutDown
+/// [`AioError::Forked`]: crate::AioError::Forked
+/// [`AioError::ShutDown`]: crate::AioError::ShutDown
 #[doc(alias = "group commit")]
 #[doc(alias = "fsync")]
 pub struct SyncGroup<F>(Arc<Inner<F>>);
@@ -179,7 +179,8 @@ impl<F: AsFd + Send + Sync + 'static> SyncGroup<F> {
     /// not block.
     ///
     /// ```
-    /// use kiocb::{Aio, Iocb, SyncGroup, WriteV};
+    /// use kiocb::op::WriteV;
+    /// use kiocb::{Aio, Iocb, SyncGroup};
     ///
     /// # fn main() -> std::io::Result<()> {
     /// # let log = SyncGroup::new(&Aio::global()?, tempfile::tempfile()?);
@@ -210,7 +211,7 @@ impl<F: AsFd + Send + Sync + 'static> SyncGroup<F> {
     ///
     /// - any errno: [an earlier error stays](SyncGroup#errors-stay).
     /// - what [`submit`](Iocb::submit) returns for the sync: EINVAL where this file has none (a pipe), or an
-    ///   [`Unavailable`](crate::Unavailable) inside. Nothing stays: the next barrier tries again.
+    ///   [`AioError`](crate::AioError) inside. Nothing stays: the next barrier tries again.
     pub fn barrier(
         &self,
         kind: SyncKind,

@@ -3,12 +3,12 @@
 use super::calls::again;
 use super::inner::Inner;
 use super::panics::Panics;
-use crate::buffer::IoBuf;
+use crate::buf::IoBuf;
 use crate::completion::Completion;
 use crate::error::SubmitError;
-use crate::exact::Exact;
 use crate::iocb::Iocb;
-use crate::operation::{Callback, Receive, Write};
+use crate::op::Exact;
+use crate::op::{Callback, Receive, Write};
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;

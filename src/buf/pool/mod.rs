@@ -8,7 +8,7 @@ pub use buf::PoolBuf;
 pub use builder::BufPoolBuilder;
 pub use mapping::HugePages;
 
-use crate::engine::flush_deferred;
+use crate::sync::about_to_block;
 use crate::sys::process_mutex::ProcessMutex;
 use mapping::Mapping;
 use parking_lot::{Condvar, MutexGuard};
@@ -124,7 +124,7 @@ impl BufPool {
         }
         // The buffer may be coming back by what this thread has submitted and not sent. Without the lock:
         // sending may block.
-        flush_deferred();
+        about_to_block();
         self.wait_for_one(self.shared.free.lock()?, deadline)
     }
 
