@@ -87,3 +87,46 @@ pub(super) fn again(error: &io::Error) -> io::Error {
         None => io::Error::new(error.kind(), error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    fn waiter(called: &Arc<AtomicU64>) -> Waiter {
+        let called = Arc::clone(called);
+        Waiter::new(Box::new(move |_| {
+            called.fetch_add(1, Ordering::Relaxed);
+        }))
+    }
+
+    fn due(waiters: Vec<Waiter>) -> Calls {
+        let cause: Cause = Arc::new(io::ErrorKind::StorageFull.into());
+        let mut calls = Calls::default();
+        calls.end(waiters, &Err(cause));
+        calls
+    }
+
+    #[test]
+    fn the_barrier_that_is_refused_comes_back_uncalled() {
+        let called = Arc::new(AtomicU64::new(0));
+        let (other, own) = (waiter(&called), waiter(&called));
+        let number = own.number;
+        let back = due(vec![other, own]).call_others(number);
+        let (own, result) = back.expect("it is among them");
+        assert_eq!((own.number, result.is_err()), (number, true));
+        assert_eq!(called.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn the_barrier_that_cannot_come_back_for_a_panic_is_called() {
+        let called = Arc::new(AtomicU64::new(0));
+        let panics = Waiter::new(Box::new(|_| resume_unwind(Box::new(7))));
+        let own = waiter(&called);
+        let number = own.number;
+        let calls = due(vec![own, panics]);
+        let outcome = catch_unwind(AssertUnwindSafe(|| calls.call_others(number).is_some()));
+        assert_eq!(outcome.unwrap_err().downcast_ref(), Some(&7));
+        assert_eq!(called.load(Ordering::Relaxed), 1);
+    }
+}
