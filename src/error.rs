@@ -41,6 +41,8 @@ pub enum SetupError {
     NoMemory,
     /// A depth of 0, or of more than 65535.
     InvalidDepth(u32),
+    /// More shards than there is memory to list them in.
+    TooManyShards(usize),
     /// Anything else: another errno of `io_setup`, no memfd, no thread. The error inside is the
     /// [`source`](Error::source), and not part of the text.
     Other(io::Error),
@@ -54,6 +56,7 @@ impl fmt::Display for SetupError {
             SetupError::QuotaExhausted { asked, in_use, max } => exhausted(f, *asked, *in_use, *max),
             SetupError::NoMemory => f.write_str("no memory for an AIO ring (io_setup: ENOMEM): is RLIMIT_AS (ulimit -v) too small?"),
             SetupError::InvalidDepth(depth) => write!(f, "a depth of {depth} is not possible: choose 1 to 65535"),
+            SetupError::TooManyShards(count) => write!(f, "{count} shards are not possible: choose as many as there are submitting threads"),
             SetupError::Other(_) => f.write_str("can't set up kernel AIO"),
         }
     }
@@ -84,7 +87,7 @@ impl SetupError {
             SetupError::Refused => Some(libc::EPERM),
             SetupError::QuotaExhausted { .. } => Some(libc::EAGAIN),
             SetupError::NoMemory => Some(libc::ENOMEM),
-            SetupError::InvalidDepth(_) => None,
+            SetupError::InvalidDepth(_) | SetupError::TooManyShards(_) => None,
             SetupError::Other(error) => errno_of(error),
         }
     }
@@ -106,7 +109,9 @@ impl From<SetupError> for io::Error {
             SetupError::Refused => io::ErrorKind::PermissionDenied,
             SetupError::QuotaExhausted { .. } => io::ErrorKind::QuotaExceeded,
             SetupError::NoMemory => io::ErrorKind::OutOfMemory,
-            SetupError::InvalidDepth(_) => io::ErrorKind::InvalidInput,
+            SetupError::InvalidDepth(_) | SetupError::TooManyShards(_) => {
+                io::ErrorKind::InvalidInput
+            }
             SetupError::Other(error) => error.kind(),
         };
         io::Error::new(kind, error)
@@ -127,6 +132,8 @@ pub enum AioError {
     /// `io_submit` said EAGAIN again and again with nothing in flight: the kernel has no memory for requests.
     /// Try later.
     Stalled,
+    /// The request is in a [`Batch`](crate::Batch) that has not been submitted. It has been taken out of it.
+    NotSubmitted,
     /// The call would wait for the very callback that it is made in.
     WouldDeadlock,
     /// The call is for [`Dispatch::Manual`](crate::Dispatch::Manual) only.
@@ -144,6 +151,7 @@ impl fmt::Display for AioError {
             AioError::Forked => "this Aio belongs to the parent process: after fork, build a context of your own",
             AioError::ContextGone => "the kernel AIO context is gone: something in this process destroyed it",
             AioError::Stalled => "io_submit keeps saying EAGAIN with nothing in flight: the kernel has no memory for requests, try again later",
+            AioError::NotSubmitted => "the request's batch has not been submitted: submit it before you wait for its handles",
             AioError::WouldDeadlock => "called inside a callback, this would wait for that callback itself: call it on another thread",
             AioError::NotManual => "only an Aio built with Dispatch::Manual is polled: the others have a completion thread",
             AioError::TimedOut => "the time is over and requests are still outstanding",
@@ -159,6 +167,7 @@ impl AioError {
             AioError::ShutDown | AioError::ContextGone => Some(libc::ECANCELED),
             AioError::Stalled => Some(libc::ENOMEM),
             AioError::Forked
+            | AioError::NotSubmitted
             | AioError::WouldDeadlock
             | AioError::NotManual
             | AioError::TimedOut => None,
@@ -173,6 +182,7 @@ impl From<AioError> for io::Error {
         let kind = match error {
             AioError::ShutDown | AioError::ContextGone => io::ErrorKind::BrokenPipe,
             AioError::Forked | AioError::NotManual => io::ErrorKind::Unsupported,
+            AioError::NotSubmitted => io::ErrorKind::InvalidInput,
             AioError::Stalled => io::ErrorKind::OutOfMemory,
             AioError::WouldDeadlock => io::ErrorKind::Deadlock,
             AioError::TimedOut => io::ErrorKind::TimedOut,

@@ -259,6 +259,7 @@ pub mod sys;
 
 mod aio;
 mod batch;
+mod cancel_handle;
 mod completion;
 mod dispatch;
 mod engine;
@@ -272,10 +273,12 @@ mod submission;
 mod sync;
 mod sync_group;
 mod sync_scheduler;
+mod user_code;
 
 pub use aio::{Aio, AioBuilder};
-pub use batch::{Batch, Refused, Ticket};
+pub use batch::{Batch, BatchErrors, Ticket};
 pub use buf::{AlignedBuf, BufPool};
+pub use cancel_handle::CancelHandle;
 pub use completion::{Completion, CompletionError};
 pub use direct::DirectFile;
 pub use dispatch::Dispatch;

@@ -1,22 +1,18 @@
 //! Calling what the user gave, which may panic.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
-/// What panics carry: its destructor is user code as well.
-type Payload = Box<dyn Any + Send>;
+use crate::user_code::{Panic, try_run};
 
 /// Runs several pieces of user code, all of them whatever the others do, and remembers the first panic.
 #[derive(Default)]
-pub(super) struct Panics(Option<Payload>);
+pub(super) struct Panics(Option<Panic>);
 
 impl Panics {
     /// Runs `code`; returns `None` if it panicked.
     pub(super) fn catch<R>(&mut self, code: impl FnOnce() -> R) -> Option<R> {
-        match catch_unwind(AssertUnwindSafe(code)) {
+        match try_run(code) {
             Ok(value) => Some(value),
-            Err(payload) => {
-                self.keep(payload);
+            Err(panic) => {
+                self.keep(panic);
                 None
             }
         }
@@ -26,43 +22,36 @@ impl Panics {
         self.0.is_none()
     }
 
-    fn keep(&mut self, payload: Payload) {
+    fn keep(&mut self, panic: Panic) {
         match self.0 {
-            None => self.0 = Some(payload),
-            Some(_) => discard(payload),
+            None => self.0 = Some(panic),
+            Some(_) => panic.discard(),
         }
     }
 
     /// Lets the first panic go on, unless this thread is panicking already.
     pub(super) fn go_on(mut self) {
-        if let Some(payload) = self.0.take() {
+        if let Some(panic) = self.0.take() {
             if !std::thread::panicking() {
-                resume_unwind(payload);
+                panic.resume();
             }
-            discard(payload);
+            panic.discard();
         }
     }
 }
 
 impl Drop for Panics {
     fn drop(&mut self) {
-        if let Some(payload) = self.0.take() {
-            discard(payload);
+        if let Some(panic) = self.0.take() {
+            panic.discard();
         }
-    }
-}
-
-/// Drops what a panic carried. If that panics too, what the second panic carried leaks.
-fn discard(payload: Payload) {
-    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(second);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::panic::panic_any;
+    use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 
     struct PanicsInDrop;
 

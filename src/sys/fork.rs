@@ -1,7 +1,7 @@
 //! Noticing a fork without a system call: a page that the kernel empties in the child.
 #![allow(unsafe_code, reason = "maps a page that a fork empties")]
 
-use crate::sync::Line;
+use crate::sync::CachePadded;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
@@ -16,7 +16,7 @@ pub(crate) struct Origin {
 ///
 /// No lock and no `Once` guards it: a fork in the middle of another thread's first call would leave those
 /// locked in the child.
-static PAGE: Line<AtomicPtr<AtomicU32>> = Line(AtomicPtr::new(ptr::null_mut()));
+static PAGE: CachePadded<AtomicPtr<AtomicU32>> = CachePadded(AtomicPtr::new(ptr::null_mut()));
 
 /// Stands for "there is no such page" (MADV_WIPEONFORK came with Linux 4.14, and some emulations lack it):
 /// the process number is asked for instead, by a system call each time.
@@ -35,6 +35,11 @@ impl Origin {
         }
         let mark = page().map_or_else(std::process::id, mark_of);
         Origin { mark }
+    }
+
+    /// The number of the process among those that forked from one another; not 0.
+    pub(crate) fn mark(self) -> u32 {
+        self.mark
     }
 
     /// Whether this is that process, and not a forked child of it.

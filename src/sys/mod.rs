@@ -89,6 +89,7 @@ pub(crate) mod fork;
 )]
 mod kernel;
 pub(crate) mod process_mutex;
+pub(crate) mod process_once;
 mod ring;
 #[cfg(test)]
 pub(crate) mod simulated;

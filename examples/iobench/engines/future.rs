@@ -97,7 +97,7 @@ impl<'a> Gate<'a> {
         if !self.gathers {
             return Ok(request.await?);
         }
-        let pending = self.batch.borrow_mut().start(request);
+        let pending = self.batch.borrow_mut().push(request);
         Ok(pending.await)
     }
 

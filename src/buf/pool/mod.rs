@@ -124,7 +124,7 @@ impl BufPool {
         }
         // The buffer may be coming back by what this thread has submitted and not sent. Without the lock:
         // sending may block.
-        about_to_block();
+        about_to_block(deadline.is_some());
         self.wait_for_one(self.shared.free.lock()?, deadline)
     }
 
