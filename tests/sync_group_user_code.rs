@@ -9,8 +9,10 @@ use std::error::Error;
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 type Group = SyncGroup<File>;
 
@@ -224,4 +226,38 @@ fn the_text_of_an_error_may_use_the_group_or_panic() {
     assert!(catch_unwind(AssertUnwindSafe(|| write.end(&hostile(None)))).is_err());
     assert_eq!(called.get(), 1);
     aio.drain().unwrap();
+}
+
+/// A file that panics when it is asked for its descriptor, if told to.
+struct PanicsAsFd(File, AtomicBool);
+
+impl AsFd for PanicsAsFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        if self.1.load(Ordering::SeqCst) {
+            burst("in as_fd");
+        }
+        self.0.as_fd()
+    }
+}
+
+#[test]
+fn a_file_that_panics_when_it_is_synced_loses_no_barrier() {
+    let _watchdog = watchdog();
+    let aio = build(Aio::builder().dispatch(Dispatch::Manual));
+    let group = SyncGroup::new(&aio, PanicsAsFd(scratch(), false.into()));
+    let (called, write) = (Counter::default(), group.track());
+    for _ in 0..2 {
+        group.barrier(SyncKind::Data, counting(&called)).unwrap();
+    }
+    group.file().1.store(true, Ordering::SeqCst);
+    assert!(catch_unwind(AssertUnwindSafe(|| write.end(&Ok(())))).is_err());
+    assert_eq!(called.get(), 2);
+    let barrier = || group.barrier(SyncKind::Data, counting(&called));
+    assert!(catch_unwind(AssertUnwindSafe(barrier)).is_err());
+    assert_eq!(called.get(), 3);
+    // Nothing was lost, so nothing stays.
+    group.file().1.store(false, Ordering::SeqCst);
+    group.barrier(SyncKind::Data, counting(&called)).unwrap();
+    aio.drain().unwrap();
+    assert_eq!(called.get(), 4);
 }
