@@ -9,7 +9,7 @@
 //! A word after `--` chooses the lines that contain it.
 
 use kiocb::op::{PollReady, Write};
-use kiocb::{Aio, BufPool, Dispatch, Pending, PollFlags, SyncGroup, SyncKind};
+use kiocb::{Aio, BufPool, CancelHandle, Dispatch, Pending, PollFlags, SyncGroup, SyncKind};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 use std::fs::File;
@@ -35,6 +35,7 @@ const LINES: &[(&str, Line)] = &[
     ("handles queued and dropped", handles_dropped),
     ("polls queued and dropped", polls_dropped),
     ("polls queued and cancelled", polls_cancelled),
+    ("polls with callbacks, cancelled", callbacks_cancelled),
     ("requests of one batch", one_batch),
     ("handles of one batch, dropped", batch_handles_dropped),
     ("reads of one scope", one_scope),
@@ -221,12 +222,17 @@ fn handles_dropped(count: usize) -> io::Result<Duration> {
     })
 }
 
-/// Waits for a pipe to which nothing is written, of which two are with the kernel and the others queue.
-fn polls(aio: &Aio, count: usize) -> io::Result<Vec<Pending<PollReady<Arc<io::PipeReader>>>>> {
+/// A pipe to which nothing is written.
+fn silent_pipe() -> io::Result<Arc<io::PipeReader>> {
     let (reader, writer) = io::pipe()?;
     // It stays open, so that the pipe never hangs up.
     std::mem::forget(writer);
-    let reader = Arc::new(reader);
+    Ok(Arc::new(reader))
+}
+
+/// Waits for such a pipe, of which two are with the kernel and the others queue.
+fn polls(aio: &Aio, count: usize) -> io::Result<Vec<Pending<PollReady<Arc<io::PipeReader>>>>> {
+    let reader = silent_pipe()?;
     let start = |_| {
         let poll = aio.alloc().init_poll(Arc::clone(&reader), PollFlags::IN);
         Ok(poll.start()?)
@@ -255,13 +261,30 @@ fn polls_cancelled(count: usize) -> io::Result<Duration> {
     })
 }
 
+fn callbacks_cancelled(count: usize) -> io::Result<Duration> {
+    let (aio, reader) = (narrow()?, silent_pipe()?);
+    time(|| {
+        let submit = |_| {
+            let poll = aio.alloc().init_poll(Arc::clone(&reader), PollFlags::IN);
+            Ok(poll.init_callback(|_| {}).submit_cancellable()?)
+        };
+        let handles = (0..count)
+            .map(submit)
+            .collect::<io::Result<Vec<CancelHandle>>>()?;
+        handles.iter().rev().for_each(|handle| {
+            handle.cancel();
+        });
+        aio.drain()
+    })
+}
+
 fn one_batch(count: usize) -> io::Result<Duration> {
     let (aio, file) = (narrow()?, null()?);
     time(|| {
         let mut batch = aio.batch();
         for _ in 0..count {
             let request = aio.alloc().init_rw(Arc::clone(&file), Write, "x", 0);
-            batch.push(request.init_callback(|_| {}));
+            let _ticket = batch.push_callback(request.init_callback(|_| {}));
         }
         assert!(batch.submit().is_empty());
         aio.drain()
@@ -272,7 +295,7 @@ fn batch_handles_dropped(count: usize) -> io::Result<Duration> {
     let (aio, file) = (narrow()?, null()?);
     time(|| {
         let mut batch = aio.batch();
-        let start = |_| batch.start(aio.alloc().init_rw(Arc::clone(&file), Write, "x", 0));
+        let start = |_| batch.push(aio.alloc().init_rw(Arc::clone(&file), Write, "x", 0));
         let handles: Vec<_> = (0..count).map(start).collect();
         assert!(batch.submit().is_empty());
         drop(handles);
