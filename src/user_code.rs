@@ -7,7 +7,7 @@
 //!
 //! Other files neither log nor catch panics; `tests/architecture.rs` reads the sources for that.
 
-use crate::sys::fork::Origin;
+use crate::origin::Origin;
 use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
@@ -127,6 +127,11 @@ pub(crate) fn try_run<R>(run: impl FnOnce() -> R) -> Result<R, Panic> {
 impl Panic {
     pub(crate) fn resume(self) -> ! {
         resume_unwind(self.0)
+    }
+
+    /// For a caller that lets another one go on.
+    pub(crate) fn discard(self) {
+        drop_payload(self.0);
     }
 }
 

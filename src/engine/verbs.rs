@@ -5,9 +5,7 @@ use super::polls::Cancelled;
 use super::reap::MOST;
 use super::request::{Admitted, List, OwnedCell, TakenBack, Watch};
 use super::roles::Role;
-use super::submit::{
-    Admission, BATCH, LARGE_BATCH, Refusal, unplug_all, unplug_all_without_blocking,
-};
+use super::submit::{Admission, BATCH, LARGE_BATCH, Refusal, unplug_all, unplug_all_before};
 use crate::completion::{self, CANCELLED};
 use crate::error::AioError;
 use crate::op::Work;
@@ -194,11 +192,7 @@ impl Engine {
 
     /// Blocks until the result is there or the time is over. Returns whether it is there.
     pub(crate) fn wait<W: Work>(&self, watch: &mut Watch<W>, deadline: Option<Instant>) -> bool {
-        if deadline.is_some() {
-            unplug_all_without_blocking();
-        } else {
-            unplug_all();
-        }
+        unplug_all_before(deadline.is_some());
         self.wait_for(watch, deadline)
     }
 
@@ -215,10 +209,12 @@ impl Engine {
         }
         unplug_all();
         for round in 0.. {
+            // After the first round a submitter may have cancelled it for this thread.
             if watch.is_done() {
-                return false;
+                return round > 0 && watch.was_cancelled();
             }
             match self.try_cancel(watch.tag(), None) {
+                Some(false) if round > 0 => 0,
                 Some(cancelled) => return cancelled,
                 None => self.reap(Role::HELPER, MOST),
             };

@@ -82,12 +82,12 @@
 mod abi;
 mod bindings;
 pub(crate) mod clock;
-pub(crate) mod fork;
 #[cfg_attr(
     test,
     allow(dead_code, reason = "the simulated one stands in its place")
 )]
 mod kernel;
+pub(crate) mod process_mutex;
 pub(crate) mod process_once;
 mod ring;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::time::Duration;
 
 use kiocb::buf::PoolBuf;
-use kiocb::{Aio, BufPool, Journal, SubmitError, SyncKind, Tracked};
+use kiocb::{Aio, BufPool, SubmitError, SyncGroup, SyncKind, TrackedWrite};
 
 use crate::deed::hears;
 use crate::ledger::Ledger;
@@ -15,17 +15,17 @@ const BARRIER: u8 = 30;
 pub(crate) struct Tools {
     pub(crate) pool: BufPool,
     buf: PoolBuf,
-    group: Journal<File>,
+    group: SyncGroup<File>,
     /// Another, in which nothing waits.
-    pub(crate) idle_group: Journal<File>,
+    pub(crate) idle_group: SyncGroup<File>,
     /// Under way, so that the barrier behind it waits.
-    write: Option<Tracked<File>>,
+    write: Option<TrackedWrite<File>>,
 }
 
 impl Tools {
     pub(crate) fn new(aio: &Aio, ledger: &'static Ledger) -> Tools {
         let pool = BufPool::new(4, 4096).unwrap();
-        let group = Journal::new(aio, tempfile::tempfile().unwrap());
+        let group = SyncGroup::new(aio, tempfile::tempfile().unwrap());
         let write = group.track();
         ledger.promise(BARRIER);
         let barrier = group.barrier(SyncKind::Data, move |_| ledger.call(BARRIER));
@@ -36,7 +36,7 @@ impl Tools {
         Tools {
             buf: pool.take(),
             pool,
-            idle_group: Journal::new(aio, tempfile::tempfile().unwrap()),
+            idle_group: SyncGroup::new(aio, tempfile::tempfile().unwrap()),
             group,
             write: Some(write),
         }
@@ -70,7 +70,7 @@ impl Tools {
     }
 }
 
-fn refuses(group: &Journal<File>) {
+fn refuses(group: &SyncGroup<File>) {
     let write = group.write("lost", 0, |_| unreachable!());
     hears(write.map_err(SubmitError::into_parts), drop);
     let barrier = group.barrier(SyncKind::All, |_| unreachable!());
