@@ -281,7 +281,7 @@ pub use batch::{Batch, Refused, Ticket};
 pub use buf_pool::{BufPool, BufPoolBuilder, HugePages, PoolBuf};
 pub use buffer::{IoBuf, IoBufMut, IoBufs, IoBufsMut, IoVec, IoVecArray, Slice};
 pub use completion::Completion;
-pub use direct::{AtomicWrite, DirectFile, DirectOptions};
+pub use direct::{AtomicWrite, DirectFile, DirectFileError, DirectOptions};
 pub use dispatch::Dispatch;
 pub use error::{SetupError, SubmitError, Unavailable};
 pub use exact::{Exact, FromFile, ToFile};
