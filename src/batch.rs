@@ -5,7 +5,7 @@ use crate::engine::{Engine, List, Receipt, Request as Cell};
 use crate::error::SubmitError;
 use crate::future::Pending;
 use crate::iocb::{Iocb, Request, Submit};
-use crate::operation::Job;
+use crate::job::Job;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;

@@ -1,7 +1,8 @@
 //! A submitted request that somebody will ask for: by blocking or by `.await`.
 
 use crate::engine::{Engine, Watch};
-use crate::operation::{Job, Work};
+use crate::job::Job;
+use crate::operation::Work;
 use std::fmt;
 use std::future::Future;
 use std::os::fd::AsFd;

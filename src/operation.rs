@@ -5,13 +5,13 @@
 )]
 
 use crate::buffer::{IoBuf, IoBufMut, IoBufs, IoBufsMut, IoVec};
-use crate::completion::{Completion, outcome};
-use crate::flags::{IoPriority, RwFlags};
-use crate::sys::{self, iocb};
+use crate::completion::{Completion, transferred};
+use crate::flags::RwFlags;
+use crate::rest::{self, Pieces, Rest};
+use crate::sys::{self, iocb, statx};
 use std::fmt;
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// Something that the engine can carry to the kernel and back.
 ///
@@ -30,7 +30,7 @@ pub unsafe trait Work: Send {
     }
 
     /// Fills in the iocb. Called once, when the value has reached the address at which it will stay until it
-    /// is complete.
+    /// is complete. What was asked for besides (flags, priority, eventfd) stands in it already.
     fn describe(&mut self, iocb: &mut iocb);
 
     /// Whether the kernel's answer is the end, or the operation goes on with what it changed in the iocb; the
@@ -92,6 +92,23 @@ pub unsafe trait Transfer<B> {
         &[]
     }
 
+    /// How many bytes are left of the transfer that `iocb` describes.
+    fn left(iocb: &iocb, pieces: &Self::Pieces) -> u64 {
+        let _ = pieces;
+        iocb.aio_nbytes
+    }
+
+    /// How many of them the kernel is asked for at once.
+    fn asked(iocb: &iocb, pieces: &Self::Pieces) -> u64 {
+        Self::left(iocb, pieces)
+    }
+
+    /// The pieces that are left, to be shortened, where there is an iovec array.
+    fn rest(pieces: &mut Self::Pieces) -> Option<&mut Rest> {
+        let _ = pieces;
+        None
+    }
+
     /// # Safety
     /// The kernel transferred `count` bytes by this operation.
     unsafe fn transferred(buf: &mut B, count: usize) {
@@ -108,12 +125,12 @@ pub struct Read;
 pub struct Write;
 
 /// Read into several buffers, one after the other: `preadv(2)`. At most 1024 of them (`IOV_MAX`), else
-/// EINVAL.
+/// EINVAL; any number with [`read_exact`](crate::Iocb::read_exact).
 #[derive(Clone, Copy, Debug)]
 pub struct ReadV;
 
 /// Write from several buffers, one after the other: `pwritev(2)`. At most 1024 of them (`IOV_MAX`), else
-/// EINVAL.
+/// EINVAL; any number with [`write_all`](crate::Iocb::write_all).
 #[derive(Clone, Copy, Debug)]
 pub struct WriteV;
 
@@ -152,7 +169,7 @@ unsafe impl<B: IoBuf> Transfer<B> for Write {
 
 // SAFETY: IoBufsMut promises that each piece is writable; the array lies in `pieces`, or is owned by it.
 unsafe impl<B: IoBufsMut> Transfer<B> for ReadV {
-    type Pieces = Option<B::IoVecs>;
+    type Pieces = Pieces<B::IoVecs>;
     const OPCODE: u16 = sys::IOCB_CMD_PREADV;
 
     fn lend(buf: &mut B, pieces: &mut Self::Pieces) -> (u64, u64) {
@@ -161,7 +178,19 @@ unsafe impl<B: IoBufsMut> Transfer<B> for ReadV {
     }
 
     fn io_vecs(pieces: &Self::Pieces) -> &[IoVec] {
-        pieces.as_deref().unwrap_or_default()
+        pieces.lent()
+    }
+
+    fn left(_: &iocb, pieces: &Self::Pieces) -> u64 {
+        pieces.left()
+    }
+
+    fn asked(_: &iocb, pieces: &Self::Pieces) -> u64 {
+        pieces.asked()
+    }
+
+    fn rest(pieces: &mut Self::Pieces) -> Option<&mut Rest> {
+        Some(pieces.rest())
     }
 
     unsafe fn transferred(buf: &mut B, count: usize) {
@@ -172,7 +201,7 @@ unsafe impl<B: IoBufsMut> Transfer<B> for ReadV {
 
 // SAFETY: IoBufs promises that each piece is readable; the array lies in `pieces`, or is owned by it.
 unsafe impl<B: IoBufs> Transfer<B> for WriteV {
-    type Pieces = Option<B::IoVecs>;
+    type Pieces = Pieces<B::IoVecs>;
     const OPCODE: u16 = sys::IOCB_CMD_PWRITEV;
 
     fn lend(buf: &mut B, pieces: &mut Self::Pieces) -> (u64, u64) {
@@ -180,7 +209,19 @@ unsafe impl<B: IoBufs> Transfer<B> for WriteV {
     }
 
     fn io_vecs(pieces: &Self::Pieces) -> &[IoVec] {
-        pieces.as_deref().unwrap_or_default()
+        pieces.lent()
+    }
+
+    fn left(_: &iocb, pieces: &Self::Pieces) -> u64 {
+        pieces.left()
+    }
+
+    fn asked(_: &iocb, pieces: &Self::Pieces) -> u64 {
+        pieces.asked()
+    }
+
+    fn rest(pieces: &mut Self::Pieces) -> Option<&mut Rest> {
+        Some(pieces.rest())
     }
 }
 
@@ -193,6 +234,8 @@ pub struct Rw<F, O: Operation<B>, B> {
     file: F,
     buf: B,
     offset: u64,
+    /// Bytes that the kernel was lent in all, once it is described.
+    lent: u64,
     pieces: O::Pieces,
 }
 
@@ -202,6 +245,7 @@ impl<F, O: Operation<B>, B> Rw<F, O, B> {
             file,
             buf,
             offset,
+            lent: 0,
             pieces: O::Pieces::default(),
         }
     }
@@ -212,6 +256,50 @@ impl<F, O: Operation<B>, B> Rw<F, O, B> {
 
     pub(crate) fn pieces(&self) -> &[IoVec] {
         O::io_vecs(&self.pieces)
+    }
+
+    /// Bytes that the kernel was lent in all.
+    pub(crate) fn lent(&self) -> u64 {
+        self.lent
+    }
+
+    pub(crate) const READS: bool = matches!(O::OPCODE, sys::IOCB_CMD_PREAD | sys::IOCB_CMD_PREADV);
+
+    /// How many bytes are left of the transfer that `iocb` describes.
+    pub(crate) fn left(&self, iocb: &iocb) -> u64 {
+        O::left(iocb, &self.pieces)
+    }
+
+    /// How many of them the kernel is asked for at once.
+    pub(crate) fn asked(&self, iocb: &iocb) -> u64 {
+        O::asked(iocb, &self.pieces)
+    }
+
+    /// Points the iocb to what lies `step` bytes further on in memory.
+    pub(crate) fn advance(&mut self, iocb: &mut iocb, step: u64) {
+        rest::advance(iocb, O::rest(&mut self.pieces), step);
+    }
+
+    /// Whether a plain call would go on after a short transfer with NOWAIT: it reads a stored file to its end,
+    /// and writes all; but of a pipe it reads what there is.
+    fn goes_on(kind: u32) -> bool {
+        !Self::READS || matches!(kind, libc::S_IFREG | libc::S_IFBLK)
+    }
+
+    /// After NOWAIT transferred `count` bytes and not all: points the iocb to the rest, where a plain call
+    /// would go on with it.
+    fn go_on(&mut self, iocb: &mut iocb, count: u64) -> Progress {
+        // SAFETY: the request owns the file, so the descriptor is open.
+        let fd = unsafe { BorrowedFd::borrow_raw(iocb.aio_fildes.cast_signed()) };
+        // Cached: the reaper may not wait for a file server.
+        let Some(kind) = statx::cached_kind(fd).filter(|&kind| Self::goes_on(kind)) else {
+            return Progress::Done;
+        };
+        if !matches!(kind, libc::S_IFIFO | libc::S_IFSOCK) {
+            iocb.aio_offset = iocb.aio_offset.wrapping_add_unsigned(count);
+        }
+        self.advance(iocb, count);
+        Progress::Again
     }
 }
 
@@ -231,6 +319,7 @@ unsafe impl<F: AsFd + Send, O: Operation<B>, B: Send> Work for Rw<F, O, B> {
     type Output = Completion<F, B>;
 
     fn describe(&mut self, iocb: &mut iocb) {
+        self.pieces = O::Pieces::default(); // it may have been refused before
         let (address, length) = O::lend(&mut self.buf, &mut self.pieces);
         iocb.aio_lio_opcode = O::OPCODE;
         iocb.aio_buf = address;
@@ -238,12 +327,32 @@ unsafe impl<F: AsFd + Send, O: Operation<B>, B: Send> Work for Rw<F, O, B> {
         // The kernel's offset is signed: it refuses what is beyond i64::MAX with EINVAL.
         iocb.aio_offset = self.offset.cast_signed();
         iocb.aio_fildes = descriptor(&self.file);
+        self.lent = self.left(iocb);
+    }
+
+    /// Asked where NOWAIT is only the first try: it may have come short where a plain call goes on.
+    fn proceed(&mut self, iocb: &mut iocb, answer: &mut i64) -> Progress {
+        let left = self.left(iocb);
+        let done = self.lent - left;
+        let tried = iocb.aio_rw_flags & RwFlags::NOWAIT.bits() != 0;
+        match u64::try_from(*answer) {
+            Ok(count @ 1..) if tried && count < left => {
+                if self.go_on(iocb, count) == Progress::Again {
+                    return Progress::Again;
+                }
+            }
+            // What was transferred before the error is the answer, as it is in a plain call.
+            Err(_) if done > 0 => *answer = 0,
+            _ => {}
+        }
+        *answer = answer.saturating_add_unsigned(done);
+        Progress::Done
     }
 
     unsafe fn finish(mut self, result: i64) -> Self::Output {
-        let result = outcome(result);
+        let result = transferred(result, self.lent);
         if let Ok(count) = result {
-            // SAFETY: the kernel's own answer, by the caller's promise.
+            // SAFETY: the kernel's own answer, by the caller's promise, and not more than it was lent.
             unsafe { O::transferred(&mut self.buf, count) }
         }
         Completion {
@@ -254,7 +363,7 @@ unsafe impl<F: AsFd + Send, O: Operation<B>, B: Send> Work for Rw<F, O, B> {
     }
 }
 
-fn descriptor(file: &impl AsFd) -> u32 {
+pub(crate) fn descriptor(file: &impl AsFd) -> u32 {
     // Never negative: that is what a BorrowedFd is.
     file.as_fd().as_raw_fd().cast_unsigned()
 }
@@ -298,81 +407,10 @@ unsafe impl<F: AsFd + Send> Work for Fsync<F> {
 
     unsafe fn finish(self, result: i64) -> Self::Output {
         Completion {
-            result: outcome(result),
+            result: transferred(result, 0),
             buf: (),
             file: self.file,
         }
-    }
-}
-
-/// What may be asked of any operation besides.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Options {
-    pub(crate) rw_flags: RwFlags,
-    pub(crate) priority: Option<IoPriority>,
-    /// Kept open until the request is complete: the kernel looks it up only when it takes the request.
-    pub(crate) eventfd: Option<Arc<OwnedFd>>,
-    /// Try with NOWAIT, and go on without on a helper thread.
-    pub(crate) offload: bool,
-}
-
-impl Options {
-    fn apply(&self, iocb: &mut iocb) {
-        // Only reads and writes can say that they would block.
-        let transfers = matches!(
-            iocb.aio_lio_opcode,
-            sys::IOCB_CMD_PREAD
-                | sys::IOCB_CMD_PREADV
-                | sys::IOCB_CMD_PWRITE
-                | sys::IOCB_CMD_PWRITEV
-        );
-        let nowait = if self.offload && transfers {
-            RwFlags::NOWAIT
-        } else {
-            RwFlags::empty()
-        };
-        iocb.aio_rw_flags = (self.rw_flags | nowait).bits();
-        if let Some(priority) = self.priority {
-            iocb.aio_flags |= sys::IOCB_FLAG_IOPRIO;
-            iocb.aio_reqprio = priority.raw().cast_signed();
-        }
-        if let Some(eventfd) = &self.eventfd {
-            iocb.aio_flags |= sys::IOCB_FLAG_RESFD;
-            iocb.aio_resfd = descriptor(eventfd);
-        }
-    }
-}
-
-/// An operation with its options: what is submitted.
-#[derive(Debug)]
-pub(crate) struct Job<S> {
-    pub(crate) state: S,
-    pub(crate) options: Options,
-}
-
-// SAFETY: the state's own promise; the eventfd is held by the options.
-unsafe impl<S: Work> Work for Job<S> {
-    type Output = S::Output;
-
-    fn traits(&self) -> Traits {
-        Traits {
-            offload: self.options.offload,
-            ..self.state.traits()
-        }
-    }
-
-    fn describe(&mut self, iocb: &mut iocb) {
-        self.state.describe(iocb);
-        self.options.apply(iocb);
-    }
-
-    fn proceed(&mut self, iocb: &mut iocb, result: &mut i64) -> Progress {
-        self.state.proceed(iocb, result)
-    }
-
-    unsafe fn finish(self, result: i64) -> Self::Output {
-        // SAFETY: passed on.
-        unsafe { self.state.finish(result) }
     }
 }
 

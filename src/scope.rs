@@ -9,7 +9,7 @@
 )]
 
 use crate::aio::Aio;
-use crate::completion::outcome;
+use crate::completion::transferred;
 use crate::engine::Request as Cell;
 use crate::engine::{Engine, List, Watch};
 use crate::operation::Work;
@@ -64,7 +64,7 @@ unsafe impl Work for Lent {
     }
 
     unsafe fn finish(self, result: i64) -> io::Result<usize> {
-        outcome(result)
+        transferred(result, self.length)
     }
 }
 
@@ -352,5 +352,21 @@ impl fmt::Debug for Borrowed<'_> {
         f.debug_struct("Borrowed")
             .field("place", &self.place)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_beyond_the_borrowed_memory_is_cut_down_to_it() {
+        let (file, memory) = (std::io::stdin(), [0u8; 16]);
+        for answer in [17, i64::MAX] {
+            let place = (memory.as_ptr().expose_provenance(), memory.len());
+            let lent = Lent::new(IOCB_CMD_PREAD, file.as_fd(), place, 0);
+            // SAFETY: the memory is initialised, whatever the kernel did.
+            assert_eq!(unsafe { lent.finish(answer) }.unwrap(), 16);
+        }
     }
 }

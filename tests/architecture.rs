@@ -14,7 +14,7 @@ const ROWS: &[&[&str]] = &[
     &["sys"],
     // The nouns: plain values, each of which can be read alone.
     &["aligned", "barrier", "buf_pool", "buffer", "bytes", "completion", "direct", "dispatch", "error", "flags", "stats"],
-    &["operation", "exact", "poll"],
+    &["operation", "exact", "job", "poll", "rest"],
     // The machine.
     &["engine"],
     // What a user holds in his hands.
@@ -41,6 +41,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("engine/reap", "an event's number is a cell's address"),
     ("engine/gather", "a thread remembers the engines whose callbacks are on its stack"),
     ("operation", "the contract between a request and the memory that its iocb names"),
+    ("job", "passes that contract on"),
     ("exact", "keeps that contract while an iocb moves on to the rest of a short transfer"),
     ("poll", "keeps that contract for a wait for readiness"),
     ("scope", "keeps that contract for memory that is borrowed"),
