@@ -288,18 +288,18 @@ impl<F, O: Operation<B>, B> Rw<F, O, B> {
 
     /// After NOWAIT transferred `count` bytes and not all: points the iocb to the rest, where a plain call
     /// would go on with it.
-    fn go_on(&mut self, iocb: &mut iocb, count: u64) -> Progress {
+    fn go_on(&mut self, iocb: &mut iocb, count: u64) -> bool {
         // SAFETY: the request owns the file, so the descriptor is open.
         let fd = unsafe { BorrowedFd::borrow_raw(iocb.aio_fildes.cast_signed()) };
         // Cached: the reaper may not wait for a file server.
         let Some(kind) = statx::cached_kind(fd).filter(|&kind| Self::goes_on(kind)) else {
-            return Progress::Done;
+            return false;
         };
         if !matches!(kind, libc::S_IFIFO | libc::S_IFSOCK) {
             iocb.aio_offset = iocb.aio_offset.wrapping_add_unsigned(count);
         }
         self.advance(iocb, count);
-        Progress::Again
+        true
     }
 }
 
@@ -336,10 +336,8 @@ unsafe impl<F: AsFd + Send, O: Operation<B>, B: Send> Work for Rw<F, O, B> {
         let done = self.lent - left;
         let tried = iocb.aio_rw_flags & RwFlags::NOWAIT.bits() != 0;
         match u64::try_from(*answer) {
-            Ok(count @ 1..) if tried && count < left => {
-                if self.go_on(iocb, count) == Progress::Again {
-                    return Progress::Again;
-                }
+            Ok(count) if tried && count > 0 && count < left && self.go_on(iocb, count) => {
+                return Progress::Again;
             }
             // What was transferred before the error is the answer, as it is in a plain call.
             Err(_) if done > 0 => *answer = 0,
