@@ -11,9 +11,8 @@ mod seccomp;
 
 use common::*;
 use huge::{HUGE, Huge};
-use kiocb::{
-    Aio, AlignedBuf, Dispatch, IoPriority, Iocb, PollFlags, Read, ReadV, RwFlags, Write, WriteV,
-};
+use kiocb::op::{Read, ReadV, Write, WriteV};
+use kiocb::{Aio, AlignedBuf, Dispatch, IoPriority, Iocb, PollFlags, RwFlags};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::resource::{Resource, setrlimit};
 use std::fs::File;
@@ -315,7 +314,8 @@ fn a_direct_file_that_ends_inside_a_block_says_so() {
     }
 }
 
-/// Where the file does not say what it wants, what is left of a read may begin where it is refused: at the end.
+/// Where the file does not say what it wants, what is left of a read may begin where it is refused: at the
+/// end.
 #[test]
 fn a_direct_file_that_says_nothing_ends_all_the_same() {
     let _watchdog = watchdog();
@@ -478,7 +478,7 @@ fn options_given_before_and_after_are_kept() {
         .init_rw(done.file, Read, vec![0; 8], 0)
         .read_exact();
     let refused = read
-        .priority(IoPriority::from_raw(7 << 13))
+        .priority(IoPriority::from_bits_retain(7 << 13))
         .wait()
         .unwrap_err();
     assert_eq!(refused.error().raw_os_error(), Some(libc::EINVAL));

@@ -5,8 +5,8 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 
-/// Why [`DirectFile::from_file`](crate::DirectFile::from_file) refused a file, with the file, which is open and
-/// as it was before.
+/// Why [`DirectFile::from_file`](crate::DirectFile::from_file) refused a file, with the file, which is open
+/// and as it was before.
 ///
 /// # Examples
 ///

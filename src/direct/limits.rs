@@ -129,9 +129,9 @@ pub struct AtomicWrite {
     pub unit_min: u32,
     /// The largest such write in bytes, a power of two.
     pub unit_max: u32,
-    /// The largest such write in bytes that is as fast as a smaller one: the device does it by itself, and the
-    /// file system the longer ones, up to `unit_max`, by writing elsewhere (XFS since Linux 6.16). `None` where
-    /// the kernel names no such size: either all are equally fast, or the file system does them all.
+    /// The largest such write in bytes that is as fast as a smaller one: the device does it by itself, and
+    /// the file system the longer ones, up to `unit_max`, by writing elsewhere (XFS since Linux 6.16). `None`
+    /// where the kernel names no such size: either all are equally fast, or the file system does them all.
     pub unit_max_opt: Option<u32>,
     /// How many pieces a vectored write may have.
     pub segments_max: u32,

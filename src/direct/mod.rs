@@ -9,7 +9,7 @@ pub use error::DirectFileError;
 pub use limits::AtomicWrite;
 pub use options::DirectOptions;
 
-use crate::aligned::AlignedBuf;
+use crate::buf::AlignedBuf;
 use crate::sys::statx;
 use limits::Limits;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -46,8 +46,8 @@ use std::path::Path;
 /// Some file systems take `O_DIRECT` and do a part of the work through the page cache, inside the submission,
 /// which blocks meanwhile. None of them says so:
 ///
-/// - btrfs, since Linux 6.15: every *write* to a file with checksums, which all have unless they were made with
-///   the attribute `C` (`chattr +C`) or under the mount option `nodatasum`. Reads are direct.
+/// - btrfs, since Linux 6.15: every *write* to a file with checksums, which all have unless they were made
+///   with the attribute `C` (`chattr +C`) or under the mount option `nodatasum`. Reads are direct.
 /// - btrfs, and tmpfs (since Linux 6.6): what is not aligned; tmpfs everything, as its files are pages of the
 ///   cache.
 ///
@@ -92,9 +92,10 @@ impl DirectFile {
     /// Takes over an open regular file or block device and switches it to direct I/O, which every other
     /// descriptor made from it by `dup` or `fork` notices too.
     ///
-    /// The whole stack of file systems is asked, as `open(2)` with `O_DIRECT` asks it: an overlay agrees where
-    /// what lies below it does. Where the file does not say so itself (`STATX_DIOALIGN`), a read at its end is
-    /// tried, which transfers nothing, or the file, if it is open for writing only, is opened once more.
+    /// The whole stack of file systems is asked, as `open(2)` with `O_DIRECT` asks it: an overlay agrees
+    /// where what lies below it does. Where the file does not say so itself (`STATX_DIOALIGN`), a read at its
+    /// end is tried, which transfers nothing, or the file, if it is open for writing only, is opened once
+    /// more.
     ///
     /// Blocks as `open(2)` and `read(2)` do.
     ///
@@ -102,8 +103,8 @@ impl DirectFile {
     ///
     /// The file is inside the error, open and as it was:
     ///
-    /// - [`Unsupported`](io::ErrorKind::Unsupported): the file or its file system can't, or it is something else
-    ///   than a regular file or block device (`O_DIRECT` would make a pipe one that loses bytes).
+    /// - [`Unsupported`](io::ErrorKind::Unsupported): the file or its file system can't, or it is something
+    ///   else than a regular file or block device (`O_DIRECT` would make a pipe one that loses bytes).
     /// - What the system says to one of the questions: EBADF of an `O_PATH` descriptor, EIO.
     pub fn from_file(file: File) -> Result<Self, DirectFileError> {
         let error = match Limits::switch(&file) {

@@ -4,9 +4,10 @@
 //! it, and every transfer is EINVAL where what is below can't. `open(2)` asks the whole stack. So does a
 //! transfer.
 
-use crate::aligned::AlignedBuf;
+use crate::buf::AlignedBuf;
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, fstatfs};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -22,12 +23,19 @@ pub(super) fn is_direct(file: &File, status: OFlag) -> io::Result<bool> {
         return can_read(file);
     }
     // There is no write that does nothing, so it is opened once more.
-    let asked = std::thread::scope(|scope| {
+    ask_by_opening(file).map_or_else(|| has_no_other_below(file), Ok)
+}
+
+/// Opens the file once more, on a thread of its own; `None` where that tells nothing.
+fn ask_by_opening(file: &File) -> Option<bool> {
+    std::thread::scope(|scope| {
+        // The thread inherits the mask: it is not for the program's signals.
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).ok();
         let thread = std::thread::Builder::new().name("kiocb-open".to_owned());
-        let asked = thread.spawn_scoped(scope, || can_open(file)).ok()?;
-        asked.join().ok().flatten()
-    });
-    asked.map_or_else(|| has_no_other_below(file), Ok)
+        let started = thread.spawn_scoped(scope, || can_open(file));
+        before.and_then(|before| before.thread_set_mask().ok());
+        started.ok()?.join().ok().flatten()
+    })
 }
 
 /// Reads where the file ends: nothing is transferred, but what can't be is refused.
@@ -51,8 +59,8 @@ fn can_read(file: &File) -> io::Result<bool> {
 /// Opens the file once more, for direct writing; `None` where that tells nothing: without /proc, without the
 /// right.
 ///
-/// For a thread of its own, which gets a table of descriptors of its own: closing a descriptor drops all locks
-/// (`F_SETLK`) that the owner of the table has on the file, through whatever descriptor.
+/// For a thread of its own, which gets a table of descriptors of its own: closing a descriptor drops all
+/// locks (`F_SETLK`) that the owner of the table has on the file, through whatever descriptor.
 fn can_open(file: &File) -> Option<bool> {
     unshare(CloneFlags::CLONE_FILES).ok()?;
     let path = format!("/proc/thread-self/fd/{}", file.as_raw_fd());

@@ -9,7 +9,8 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use kiocb::{Aio, AlignedBuf, Dispatch, Read, ReadV, RwFlags, Write, WriteV};
+use kiocb::op::{Read, ReadV, Write, WriteV};
+use kiocb::{Aio, AlignedBuf, Dispatch, RwFlags};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{Mount, Watchdog, need, need_root};
 use kit::*;

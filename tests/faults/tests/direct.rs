@@ -8,7 +8,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use kiocb::{Aio, AlignedBuf, DirectFile, Dispatch, IoBuf as _, Iocb, Read, RwFlags, Write};
+use kiocb::buf::IoBuf as _;
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, AlignedBuf, DirectFile, Dispatch, Iocb, RwFlags};
 use kiocb_faults::{Mount, Watchdog, need, need_root, skip};
 use kit::*;
 
@@ -183,7 +185,7 @@ fn a_read_beyond_the_end_of_a_file_of_large_blocks_says_so() {
         let aio = Aio::builder().depth(4).dispatch(dispatch).build().unwrap();
         for offset in [0, 8192, 12_288] {
             // At an odd multiple of 512.
-            let buf = AlignedBuf::with_alignment(512 + 16_384, 4096).slice(512..);
+            let buf = AlignedBuf::with_alignment(512 + 16_384, 4096).buf_slice(512..);
             let read = aio
                 .alloc()
                 .init_rw(Arc::clone(&file), Read, buf, offset as u64);
