@@ -208,7 +208,7 @@ pub(crate) fn outcome(result: i64) -> io::Result<usize> {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

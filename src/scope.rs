@@ -371,7 +371,7 @@ impl fmt::Debug for ScopedIo<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

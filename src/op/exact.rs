@@ -319,7 +319,7 @@ impl<F, O: Operation<B>, B> fmt::Debug for Exact<F, O, B> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::buf::AlignedBuf;

@@ -36,7 +36,7 @@ impl Default for Options {
 
 impl Options {
     /// Those of a test.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn with_flags(rw_flags: RwFlags) -> Options {
         Options {
             rw_flags,
@@ -113,7 +113,7 @@ unsafe impl<S: Work> Work for Job<S> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::op::{Fsync, Read, ReadV, Rw, Write, WriteV};
