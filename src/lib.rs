@@ -269,6 +269,10 @@ mod flags;
 mod iocb;
 mod order;
 mod pending;
+#[cfg(test)]
+#[allow(dead_code, reason = "no test in here needs all of it")]
+#[path = "../tests/kit/random.rs"]
+mod random;
 mod scope;
 mod stats;
 mod submission;

@@ -272,7 +272,7 @@ impl AsFd for Fickle {
 }
 
 #[test]
-fn a_sync_that_is_refused_at_once_gives_the_callback_back_and_does_not_stay() {
+fn a_sync_that_is_refused_gives_back_the_callback_and_leaves_no_error() {
     let (aio, story) = (manual(), Story::default());
     let journal = Journal::new(&aio, Fickle::new());
     journal.file().be_pipe(true);

@@ -1,5 +1,6 @@
 //! A file that can't be switched to direct I/O.
 
+use crate::error::errno_of;
 use std::error::Error;
 use std::fmt;
 use std::fs::File;
@@ -7,6 +8,9 @@ use std::io;
 
 /// Why [`DirectFile::from_file`](crate::DirectFile::from_file) refused a file, with the file, which is open
 /// and as it was before.
+///
+/// Its text says only that: the reason is its [`source`](Error::source), and
+/// [`error`](DirectFileError::error).
 ///
 /// # Examples
 ///
@@ -39,12 +43,17 @@ impl DirectFileError {
         &self.error
     }
 
+    /// The errno; `None` where the file can't do direct I/O, for which there is none.
+    pub fn errno(&self) -> Option<i32> {
+        errno_of(&self.error)
+    }
+
     /// The file as it was before.
     pub fn into_file(self) -> File {
         self.file
     }
 
-    /// Both.
+    /// The reason and the file.
     pub fn into_parts(self) -> (io::Error, File) {
         (self.error, self.file)
     }
@@ -61,13 +70,13 @@ impl fmt::Debug for DirectFileError {
 
 impl fmt::Display for DirectFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.error, f)
+        f.write_str("the file was not switched to direct I/O")
     }
 }
 
 impl Error for DirectFileError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.error.source()
+        Some(&self.error)
     }
 }
 

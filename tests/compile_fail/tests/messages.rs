@@ -31,7 +31,7 @@ const CARRIERS: &[(&str, &str)] = &[
     ("Iocb", "ignored_iocb"),
     ("Stats", "ignored_stats"),
     ("Batch", "ignored_batch"),
-    ("Refused", "ignored_refusals_of_a_batch"),
+    ("BatchErrors", "ignored_errors_of_a_batch"),
 ];
 
 /// Items with `#[must_use = "…"]` that carry no result.

@@ -107,7 +107,7 @@ fn barriers_that_come_while_a_sync_is_held_share_the_next() {
 }
 
 #[test]
-fn a_sync_that_fails_is_told_to_every_later_barrier_although_the_next_would_succeed() {
+fn a_failed_sync_is_told_to_later_barriers_that_would_succeed() {
     need_root!();
     let _watchdog = Watchdog::new("fsyncgate");
     let s = Setting::on(need!(SlowFs::new()));
