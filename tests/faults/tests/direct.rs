@@ -11,7 +11,7 @@ use std::sync::Arc;
 use kiocb::buf::IoBuf as _;
 use kiocb::op::{Read, Write};
 use kiocb::{Aio, AlignedBuf, DirectFile, Dispatch, Iocb, RwFlags};
-use kiocb_faults::{Mount, Watchdog, need, need_root, skip};
+use kiocb_faults::{Filter, Mount, Watchdog, in_child, need, need_root, skip};
 use kit::*;
 
 fn is_marked_direct(file: &impl AsRawFd) -> bool {
@@ -136,6 +136,29 @@ fn asking_a_file_for_writing_only_leaves_the_locks_alone() {
         "still locked"
     );
     assert_eq!(lock.l_len, 10);
+}
+
+/// Where nothing can be asked: what `fcntl` says of a file system that keeps its files itself is its own word,
+/// and that of an overlay is not.
+#[test]
+fn an_overlay_that_cannot_be_asked_is_not_direct() {
+    need_root!();
+    let ram = need!(Mount::ramfs());
+    let overlay = need!(Mount::overlay(&need!(Mount::ramfs()), &ram));
+    let btrfs = need!(Mount::btrfs(128 << 20));
+    in_child("an_overlay_that_cannot_be_asked_is_not_direct", || {
+        Filter::new().fail(libc::SYS_unshare, libc::EPERM).install();
+        for (mount, direct) in [(&overlay, false), (&btrfs, true)] {
+            let mut options = DirectFile::options();
+            let file = options.write(true).create(true);
+            let file = file.open_or_buffered(mount.path().join("f")).unwrap();
+            assert_eq!(
+                (file.is_direct(), is_marked_direct(&file)),
+                (direct, direct)
+            );
+        }
+    })
+    .success();
 }
 
 /// btrfs writes through the page cache what has a checksum, since Linux 6.15, and nothing says so but a write
