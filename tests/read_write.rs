@@ -410,7 +410,8 @@ fn an_eventfd_is_raised_by_each_completion() {
 #[test]
 fn more_than_two_gibibytes_come_back_short() {
     let _watchdog = watchdog();
-    let done = Iocb::alloc().init_rw(null(), Write, Huge::new(), 0).wait();
+    let Some(huge) = Huge::new() else { return };
+    let done = Iocb::alloc().init_rw(null(), Write, huge, 0).wait();
     assert_eq!(done.unwrap().result.unwrap(), 0x7fff_f000);
 }
 
