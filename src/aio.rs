@@ -2,7 +2,7 @@
 
 use crate::dispatch::Dispatch;
 use crate::engine::{Config, Engine};
-use crate::error::Unavailable;
+use crate::error::AioError;
 use crate::stats::Stats;
 use parking_lot::Mutex;
 use std::io;
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 /// never dropped: call [`drain`](Aio::drain) before the program ends.
 ///
 /// # Fork
-/// In a forked child every call answers with [`Unavailable::Forked`](crate::Unavailable::Forked), and
+/// In a forked child every call answers with [`AioError::Forked`](crate::AioError::Forked), and
 /// dropping does nothing: the requests are the parent's.
 #[derive(Clone, Debug)]
 pub struct Aio(Arc<Shards>);
@@ -36,12 +36,12 @@ struct Shards(Box<[Arc<Engine>]>);
 static GLOBAL: OnceLock<Aio> = OnceLock::new();
 
 impl Aio {
-    /// The process-wide context, made at the first call: [`Builder`]'s defaults, with a completion thread
+    /// The process-wide context, made at the first call: [`AioBuilder`]'s defaults, with a completion thread
     /// named `kiocb`.
     ///
     /// # Errors
-    /// As [`Builder::build`]. The next call tries again. In a forked child of the process that made it:
-    /// [`Unavailable::Forked`](crate::Unavailable::Forked).
+    /// As [`AioBuilder::build`]. The next call tries again. In a forked child of the process that made it:
+    /// [`AioError::Forked`](crate::AioError::Forked).
     pub fn global() -> io::Result<Aio> {
         Self::global_ref().cloned()
     }
@@ -72,8 +72,8 @@ impl Aio {
     }
 
     /// For a context of your own.
-    pub fn builder() -> Builder {
-        Builder {
+    pub fn builder() -> AioBuilder {
+        AioBuilder {
             depth: 128,
             thread_name: "kiocb".to_owned(),
             dispatch: Dispatch::Thread,
@@ -87,8 +87,8 @@ impl Aio {
     /// [`Dispatch::Manual`] it polls, and callbacks run inside it.
     ///
     /// # Errors
-    /// [`Unavailable::WouldDeadlock`](crate::Unavailable::WouldDeadlock) inside a callback,
-    /// [`Unavailable::Forked`](crate::Unavailable::Forked) in a child.
+    /// [`AioError::WouldDeadlock`](crate::AioError::WouldDeadlock) inside a callback,
+    /// [`AioError::Forked`](crate::AioError::Forked) in a child.
     pub fn drain(&self) -> io::Result<()> {
         self.drain_until(None)
     }
@@ -96,7 +96,7 @@ impl Aio {
     /// As [`drain`](Aio::drain), but not longer than `timeout`.
     ///
     /// # Errors
-    /// [`Unavailable::TimedOut`](crate::Unavailable::TimedOut) (kind [`TimedOut`](io::ErrorKind::TimedOut))
+    /// [`AioError::TimedOut`](crate::AioError::TimedOut) (kind [`TimedOut`](io::ErrorKind::TimedOut))
     /// when requests are still outstanding; else as `drain`.
     pub fn drain_timeout(&self, timeout: Duration) -> io::Result<()> {
         self.drain_until(Instant::now().checked_add(timeout))
@@ -121,12 +121,12 @@ impl Aio {
     /// destroys the context. Blocks for at most about `timeout`, plus the kernel's 30 ms for an idle context.
     ///
     /// # Errors
-    /// - [`Unavailable::TimedOut`](crate::Unavailable::TimedOut): requests are still outstanding, on a hung
+    /// - [`AioError::TimedOut`](crate::AioError::TimedOut): requests are still outstanding, on a hung
     ///   device for example. Nothing of theirs is freed: they go on in the background, keep their files,
     ///   buffers and callbacks, and are completed if the kernel ever does. No later drop blocks.
-    /// - [`Unavailable::WouldDeadlock`](crate::Unavailable::WouldDeadlock) inside a callback; new requests
+    /// - [`AioError::WouldDeadlock`](crate::AioError::WouldDeadlock) inside a callback; new requests
     ///   are refused all the same.
-    /// - [`Unavailable::Forked`](crate::Unavailable::Forked) in a child.
+    /// - [`AioError::Forked`](crate::AioError::Forked) in a child.
     pub fn shutdown(&self, timeout: Duration) -> io::Result<()> {
         let deadline = Instant::now().checked_add(timeout);
         for engine in self.engines() {
@@ -142,10 +142,7 @@ impl Aio {
 
     /// What it has done and has to do, over all shards. Does not block.
     pub fn stats(&self) -> Stats {
-        self.engines()
-            .iter()
-            .map(|engine| engine.stats())
-            .fold(Stats::default(), |sum, next| sum + next)
+        self.engines().iter().map(|engine| engine.stats()).sum()
     }
 
     /// Runs the completions of a [`Dispatch::Manual`] context on this thread: waits until at least `min`
@@ -157,11 +154,37 @@ impl Aio {
     /// With shards, the shard of this thread is polled.
     ///
     /// # Errors
-    /// [`Unavailable::NotManual`](crate::Unavailable::NotManual),
-    /// [`Unavailable::WouldDeadlock`](crate::Unavailable::WouldDeadlock) inside a callback,
-    /// [`Unavailable::Forked`](crate::Unavailable::Forked) in a child.
+    /// [`AioError::NotManual`](crate::AioError::NotManual),
+    /// [`AioError::WouldDeadlock`](crate::AioError::WouldDeadlock) inside a callback,
+    /// [`AioError::Forked`](crate::AioError::Forked) in a child.
     pub fn poll(&self, min: usize, max: usize, timeout: Option<Duration>) -> io::Result<usize> {
         Ok(self.engine().poll(min, max, timeout)?)
+    }
+
+    /// One turn of a loop around a [`Dispatch::Manual`] context: waits for at least one result, not longer
+    /// than `timeout` (`None`: as long as it takes), and delivers all that have come. The same as
+    /// [`poll(1, usize::MAX, timeout)`](Aio::poll). Returns how many results it delivered; 0 when nothing is
+    /// outstanding or the time is over.
+    ///
+    /// ```
+    /// use kiocb::op::Read;
+    /// use kiocb::{Aio, Dispatch};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let aio = Aio::builder().dispatch(Dispatch::Manual).build()?;
+    /// let zeroes = std::fs::File::open("/dev/zero")?;
+    /// let read = aio.alloc().init_rw(zeroes, Read, vec![1; 512], 0);
+    /// read.init_callback(|done| assert_eq!(done.result.unwrap(), 512)).submit()?;
+    /// assert_eq!(aio.run_once(None)?, 1);
+    /// assert_eq!(aio.run_once(None)?, 0); // nothing is outstanding
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`poll`](Aio::poll).
+    pub fn run_once(&self, timeout: Option<Duration>) -> io::Result<usize> {
+        self.poll(1, usize::MAX, timeout)
     }
 
     /// What an operator wants to know of a new context.
@@ -180,7 +203,7 @@ impl Aio {
             .iter()
             .any(|engine| engine.is_waited_for_here());
         if inside {
-            Err(Unavailable::WouldDeadlock.into())
+            Err(AioError::WouldDeadlock.into())
         } else {
             Ok(())
         }
@@ -240,7 +263,7 @@ fn thread_number() -> usize {
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "a builder makes nothing before `build`"]
-pub struct Builder {
+pub struct AioBuilder {
     depth: u32,
     thread_name: String,
     dispatch: Dispatch,
@@ -248,7 +271,7 @@ pub struct Builder {
     force_syscalls: bool,
 }
 
-impl Builder {
+impl AioBuilder {
     /// How many requests may be in flight in the kernel at once, per shard; 1 to 65535, default 128. It is no
     /// limit on what may be submitted: the rest queues in user space. It counts, plus one, against
     /// `fs.aio-max-nr`, a quota of the whole machine.

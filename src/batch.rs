@@ -3,9 +3,9 @@
 use crate::aio::Aio;
 use crate::engine::{Engine, List, Receipt, Request as Cell};
 use crate::error::SubmitError;
-use crate::future::Pending;
-use crate::iocb::{Iocb, Request, Submit};
-use crate::operation::Job;
+use crate::iocb::Iocb;
+use crate::op::{Job, Request, Submit};
+use crate::pending::Pending;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
@@ -23,7 +23,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// answer ECANCELED.
 ///
 /// ```
-/// use kiocb::{Aio, Iocb, Read, Write};
+/// use kiocb::op::{Read, Write};
+/// use kiocb::{Aio, Iocb};
 /// use std::sync::Arc;
 ///
 /// # fn main() -> std::io::Result<()> {

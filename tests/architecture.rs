@@ -13,12 +13,12 @@ const ROWS: &[&[&str]] = &[
     &["sync"],
     &["sys"],
     // The nouns: plain values, each of which can be read alone.
-    &["aligned", "barrier", "buf_pool", "buffer", "bytes", "completion", "direct", "dispatch", "error", "flags", "stats"],
-    &["operation", "exact", "poll"],
+    &["barrier", "buf", "completion", "direct", "dispatch", "error", "flags", "stats"],
+    &["op"],
     // The machine.
     &["engine"],
     // What a user holds in his hands.
-    &["aio", "batch", "future", "iocb", "order", "scope", "submission"],
+    &["aio", "batch", "iocb", "order", "pending", "scope", "submission"],
     &["lib"],
 ];
 
@@ -40,17 +40,22 @@ const UNSAFE: &[(&str, &str)] = &[
     ("engine/probe", "requests of tests, which promise to lend nothing"),
     ("engine/reap", "an event's number is a cell's address"),
     ("engine/gather", "a thread remembers the engines whose callbacks are on its stack"),
-    ("operation", "the contract between a request and the memory that its iocb names"),
-    ("exact", "keeps that contract while an iocb moves on to the rest of a short transfer"),
-    ("poll", "keeps that contract for a wait for readiness"),
+    ("op/work", "the contract between a request and the memory that its iocb names"),
+    ("op/transfer", "where a buffer is, for that contract"),
+    ("op/rw", "keeps that contract for a read or write"),
+    ("op/exact", "keeps that contract while an iocb moves on to the rest of a short transfer"),
+    ("op/fsync", "keeps that contract for a sync"),
+    ("op/poll_ready", "keeps that contract for a wait for readiness"),
+    ("op/job", "passes that contract on"),
+    ("op/callback", "passes that contract on"),
     ("scope", "keeps that contract for memory that is borrowed"),
-    ("buffer", "what may be lent to the kernel: unsafe traits and their implementations"),
-    ("buffer/slice", "a part of such a buffer"),
-    ("buffer/vectored", "several of them"),
-    ("bytes", "the same for types of the crate `bytes`"),
-    ("aligned", "aligned memory"),
-    ("buf_pool/mapping", "maps memory"),
-    ("buf_pool/buf", "a piece of that memory"),
+    ("buf", "which memory the kernel may use: unsafe traits and their implementations"),
+    ("buf/slice", "a part of such a buffer"),
+    ("buf/vectored", "several of them"),
+    ("buf/bytes", "the same for types of the crate `bytes`"),
+    ("buf/aligned", "aligned memory"),
+    ("buf/pool/mapping", "maps memory"),
+    ("buf/pool/buf", "a piece of that memory"),
 ];
 
 /// A source file: its path, its module below `src` (`engine/request`; `engine` for its `mod.rs`), its

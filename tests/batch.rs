@@ -3,10 +3,8 @@
 mod common;
 
 use common::*;
-use kiocb::{
-    Aio, Batch, Dispatch, Iocb, PollFlags, Read, ReadV, SubmitError, Ticket, Unavailable, Write,
-    WriteV,
-};
+use kiocb::op::{Read, ReadV, Write, WriteV};
+use kiocb::{Aio, AioError, Batch, Dispatch, Iocb, PollFlags, SubmitError, Ticket};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -24,18 +22,18 @@ fn errno<T>(error: &SubmitError<T>) -> i32 {
     error.error().raw_os_error().expect("an errno")
 }
 
-fn unavailable(error: &io::Error) -> Option<Unavailable> {
+fn unavailable(error: &io::Error) -> Option<AioError> {
     error.get_ref()?.downcast_ref().copied()
 }
 
 /// A callback that counts, on a request that the kernel takes.
-fn good(batch: &mut Batch<'_>, fates: &Fates) -> Ticket<impl kiocb::Submit + use<>> {
+fn good(batch: &mut Batch<'_>, fates: &Fates) -> Ticket<impl kiocb::op::Submit + use<>> {
     let write = Iocb::alloc().init_rw(fates.file(null()), Write, fates.buffer(vec![0; 8]), 0);
     batch.push(write.init_callback(fates.callback()))
 }
 
 /// The same for one that it refuses with EBADF.
-fn bad(batch: &mut Batch<'_>, fates: &Fates) -> Ticket<impl kiocb::Submit + use<>> {
+fn bad(batch: &mut Batch<'_>, fates: &Fates) -> Ticket<impl kiocb::op::Submit + use<>> {
     let read_only = File::open("/dev/null").unwrap();
     let write = Iocb::alloc().init_rw(fates.file(read_only), Write, fates.buffer(vec![7; 8]), 0);
     batch.push(write.init_callback(fates.callback()))
@@ -416,7 +414,7 @@ fn after_shutdown_all_is_refused() {
         assert_eq!(refused.len(), 3);
         for ticket in tickets {
             let error = refused.take(ticket).unwrap();
-            assert_eq!(unavailable(error.error()), Some(Unavailable::ShutDown));
+            assert_eq!(unavailable(error.error()), Some(AioError::ShutDown));
         }
         let error = handle.wait().result.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ECANCELED));

@@ -3,7 +3,8 @@
 mod common;
 
 use common::*;
-use kiocb::{Aio, Dispatch, Pending, Poll, PollFlags, Read, Readiness, Write};
+use kiocb::op::{PollReady, Read, Write};
+use kiocb::{Aio, Dispatch, Pending, PollFlags, Readiness};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fs::File;
 use std::future::Future;
@@ -30,7 +31,7 @@ fn raise(event: &EventFd) {
     event.write(1).unwrap();
 }
 
-fn arm<F: AsFd + Send + 'static>(aio: &Aio, file: F, events: PollFlags) -> Pending<Poll<F>> {
+fn arm<F: AsFd + Send + 'static>(aio: &Aio, file: F, events: PollFlags) -> Pending<PollReady<F>> {
     aio.alloc().init_poll(file, events).start().unwrap()
 }
 
@@ -446,7 +447,7 @@ fn a_batch_on_its_way_is_cancelled_by_another_thread() {
 
 /// One of the ten thousand.
 struct Armed {
-    pending: Pending<Poll<Event>>,
+    pending: Pending<PollReady<Event>>,
     fires: bool,
     cancels: bool,
 }

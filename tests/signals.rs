@@ -5,7 +5,8 @@
 mod common;
 
 use common::*;
-use kiocb::{Aio, Dispatch, PollFlags, Read, Write};
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, Dispatch, PollFlags};
 use std::fs;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;

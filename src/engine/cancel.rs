@@ -10,7 +10,7 @@ use super::reap::MOST;
 use super::sleep::NOBODY;
 use super::submit::Refusal;
 use super::watch::Watch;
-use crate::operation::Work;
+use crate::op::Work;
 use crate::sync::{sleep, yield_now};
 use std::time::Duration;
 

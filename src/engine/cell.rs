@@ -17,7 +17,7 @@
 #![allow(unsafe_code, reason = "type-erased memory shared with the kernel")]
 
 use super::pool;
-use crate::operation::{Progress, Traits, Work};
+use crate::op::{Progress, Traits, Work};
 use crate::sync::{AtomicBool, AtomicU32, UnsafeCell};
 use crate::sys::iocb;
 use std::mem::MaybeUninit;

@@ -3,7 +3,7 @@
 use super::sleep::is_over;
 use super::{Engine, gather};
 use crate::dispatch::Dispatch;
-use crate::error::Unavailable;
+use crate::error::AioError;
 use crate::sync::{Condvar, Mutex, now};
 use std::time::{Duration, Instant};
 
@@ -25,11 +25,11 @@ impl Silence {
 
 impl Engine {
     /// Waits until nothing is outstanding, or the time is over.
-    pub(crate) fn drain(&self, deadline: Option<Instant>) -> Result<(), Unavailable> {
+    pub(crate) fn drain(&self, deadline: Option<Instant>) -> Result<(), AioError> {
         self.check_origin()?;
         gather::flush_all();
         if self.is_waited_for_here() {
-            return Err(Unavailable::WouldDeadlock);
+            return Err(AioError::WouldDeadlock);
         }
         let silent = match self.dispatch {
             Dispatch::Manual => self.poll_until_silent(deadline),
@@ -38,7 +38,7 @@ impl Engine {
         if silent {
             Ok(())
         } else {
-            Err(Unavailable::TimedOut)
+            Err(AioError::TimedOut)
         }
     }
 
@@ -149,10 +149,10 @@ impl Engine {
 
     /// Drains and stops within the time given. Past it everything goes on in the background, and nothing is
     /// freed before it is complete.
-    pub(crate) fn shut_down(&self, deadline: Option<Instant>) -> Result<(), Unavailable> {
+    pub(crate) fn shut_down(&self, deadline: Option<Instant>) -> Result<(), AioError> {
         self.close();
         if let Err(error) = self.drain(deadline) {
-            if error == Unavailable::TimedOut {
+            if error == AioError::TimedOut {
                 let left = self.outstanding();
                 log::warn!(
                     "shutdown past its deadline: {left} requests are outstanding and keep their files and buffers"
@@ -171,13 +171,13 @@ impl Engine {
         min: usize,
         max: usize,
         timeout: Option<Duration>,
-    ) -> Result<usize, Unavailable> {
+    ) -> Result<usize, AioError> {
         self.check_origin()?;
         if self.dispatch != Dispatch::Manual {
-            return Err(Unavailable::NotManual);
+            return Err(AioError::NotManual);
         }
         if gather::is_running_here(self.id()) {
-            return Err(Unavailable::WouldDeadlock);
+            return Err(AioError::WouldDeadlock);
         }
         gather::flush_all();
         // A timeout beyond what the clock can hold is none.

@@ -37,7 +37,7 @@ mod wakers;
 mod watch;
 
 use crate::dispatch::Dispatch;
-use crate::error::{SetupError, Unavailable};
+use crate::error::{AioError, SetupError};
 use crate::stats::Stats;
 use crate::sync::{Mutex, MutexGuard};
 use crate::sys::Kernel;
@@ -158,20 +158,20 @@ impl Engine {
     }
 
     #[inline]
-    pub(crate) fn check_origin(&self) -> Result<(), Unavailable> {
+    pub(crate) fn check_origin(&self) -> Result<(), AioError> {
         if self.origin.is_here() {
             Ok(())
         } else {
-            Err(Unavailable::Forked)
+            Err(AioError::Forked)
         }
     }
 
     /// Whether it takes requests at all.
     #[inline]
-    fn check(&self) -> Result<(), Unavailable> {
+    fn check(&self) -> Result<(), AioError> {
         self.check_origin()?;
         if self.tally.is_closing() {
-            Err(Unavailable::ShutDown)
+            Err(AioError::ShutDown)
         } else {
             Ok(())
         }

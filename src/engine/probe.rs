@@ -7,7 +7,7 @@
 
 use super::Engine;
 use crate::dispatch::Dispatch;
-use crate::operation::{Progress, Traits, Work};
+use crate::op::{Progress, Traits, Work};
 use crate::sys::simulated::{Fate, Kernel};
 use crate::sys::{Mode, iocb};
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use super::sleep::{DISPATCHER, NOBODY};
 use super::wakers::Wakers;
 use super::watch::Watch;
 use super::{Engine, clock, gather};
-use crate::operation::{Progress, Work};
+use crate::op::{Progress, Work};
 use crate::sys::{Mode, Take, WAKE, io_event};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;

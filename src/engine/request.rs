@@ -7,7 +7,7 @@
 use super::cell::{ABANDONED, CALLBACK, CANCELLED, DONE, FREE, HANDED, PENDING, WAITING, WAKING};
 use super::cell::{Cell, Header, Verbs};
 use super::watch::Watch;
-use crate::operation::{Progress, Work};
+use crate::op::{Progress, Work};
 use crate::sync::Ordering;
 use crate::sys::{Kernel, RWF_NOWAIT, io_event, iocb};
 use std::marker::PhantomData;

@@ -8,7 +8,7 @@ use super::probe::{Ask, Count, Tell, engine};
 use super::request::Request;
 use super::watch::Watch;
 use crate::dispatch::Dispatch;
-use crate::error::Unavailable;
+use crate::error::AioError;
 use crate::sys::Mode;
 use crate::sys::simulated::{Answer, Fate, Next};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,7 +60,7 @@ fn finish(engine: &Engine, mut watch: Watch<Ask>) -> i64 {
 }
 
 /// Whether `io_submit`'s errors are told apart is seen by what this says.
-fn unavailable(error: &std::io::Error) -> Option<Unavailable> {
+fn unavailable(error: &std::io::Error) -> Option<AioError> {
     error.get_ref()?.downcast_ref().copied()
 }
 
@@ -167,7 +167,7 @@ fn eagain_for_ever_gives_the_request_back() {
     let (error, ask) = engine
         .submit_and_wait(Ask::new(Fate::AtOnce, 1, &ends))
         .expect_err("there is no memory");
-    assert_eq!(unavailable(&error), Some(Unavailable::Stalled));
+    assert_eq!(unavailable(&error), Some(AioError::Stalled));
     assert_eq!((ends.get(), engine.outstanding()), (0, 0));
     // The kernel has recovered.
     assert_eq!(engine.submit_and_wait(ask).expect("accepted"), 1);
@@ -183,7 +183,7 @@ fn einval_is_the_requests_own_while_the_context_lives_and_everybodys_afterwards(
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
         engine.tear_down();
         let (error, _) = engine.submit_and_wait(ask).expect_err("nowhere to go");
-        assert_eq!(unavailable(&error), Some(Unavailable::ContextGone));
+        assert_eq!(unavailable(&error), Some(AioError::ContextGone));
         assert_eq!(engine.outstanding(), 0);
     }
 }

@@ -26,7 +26,7 @@
 use super::reap::{Harvest, MOST};
 use super::watch::Watch;
 use super::{Engine, gather};
-use crate::operation::Work;
+use crate::op::Work;
 use crate::sync::{
     AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, Thread, current, now, park,
     park_timeout, sleep,

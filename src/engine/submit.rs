@@ -15,8 +15,8 @@ use super::request::{Request, Settled};
 use super::sleep::NOBODY;
 use super::watch::Watch;
 use super::{Engine, gather};
-use crate::error::Unavailable;
-use crate::operation::Work;
+use crate::error::AioError;
+use crate::op::Work;
 use crate::sync::sleep;
 use std::io;
 use std::time::Duration;
@@ -60,9 +60,9 @@ impl From<Refusal> for io::Error {
     fn from(refusal: Refusal) -> io::Error {
         match refusal {
             Refusal::Errno(errno) => io::Error::from_raw_os_error(errno),
-            Refusal::ContextGone => Unavailable::ContextGone.into(),
-            Refusal::Stalled => Unavailable::Stalled.into(),
-            Refusal::ShutDown => Unavailable::ShutDown.into(),
+            Refusal::ContextGone => AioError::ContextGone.into(),
+            Refusal::Stalled => AioError::Stalled.into(),
+            Refusal::ShutDown => AioError::ShutDown.into(),
         }
     }
 }

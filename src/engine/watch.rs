@@ -7,7 +7,7 @@
 use super::cell::{ABANDONED, CANCELLED, DONE, FREE, PENDING, WAITING, WAKING};
 use super::cell::{Cell, Header};
 use super::request::Request;
-use crate::operation::Work;
+use crate::op::Work;
 use crate::sync::{Ordering, yield_now};
 use crate::sys::Kernel;
 use std::marker::PhantomData;

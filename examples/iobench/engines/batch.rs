@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use kiocb::{Aio, AlignedBuf, Operation, Pending, Read, Rw, Write};
+use kiocb::op::{Operation, Read, Rw, Write};
+use kiocb::{Aio, AlignedBuf, Pending};
 
 use super::{count_syscalls, on_threads};
 use crate::job::Job;

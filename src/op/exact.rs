@@ -7,9 +7,11 @@
     reason = "promises that an iocb points to memory its request owns"
 )]
 
-use crate::buffer::IoVec;
+use super::rw::Rw;
+use super::transfer::{Operation, Read, ReadV, Write, WriteV};
+use super::work::{Progress, Traits, Work};
+use crate::buf::IoVec;
 use crate::completion::Completion;
-use crate::operation::{Operation, Progress, Read, ReadV, Rw, Traits, Work, Write, WriteV};
 use crate::sys::{IOCB_CMD_PREAD, IOCB_CMD_PREADV, RWF_APPEND, iocb};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{SFlag, fstat};
@@ -28,7 +30,7 @@ pub struct Exact<F, O: Operation<B>, B> {
     whole: u64,
     done: u64,
     /// What offset, address and length are multiples of, up to 4096: with O_DIRECT the rest must be, too.
-    grain: u64,
+    block_align: u64,
     /// Where it began, and whether the offset moves with the bytes.
     offset: i64,
     moves: bool,
@@ -39,21 +41,21 @@ const AT_END: i64 = -10_001;
 const NO_PROGRESS: i64 = -10_002;
 
 /// The largest alignment that any device asks for.
-const MOST_GRAIN: u64 = 4096;
+const MAX_BLOCK_ALIGN: u64 = 4096;
 
 /// Operations that move bytes out of the file, and so can be exact: [`Read`] and [`ReadV`]. What
 /// [`read_exact`](crate::Iocb::read_exact) asks for.
-pub trait FromFile {}
+pub trait ReadOp {}
 
-impl FromFile for Read {}
-impl FromFile for ReadV {}
+impl ReadOp for Read {}
+impl ReadOp for ReadV {}
 
 /// Operations that move bytes into the file, and so can write all: [`Write`] and [`WriteV`]. What
 /// [`write_all`](crate::Iocb::write_all) asks for.
-pub trait ToFile {}
+pub trait WriteOp {}
 
-impl ToFile for Write {}
-impl ToFile for WriteV {}
+impl WriteOp for Write {}
+impl WriteOp for WriteV {}
 
 impl<F, O: Operation<B>, B> Exact<F, O, B> {
     pub(crate) fn new(rw: Rw<F, O, B>) -> Self {
@@ -62,7 +64,7 @@ impl<F, O: Operation<B>, B> Exact<F, O, B> {
             pieces: Vec::new(),
             whole: 0,
             done: 0,
-            grain: 1,
+            block_align: 1,
             offset: 0,
             moves: true,
         }
@@ -76,10 +78,10 @@ impl<F, O: Operation<B>, B> Exact<F, O, B> {
         self.rw
     }
 
-    /// Points the iocb to what is left. With O_DIRECT that must begin at a multiple of the grain: what lies
-    /// before it is transferred once more.
+    /// Points the iocb to what is left. With O_DIRECT that must begin at a multiple of the block alignment:
+    /// what lies before it is transferred once more.
     fn point_at_rest(&mut self, iocb: &mut iocb, from: u64) {
-        let begin = self.done - self.done % self.grain;
+        let begin = self.done - self.done % self.block_align;
         debug_assert!(from <= begin);
         let step = begin - from;
         if self.moves {
@@ -148,17 +150,17 @@ fn skip(pieces: &mut Vec<IoVec>, count: u64) {
     }
 }
 
-/// The largest power of two up to `MOST_GRAIN` that divides all of them.
+/// The largest power of two up to `MAX_BLOCK_ALIGN` that divides all of them.
 fn common_alignment(numbers: impl IntoIterator<Item = u64>) -> u64 {
     let all = numbers
         .into_iter()
-        .fold(MOST_GRAIN, |all, number| all | number);
+        .fold(MAX_BLOCK_ALIGN, |all, number| all | number);
     1 << all.trailing_zeros()
 }
 
 /// What the rest of a short transfer must be aligned to: 1, unless it is direct I/O on a file or a block
 /// device.
-fn grain(iocb: &iocb, pieces: &[IoVec]) -> u64 {
+fn block_align(iocb: &iocb, pieces: &[IoVec]) -> u64 {
     if !is_direct(iocb) {
         return 1;
     }
@@ -187,7 +189,7 @@ fn is_direct(iocb: &iocb) -> bool {
         && (kind == SFlag::S_IFREG || kind == SFlag::S_IFBLK)
 }
 
-// SAFETY: `Rw`'s promise. The iocb is pointed to a part of what it was lent, or to our array of such parts,
+// SAFETY: `Rw`'s promise. The iocb is pointed to a part of what it named at first, or to our array of such parts,
 // which stays where it is while the value does: a Vec that is only shortened.
 unsafe impl<F: AsFd + Send, O: Operation<B>, B: Send> Work for Exact<F, O, B> {
     type Output = Completion<F, B>;
@@ -204,7 +206,7 @@ unsafe impl<F: AsFd + Send, O: Operation<B>, B: Send> Work for Exact<F, O, B> {
         self.pieces = self.rw.pieces().to_vec();
         self.offset = iocb.aio_offset;
         // Asked now: the reaper, who would need it, may not wait for a file server.
-        self.grain = grain(iocb, &self.pieces);
+        self.block_align = block_align(iocb, &self.pieces);
         self.whole = if self.pieces.is_empty() {
             iocb.aio_nbytes
         } else {

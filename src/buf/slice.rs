@@ -1,23 +1,25 @@
 //! A range of a buffer, as a buffer.
-#![allow(unsafe_code, reason = "lends a part of what a buffer lends")]
+#![allow(unsafe_code, reason = "its bytes are a part of a buffer's")]
 
 use super::{IoBuf, IoBufMut};
 use std::fmt;
 use std::ops::{Bound, Deref, DerefMut, RangeBounds};
 
-/// A range of a buffer, as a buffer of its own: what [`IoBuf::slice`] and [`IoBufMut::slice_mut`] return.
+/// A range of a buffer, as a buffer of its own: what [`IoBuf::buf_slice`] and [`IoBufMut::buf_slice_mut`]
+/// return.
 ///
-/// It owns the whole buffer and lends the kernel the range. It dereferences to the bytes of the range that
+/// It owns the whole buffer, and the kernel gets the range. It dereferences to the bytes of the range that
 /// are initialised.
 ///
 /// # Examples
 ///
 /// ```
-/// use kiocb::{AlignedBuf, IoBuf};
+/// use kiocb::AlignedBuf;
+/// use kiocb::buf::IoBuf;
 ///
-/// let mut page = AlignedBuf::zeroed(8192).slice(4096..8192); // still aligned
+/// let mut page = AlignedBuf::zeroed(8192).buf_slice(4096..8192); // still aligned
 /// page[..5].copy_from_slice(b"hello");
-/// assert_eq!(IoBuf::len(&page), 4096);
+/// assert_eq!(page.len(), 4096);
 /// assert_eq!(&page.into_inner()[4096..4101], b"hello");
 /// ```
 #[derive(Clone)]
@@ -31,29 +33,21 @@ pub struct Slice<B> {
 }
 
 impl<B> Slice<B> {
-    /// The same as [`IoBuf::slice`].
-    ///
-    /// # Panics
-    ///
-    /// If the range starts after it ends, or ends after [`IoBuf::len`].
-    pub fn new(buf: B, range: impl RangeBounds<usize>) -> Self
+    /// What [`IoBuf::buf_slice`] returns.
+    pub(super) fn new(buf: B, range: impl RangeBounds<usize>) -> Self
     where
         B: IoBuf,
     {
-        let len = buf.len();
+        let len = buf.buf_len();
         Self::checked(buf, range, len, len)
     }
 
-    /// The same as [`IoBufMut::slice_mut`].
-    ///
-    /// # Panics
-    ///
-    /// If the range starts after it ends, starts after [`IoBuf::len`], or ends after [`IoBufMut::capacity`].
-    pub fn with_capacity(buf: B, range: impl RangeBounds<usize>) -> Self
+    /// What [`IoBufMut::buf_slice_mut`] returns.
+    pub(super) fn with_capacity(buf: B, range: impl RangeBounds<usize>) -> Self
     where
         B: IoBuf + IoBufMut,
     {
-        let (len, capacity) = (buf.len(), buf.capacity());
+        let (len, capacity) = (buf.buf_len(), buf.buf_capacity());
         Self::checked(buf, range, len, capacity)
     }
 
@@ -105,43 +99,45 @@ fn bounds(range: impl RangeBounds<usize>, len: usize) -> (usize, usize) {
 // bytes (clamped to the same), so the range lies inside what `B` promises; the rest of the promise is `B`'s
 // own, and a `Slice` gives out no `&mut B`.
 unsafe impl<B: IoBuf> IoBuf for Slice<B> {
-    fn as_ptr(&self) -> *const u8 {
-        let start = self.start.min(self.buf.len());
-        // SAFETY: `start <= B::len()`, so the result stays within `B`'s bytes or one past them.
-        unsafe { self.buf.as_ptr().add(start) }
+    fn buf_ptr(&self) -> *const u8 {
+        let start = self.start.min(self.buf.buf_len());
+        // SAFETY: `start <= B::buf_len()`, so the result stays within `B`'s bytes or one past them.
+        unsafe { self.buf.buf_ptr().add(start) }
     }
 
-    fn len(&self) -> usize {
-        self.end.min(self.buf.len()).saturating_sub(self.start)
+    fn buf_len(&self) -> usize {
+        self.end.min(self.buf.buf_len()).saturating_sub(self.start)
     }
 }
 
-// SAFETY: as above, with `B`'s capacity as the limit: `start` is clamped to `B::len()`, which is at most
-// `B::capacity()` by `IoBuf`'s last condition. `len() >= n` after `set_init(n)` because
-// `B::len() >= start + n` then.
+// SAFETY: as above, with `B`'s capacity as the limit: `start` is clamped to `B::buf_len()`, which is at most
+// `B::buf_capacity()` by `IoBuf`'s last condition. `buf_len() >= n` after `set_init(n)` because
+// `B::buf_len() >= start + n` then.
 unsafe impl<B: IoBuf + IoBufMut> IoBufMut for Slice<B> {
-    fn as_mut_ptr(&mut self) -> *mut u8 {
-        let start = self.start.min(self.buf.len());
-        debug_assert!(start <= self.buf.capacity());
-        // SAFETY: `start <= B::len() <= B::capacity()`, so the result stays within `B`'s memory or one past
+    fn buf_mut_ptr(&mut self) -> *mut u8 {
+        let start = self.start.min(self.buf.buf_len());
+        debug_assert!(start <= self.buf.buf_capacity());
+        // SAFETY: `start <= B::buf_len() <= B::buf_capacity()`, so the result stays within `B`'s memory or one past
         // it.
-        unsafe { self.buf.as_mut_ptr().add(start) }
+        unsafe { self.buf.buf_mut_ptr().add(start) }
     }
 
-    fn capacity(&self) -> usize {
-        if self.start > self.buf.len() {
+    fn buf_capacity(&self) -> usize {
+        if self.start > self.buf.buf_len() {
             return 0;
         }
-        self.end.min(self.buf.capacity()).saturating_sub(self.start)
+        self.end
+            .min(self.buf.buf_capacity())
+            .saturating_sub(self.start)
     }
 
     unsafe fn set_init(&mut self, n: usize) {
-        debug_assert!(n <= IoBufMut::capacity(self));
+        debug_assert!(n <= IoBufMut::buf_capacity(self));
         if n == 0 {
             return;
         }
-        // SAFETY: `n <= capacity()` is the caller's promise, so `start + n <= B::capacity()`. The first
-        // `start` bytes are initialised because `start <= B::len()` (else our capacity is 0 and `n` too), the
+        // SAFETY: `n <= buf_capacity()` is the caller's promise, so `start + n <= B::buf_capacity()`. The first
+        // `start` bytes are initialised because `start <= B::buf_len()` (else our capacity is 0 and `n` too), the
         // next `n` by the caller's promise.
         unsafe { self.buf.set_init(self.start + n) }
     }

@@ -13,7 +13,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 
-use crate::buffer::{IoBuf, IoBufMut};
+use super::{IoBuf, IoBufMut};
 
 /// Heap memory of a fixed length at an aligned address.
 ///
@@ -184,22 +184,22 @@ impl DerefMut for AlignedBuf {
 
 // SAFETY: the block never moves and is all initialised; only `&mut self` can write it.
 unsafe impl IoBuf for AlignedBuf {
-    fn as_ptr(&self) -> *const u8 {
+    fn buf_ptr(&self) -> *const u8 {
         self.ptr.as_ptr()
     }
 
-    fn len(&self) -> usize {
+    fn buf_len(&self) -> usize {
         self.layout.size()
     }
 }
 
 // SAFETY: as above, and this value is the only way to the block.
 unsafe impl IoBufMut for AlignedBuf {
-    fn as_mut_ptr(&mut self) -> *mut u8 {
+    fn buf_mut_ptr(&mut self) -> *mut u8 {
         self.ptr.as_ptr()
     }
 
-    fn capacity(&self) -> usize {
+    fn buf_capacity(&self) -> usize {
         self.layout.size()
     }
 
@@ -211,11 +211,11 @@ unsafe impl IoBufMut for AlignedBuf {
 // SAFETY: an `Arc`'s contents stay where they are until the last clone is gone, and are shared while this
 // clone lives.
 unsafe impl IoBuf for Arc<AlignedBuf> {
-    fn as_ptr(&self) -> *const u8 {
+    fn buf_ptr(&self) -> *const u8 {
         self.ptr.as_ptr()
     }
 
-    fn len(&self) -> usize {
+    fn buf_len(&self) -> usize {
         self.layout.size()
     }
 }

@@ -1,7 +1,7 @@
-//! A submitted request that somebody will ask for: by blocking or by `.await`.
+//! A submitted request whose result will be asked for: by blocking or by `.await`.
 
 use crate::engine::{Engine, Watch};
-use crate::operation::{Job, Work};
+use crate::op::{Job, PollReady, Work};
 use std::fmt;
 use std::future::Future;
 use std::os::fd::AsFd;
@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 /// executor and moved between tasks; polled after it has answered, it panics.
 ///
 /// ```
-/// use kiocb::{Iocb, Read};
+/// use kiocb::Iocb;
+/// use kiocb::op::Read;
 /// use std::time::Duration;
 ///
 /// # fn main() -> std::io::Result<()> {
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "dropped, the request goes on and its result is lost: wait for it, or `.await` it"]
 pub struct Pending<S: Work> {
     engine: Arc<Engine>,
     watch: Option<Watch<Job<S>>>,
@@ -113,7 +115,7 @@ fn wait_in_child(deadline: Option<Instant>) {
     }
 }
 
-impl<F: AsFd + Send + 'static> Pending<crate::poll::Poll<F>> {
+impl<F: AsFd + Send + 'static> Pending<PollReady<F>> {
     /// Cancels the wait for readiness
     /// ([`io_cancel(2)`](https://man7.org/linux/man-pages/man2/io_cancel.2.html), Linux 4.19; reads and
     /// writes can't be cancelled). Any thread may call it. Says whether the kernel agreed: then, and in any

@@ -1,5 +1,5 @@
 //! Several buffers in one request.
-#![allow(unsafe_code, reason = "lends what several buffers lend")]
+#![allow(unsafe_code, reason = "their bytes are those of several buffers")]
 
 use super::{IoBuf, IoBufMut};
 use std::fmt;
@@ -13,7 +13,7 @@ use std::ops::Deref;
 /// # Examples
 ///
 /// ```
-/// use kiocb::IoVec;
+/// use kiocb::buf::IoVec;
 ///
 /// let text = "piece";
 /// let vec = IoVec::from_buf(&text);
@@ -41,15 +41,15 @@ impl IoVec {
 
     /// The bytes that a write of `buf` would send.
     pub fn from_buf<B: IoBuf>(buf: &B) -> Self {
-        let len = buf.len();
-        Self::new(buf.as_ptr(), len)
+        let len = buf.buf_len();
+        Self::new(buf.buf_ptr(), len)
     }
 
     /// The bytes that a read into `buf` would fill.
     pub fn from_buf_mut<B: IoBufMut>(buf: &mut B) -> Self {
         // The pointer last: asking for the capacity borrows the buffer.
-        let len = buf.capacity();
-        Self::new(buf.as_mut_ptr(), len)
+        let len = buf.buf_capacity();
+        Self::new(buf.buf_mut_ptr(), len)
     }
 
     /// The first byte.
@@ -96,7 +96,7 @@ impl<const N: usize> Deref for IoVecArray<N> {
 }
 
 /// Several pieces of memory that the kernel may read while a request owns them: one write from many buffers
-/// ([`WriteV`](crate::WriteV), `writev(2)`), in their order.
+/// ([`WriteV`](crate::op::WriteV), `writev(2)`), in their order.
 ///
 /// Implemented for `Vec<B>`, `Box<[B]>` and `[B; N]` of any [`IoBuf`]. An array needs no allocation.
 ///
@@ -113,14 +113,14 @@ impl<const N: usize> Deref for IoVecArray<N> {
 /// # Examples
 ///
 /// ```
-/// use kiocb::IoBufs;
+/// use kiocb::buf::IoBufs;
 ///
 /// let record = vec!["header", "body"];
 /// let pieces = record.io_vecs();
 /// assert_eq!(pieces.iter().map(|piece| piece.len()).sum::<usize>(), 10);
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be lent to the kernel as the source of a vectored write",
+    message = "`{Self}` can't be the source of a vectored write",
     label = "not a collection of buffers that a request can own",
     note = "use `Vec<B>`, `Box<[B]>` or `[B; N]` where `B` is a buffer: `Vec<u8>`, `Box<[u8]>`, `AlignedBuf`, `Arc<[u8]>`, \
             `&'static [u8]`, an array; for a single buffer use `Write` instead of `WriteV`",
@@ -135,7 +135,7 @@ pub unsafe trait IoBufs {
 }
 
 /// Several pieces of memory that the kernel may write while a request owns them: one read into many buffers
-/// ([`ReadV`](crate::ReadV), `readv(2)`), each filled before the next.
+/// ([`ReadV`](crate::op::ReadV), `readv(2)`), each filled before the next.
 ///
 /// Implemented for `Vec<B>`, `Box<[B]>` and `[B; N]` of any [`IoBufMut`]. Limits as for [`IoBufs`].
 ///
@@ -178,7 +178,7 @@ pub unsafe trait IoBufsMut {
 unsafe fn spread_init<B: IoBufMut>(bufs: &mut [B], n: usize) {
     let mut left = n;
     for buf in bufs {
-        let here = left.min(buf.capacity());
+        let here = left.min(buf.buf_capacity());
         // SAFETY: `here` is within this buffer's capacity; the kernel fills each piece to its end before the
         // next, and all pieces before this one are accounted for in `left`, so these `here` bytes are among
         // those promised.

@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "its bytes are a piece of the pool's mapping")]
 
 use super::Shared;
-use crate::buffer::{IoBuf, IoBufMut};
+use crate::buf::{IoBuf, IoBufMut};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// that happens.
 ///
 /// It dereferences to its bytes, all of which are initialised: zero at first, and after that what the last
-/// user of the same memory left there. [`slice`](IoBuf::slice) makes a shorter request of it.
+/// user of the same memory left there. [`buf_slice`](IoBuf::buf_slice) makes a shorter request of it.
 ///
 /// One that is forgotten (`mem::forget`) never comes back, and the pool's memory stays for ever.
 pub struct PoolBuf {
@@ -70,22 +70,22 @@ impl DerefMut for PoolBuf {
 // SAFETY: the bytes are at one address as long as the value lives, are initialised, and belong to this value
 // alone.
 unsafe impl IoBuf for PoolBuf {
-    fn as_ptr(&self) -> *const u8 {
+    fn buf_ptr(&self) -> *const u8 {
         self.start().as_ptr()
     }
 
-    fn len(&self) -> usize {
+    fn buf_len(&self) -> usize {
         self.shared.size
     }
 }
 
 // SAFETY: as above; the mapping is writable.
 unsafe impl IoBufMut for PoolBuf {
-    fn as_mut_ptr(&mut self) -> *mut u8 {
+    fn buf_mut_ptr(&mut self) -> *mut u8 {
         self.start().as_ptr()
     }
 
-    fn capacity(&self) -> usize {
+    fn buf_capacity(&self) -> usize {
         self.shared.size
     }
 

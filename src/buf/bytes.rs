@@ -1,43 +1,40 @@
 //! `bytes::Bytes` and `bytes::BytesMut` as buffers: the feature `bytes`.
-//!
-//! For users: where `IoBuf` is in scope, `bytes.slice(1..2)` is its method, which takes the value; that of
-//! `Bytes`, which shares it, is then written `Bytes::slice(&bytes, 1..2)`.
 #![allow(
     unsafe_code,
     reason = "implements the unsafe buffer traits for another crate's types"
 )]
 
-use crate::buffer::{IoBuf, IoBufMut};
+use super::{IoBuf, IoBufMut};
 use ::bytes::{Bytes, BytesMut};
 
 // SAFETY: the bytes lie outside the handle, so moving it does not move them, and they never change: other
 // handles on the same memory can only read. They live as long as any handle does, and this one is the
 // request's.
 unsafe impl IoBuf for Bytes {
-    fn as_ptr(&self) -> *const u8 {
+    fn buf_ptr(&self) -> *const u8 {
         self.as_ref().as_ptr()
     }
 
-    fn len(&self) -> usize {
+    fn buf_len(&self) -> usize {
         self.len()
     }
 }
 
-// SAFETY: as for `Bytes`; what was split off is not in `len()` bytes from here.
+// SAFETY: as for `Bytes`; what was split off is not in `buf_len()` bytes from here.
 unsafe impl IoBuf for BytesMut {
-    fn as_ptr(&self) -> *const u8 {
+    fn buf_ptr(&self) -> *const u8 {
         self.as_ref().as_ptr()
     }
 
-    fn len(&self) -> usize {
+    fn buf_len(&self) -> usize {
         self.len()
     }
 }
 
-// SAFETY: the `capacity()` bytes from the start are this handle's alone, also where others have a part of the
+// SAFETY: the `buf_capacity()` bytes from the start are this handle's alone, also where others have a part of the
 // same memory: that is what lets `BytesMut` write there. They move only when the handle is told to grow.
 unsafe impl IoBufMut for BytesMut {
-    fn as_mut_ptr(&mut self) -> *mut u8 {
+    fn buf_mut_ptr(&mut self) -> *mut u8 {
         let len = self.len();
         self.clear();
         // With nothing in use all is spare, so this pointer is good for all; that of the slice is good for
@@ -48,7 +45,7 @@ unsafe impl IoBufMut for BytesMut {
         start.cast::<u8>()
     }
 
-    fn capacity(&self) -> usize {
+    fn buf_capacity(&self) -> usize {
         self.capacity()
     }
 

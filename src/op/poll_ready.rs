@@ -4,24 +4,25 @@
     reason = "promises that an iocb names a file its request owns"
 )]
 
-use crate::completion::outcome;
+use super::work::{Traits, Work, descriptor};
+use crate::completion::{CompletionError, outcome};
 use crate::flags::PollFlags;
-use crate::operation::{Traits, Work};
 use crate::sys::{self, iocb};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 
 /// A wait for readiness, ready to be submitted: made by [`init_poll`](crate::Iocb::init_poll), where its
 /// errors are listed.
 #[derive(Debug)]
-pub struct Poll<F> {
+pub struct PollReady<F> {
     file: F,
     events: PollFlags,
 }
 
-/// The outcome of a wait for readiness ([`init_poll`](crate::Iocb::init_poll)), with the file that was lent
-/// to it: to poll it again, put it into a new request.
+/// The outcome of a wait for readiness ([`init_poll`](crate::Iocb::init_poll)), with the file of the
+/// request: to poll it again, put it into a new one.
 #[derive(Debug)]
+#[must_use = "the wait may have failed, and only `result` says so: look at it, or say `.ok()?`"]
 #[non_exhaustive]
 pub struct Readiness<F> {
     /// What the file is ready for: of the events that were asked for, and ERR and HUP, which are always
@@ -35,9 +36,24 @@ pub struct Readiness<F> {
     pub file: F,
 }
 
-impl<F> Poll<F> {
+impl<F> Readiness<F> {
+    /// What the file is ready for, and the file; or, where the wait failed, an error with the file in it (its
+    /// buffer is `()`). With `?` in a function that returns an [`io::Result`] the error becomes the
+    /// [`io::Error`] alone.
+    ///
+    /// # Errors
+    /// Those of [`result`](Readiness::result).
+    pub fn ok(self) -> Result<(PollFlags, F), CompletionError<F, ()>> {
+        match self.result {
+            Ok(events) => Ok((events, self.file)),
+            Err(error) => Err(CompletionError::new(error, (), self.file)),
+        }
+    }
+}
+
+impl<F> PollReady<F> {
     pub(crate) fn new(file: F, events: PollFlags) -> Self {
-        Poll { file, events }
+        PollReady { file, events }
     }
 
     /// The kernel passes on all that a wake-up said, asked for or not, and not all of it is true: `poll(2)`
@@ -53,8 +69,8 @@ impl<F> Poll<F> {
     }
 }
 
-// SAFETY: no memory is lent; the file is a field, and nobody touches it meanwhile.
-unsafe impl<F: AsFd + Send> Work for Poll<F> {
+// SAFETY: the iocb names no memory; the file is a field, and nobody touches it meanwhile.
+unsafe impl<F: AsFd + Send> Work for PollReady<F> {
     type Output = Readiness<F>;
 
     fn traits(&self) -> Traits {
@@ -66,7 +82,7 @@ unsafe impl<F: AsFd + Send> Work for Poll<F> {
 
     fn describe(&mut self, iocb: &mut iocb) {
         iocb.aio_lio_opcode = sys::IOCB_CMD_POLL;
-        iocb.aio_fildes = self.file.as_fd().as_raw_fd().cast_unsigned();
+        iocb.aio_fildes = descriptor(&self.file);
         iocb.aio_buf = self.events.bits().into();
     }
 
