@@ -2,7 +2,7 @@
 
 use crate::dispatch::Dispatch;
 use crate::engine::{Config, Engine};
-use crate::error::AioError;
+use crate::error::{AioError, SetupError};
 use crate::stats::Stats;
 use parking_lot::Mutex;
 use std::io;
@@ -32,6 +32,9 @@ pub struct Aio(Arc<Shards>);
 /// The engines of one `Aio`. Dropping them ends them.
 #[derive(Debug)]
 struct Shards(Box<[Arc<Engine>]>);
+
+/// More than any machine has room for: each takes two of `fs.aio-max-nr`, by default 65536.
+const MOST_SHARDS: usize = 65_535;
 
 static GLOBAL: OnceLock<Aio> = OnceLock::new();
 
@@ -295,8 +298,8 @@ impl AioBuilder {
     }
 
     /// How many kernel contexts stand behind the handle, each with a completion thread of its own; default 1,
-    /// and 0 is 1. Several submitting threads share one context at a cost (two are slower in total than one);
-    /// with as many shards as threads each has its own. A thread always uses the same shard.
+    /// at most 65535, and 0 is 1. Several submitting threads share one context at a cost (two are slower in
+    /// total than one); with as many shards as threads each has its own. A thread always uses the same shard.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = shards.max(1);
         self
@@ -314,7 +317,8 @@ impl AioBuilder {
     ///
     /// # Errors
     /// A [`SetupError`](crate::SetupError) inside: no AIO in this kernel, a seccomp filter, the machine's
-    /// quota used up (a smaller depth is tried first, down to 1), no memory, a depth out of range, no thread.
+    /// quota used up (a smaller depth is tried first, down to 1), no memory, a depth or a number of shards out
+    /// of range, no thread.
     pub fn build(self) -> io::Result<Aio> {
         let aio = self.make()?;
         aio.log();
@@ -322,6 +326,9 @@ impl AioBuilder {
     }
 
     fn make(self) -> io::Result<Aio> {
+        if self.shards > MOST_SHARDS {
+            return Err(SetupError::InvalidShards(self.shards).into());
+        }
         let config = Config {
             depth: self.depth,
             dispatch: self.dispatch,

@@ -44,10 +44,23 @@ fn deep() -> io::Error {
     io::Error::other(Outer(io::Error::from_raw_os_error(libc::EIO)))
 }
 
+fn other(error: io::Error) -> SetupError {
+    SetupError::Other {
+        call: "memfd_create",
+        error,
+    }
+}
+
 fn setup_errors() -> Vec<SetupError> {
     vec![
-        SetupError::Unsupported,
-        SetupError::Refused,
+        SetupError::Unsupported {
+            call: "io_setup",
+            errno: libc::ENOSYS,
+        },
+        SetupError::Refused {
+            call: "io_submit",
+            errno: libc::EPERM,
+        },
         SetupError::QuotaExhausted {
             asked: 128,
             in_use: Some(65_000),
@@ -55,8 +68,10 @@ fn setup_errors() -> Vec<SetupError> {
         },
         SetupError::NoMemory,
         SetupError::InvalidDepth(0),
-        SetupError::Other(io::Error::from_raw_os_error(libc::EMFILE)),
-        SetupError::Other(deep()),
+        SetupError::InvalidShards(1 << 42),
+        SetupError::Thread(io::Error::from_raw_os_error(libc::EAGAIN)),
+        other(io::Error::from_raw_os_error(libc::EMFILE)),
+        other(deep()),
     ]
 }
 
@@ -124,9 +139,9 @@ fn the_chain_of_an_error_leads_to_the_io_error_behind_it() {
         ["the I/O failed", "Broken pipe (os error 32)"]
     );
     assert_eq!(
-        texts(&SetupError::Other(deep())),
+        texts(&other(deep())),
         [
-            "can't set up kernel AIO",
+            "can't set up kernel AIO: memfd_create failed",
             "outer",
             "Input/output error (os error 5)"
         ]
@@ -147,6 +162,8 @@ fn every_error_has_the_errno_of_its_cause() {
             eagain,
             enomem,
             None,
+            None,
+            eagain,
             Some(libc::EMFILE),
             None
         ]

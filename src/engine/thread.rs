@@ -23,7 +23,7 @@ pub(super) fn spawn(engine: Arc<Engine>, name: String) -> Result<JoinHandle<()>,
         engine.tear_down();
     };
     with_signals_blocked(|| std::thread::Builder::new().name(name).spawn(run))
-        .map_err(SetupError::Other)
+        .map_err(SetupError::Thread)
 }
 
 /// A new thread inherits the mask: handlers of the program's signals never run on ours, and never interrupt
