@@ -1,6 +1,6 @@
 //! What comes back when a request is complete.
 
-use crate::error::errno_of;
+use crate::error::{AioError, errno_of};
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -49,6 +49,9 @@ pub struct Completion<F, B> {
     ///   server may also say it unasked.
     /// - EINTR: a signal interrupted a request that the kernel carried out inside `io_submit`: submit again.
     /// - EPERM: a sealed memfd.
+    ///
+    /// In a forked child an [`AioError::Forked`](crate::AioError::Forked) is inside: the request is the
+    /// parent's.
     ///
     /// A request that had to queue in user space and was then refused by `io_submit` also reports here: see
     /// [`Iocb::submit`](crate::Iocb::submit) for its errnos. ECANCELED: the kernel context went away before
@@ -153,9 +156,21 @@ impl<F, B> From<CompletionError<F, B>> for io::Error {
     }
 }
 
+/// An answer that the kernel never gives, beyond its errnos: there is none, because this is a forked child and
+/// the request is its parent's.
+pub(crate) const FORKED: i64 = -10_003;
+
+/// The same: there is none, because the request's batch was not submitted.
+pub(crate) const NOT_SUBMITTED: i64 = -10_004;
+
 /// The kernel's answer: not negative is a count, negative an errno.
 pub(crate) fn outcome(result: i64) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| {
+        match result {
+            FORKED => return AioError::Forked.into(),
+            NOT_SUBMITTED => return AioError::NotSubmitted.into(),
+            _ => {}
+        }
         let errno = i32::try_from(-result).unwrap_or(libc::EIO);
         io::Error::from_raw_os_error(errno)
     })

@@ -53,8 +53,8 @@ pub enum SetupError {
     NoMemory,
     /// A depth of 0, or of more than 65535.
     InvalidDepth(u32),
-    /// More than 65535 shards.
-    InvalidShards(usize),
+    /// More shards than there is memory to list them in.
+    TooManyShards(usize),
     /// The completion thread could not be started: EAGAIN where `RLIMIT_NPROC`, the control group's `pids.max`
     /// or `kernel.threads-max` is reached, ENOMEM where its stack does not fit in `RLIMIT_AS`, EINVAL after
     /// `unshare(CLONE_NEWPID)`. [`Dispatch::Manual`](crate::Dispatch::Manual) needs no thread. The error
@@ -77,7 +77,7 @@ impl fmt::Display for SetupError {
             SetupError::QuotaExhausted { asked, in_use, max } => exhausted(f, *asked, *in_use, *max),
             SetupError::NoMemory => f.write_str("no memory for an AIO ring (io_setup: ENOMEM): RLIMIT_AS (ulimit -v) is too small, or after mlockall(MCL_FUTURE) RLIMIT_MEMLOCK (ulimit -l)"),
             SetupError::InvalidDepth(depth) => write!(f, "a depth of {depth} is not possible: choose 1 to 65535"),
-            SetupError::InvalidShards(shards) => write!(f, "{shards} shards are not possible: choose 1 to 65535"),
+            SetupError::TooManyShards(count) => write!(f, "{count} shards are not possible: choose as many as there are submitting threads"),
             SetupError::Thread(error) => no_thread(f, errno_of(error)),
             SetupError::Other { call, .. } => write!(f, "can't set up kernel AIO: {call} failed"),
         }
@@ -136,7 +136,7 @@ impl SetupError {
             }
             SetupError::QuotaExhausted { .. } => Some(libc::EAGAIN),
             SetupError::NoMemory => Some(libc::ENOMEM),
-            SetupError::InvalidDepth(_) | SetupError::InvalidShards(_) => None,
+            SetupError::InvalidDepth(_) | SetupError::TooManyShards(_) => None,
             SetupError::Thread(error) | SetupError::Other { error, .. } => errno_of(error),
         }
     }
@@ -158,7 +158,7 @@ impl From<SetupError> for io::Error {
             SetupError::Refused { .. } => io::ErrorKind::PermissionDenied,
             SetupError::QuotaExhausted { .. } => io::ErrorKind::QuotaExceeded,
             SetupError::NoMemory => io::ErrorKind::OutOfMemory,
-            SetupError::InvalidDepth(_) | SetupError::InvalidShards(_) => {
+            SetupError::InvalidDepth(_) | SetupError::TooManyShards(_) => {
                 io::ErrorKind::InvalidInput
             }
             SetupError::Thread(error) | SetupError::Other { error, .. } => error.kind(),
@@ -181,6 +181,8 @@ pub enum AioError {
     /// `io_submit` said EAGAIN again and again with nothing in flight: the kernel has no memory for requests.
     /// Try later.
     Stalled,
+    /// The request is in a [`Batch`](crate::Batch) that has not been submitted. It has been taken out of it.
+    NotSubmitted,
     /// The call would wait for the very callback that it is made in.
     WouldDeadlock,
     /// The call is for [`Dispatch::Manual`](crate::Dispatch::Manual) only.
@@ -198,6 +200,7 @@ impl fmt::Display for AioError {
             AioError::Forked => "this Aio belongs to the parent process: after fork, build a context of your own",
             AioError::ContextGone => "the kernel AIO context is gone: something in this process destroyed it",
             AioError::Stalled => "io_submit keeps saying EAGAIN with nothing in flight: the kernel has no memory for requests, try again later",
+            AioError::NotSubmitted => "the request's batch has not been submitted: submit it before you wait for its handles",
             AioError::WouldDeadlock => "called inside a callback, this would wait for that callback itself: call it on another thread",
             AioError::NotManual => "only an Aio built with Dispatch::Manual is polled: the others have a completion thread",
             AioError::TimedOut => "the time is over and requests are still outstanding",
@@ -213,6 +216,7 @@ impl AioError {
             AioError::ShutDown | AioError::ContextGone => Some(libc::ECANCELED),
             AioError::Stalled => Some(libc::ENOMEM),
             AioError::Forked
+            | AioError::NotSubmitted
             | AioError::WouldDeadlock
             | AioError::NotManual
             | AioError::TimedOut => None,
@@ -227,6 +231,7 @@ impl From<AioError> for io::Error {
         let kind = match error {
             AioError::ShutDown | AioError::ContextGone => io::ErrorKind::BrokenPipe,
             AioError::Forked | AioError::NotManual => io::ErrorKind::Unsupported,
+            AioError::NotSubmitted => io::ErrorKind::InvalidInput,
             AioError::Stalled => io::ErrorKind::OutOfMemory,
             AioError::WouldDeadlock => io::ErrorKind::Deadlock,
             AioError::TimedOut => io::ErrorKind::TimedOut,

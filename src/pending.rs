@@ -49,7 +49,8 @@ impl<S: Work> Pending<S> {
         }
     }
 
-    /// Whether the result is there: then nothing of this blocks. Does not look for new completions.
+    /// Returns true once the result is available; `wait` and `poll` then return at once. Does not look for new
+    /// completions.
     pub fn is_complete(&self) -> bool {
         self.watch.as_ref().is_none_or(Watch::is_done)
     }
@@ -58,16 +59,24 @@ impl<S: Work> Pending<S> {
     /// [`Dispatch::Anywhere`](crate::Dispatch::Anywhere) other requests' callbacks may run inside. Works on
     /// any thread, inside a callback too.
     ///
-    /// In a forked child the result never comes: this blocks for ever.
+    /// A handle from a [`Batch`](crate::Batch) that has not been submitted takes the request out of it, and
+    /// returns an error with [`AioError::NotSubmitted`](crate::AioError::NotSubmitted) inside.
+    ///
+    /// In a forked child of the process that submitted the request it returns at once: the result if that was
+    /// there at the fork, otherwise an error with [`AioError::Forked`](crate::AioError::Forked) inside. The
+    /// buffer and the file come back in either case.
     ///
     /// # Panics
     /// If it has answered already, as a future.
     pub fn wait(mut self) -> S::Output {
-        let output = self.wait_until(None);
+        let output = self.take_unsubmitted();
+        let output = output.or_else(|| self.wait_until(None));
         output.expect("without a deadline there is a result")
     }
 
-    /// As [`wait`](Pending::wait), but not longer than `timeout`.
+    /// As [`wait`](Pending::wait), but not longer than `timeout`, and a request in a batch that has not been
+    /// submitted stays there. It keeps its time also where requests queue
+    /// behind one whose submission blocks.
     ///
     /// # Errors
     /// The handle itself, when the time is over: it still stands for the request.
@@ -83,16 +92,15 @@ impl<S: Work> Pending<S> {
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<S::Output> {
         let watch = self.watch.as_mut().expect("a request answers once");
-        if self.engine.check_origin().is_err() {
-            wait_in_child(deadline);
-            return None;
+        if self.engine.is_here() {
+            self.engine.wait(watch, deadline);
         }
-        self.engine.wait_for(watch, deadline);
         self.take()
     }
 
-    fn take(&mut self) -> Option<S::Output> {
-        match self.watch.take()?.take() {
+    /// The result of a request that stays in a batch for ever, as far as anybody knows.
+    fn take_unsubmitted(&mut self) -> Option<S::Output> {
+        match self.watch.take()?.take_unsubmitted() {
             Ok(output) => Some(output),
             Err(watch) => {
                 self.watch = Some(watch);
@@ -100,16 +108,18 @@ impl<S: Work> Pending<S> {
             }
         }
     }
-}
 
-/// The request is the parent's, and its result never comes here.
-fn wait_in_child(deadline: Option<Instant>) {
-    let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
-    while !is_over() {
-        match deadline {
-            None => std::thread::park(),
-            Some(deadline) => {
-                std::thread::park_timeout(deadline.saturating_duration_since(Instant::now()))
+    /// The result, if there is one; in a forked child there always is.
+    fn take(&mut self) -> Option<S::Output> {
+        let watch = self.watch.take()?;
+        if !self.engine.is_here() {
+            return Some(watch.take_in_child());
+        }
+        match watch.take() {
+            Ok(output) => Some(output),
+            Err(watch) => {
+                self.watch = Some(watch);
+                None
             }
         }
     }
@@ -152,11 +162,11 @@ impl<S: Work> Future for Pending<S> {
         let watch = this.watch.as_mut().expect("a request answers once");
         if !watch.is_done() {
             this.engine.help();
-            if watch.leave(context.waker()) {
+            if this.engine.is_here() && watch.register_waker(context.waker()) {
                 return Poll::Pending;
             }
         }
-        Poll::Ready(this.take().expect("done, as `leave` said"))
+        Poll::Ready(this.take().expect("done, or this is a forked child"))
     }
 }
 
@@ -165,15 +175,8 @@ impl<S: Work> Unpin for Pending<S> {}
 
 impl<S: Work> Drop for Pending<S> {
     fn drop(&mut self) {
-        let Some(watch) = self.watch.take() else {
-            return;
-        };
-        if self.engine.check_origin().is_err() {
-            return watch.forget();
-        }
-        if watch.is_cancellable() {
-            // Nobody would ever ask for it, and it might hold its slot for ever.
-            self.engine.cancel(&watch);
+        if let Some(watch) = self.watch.take() {
+            self.engine.abandon(watch);
         }
     }
 }

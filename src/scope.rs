@@ -10,16 +10,15 @@
 
 use crate::aio::Aio;
 use crate::completion::outcome;
-use crate::engine::Request as Cell;
-use crate::engine::{Engine, List, Watch};
+use crate::engine::{Engine, List, OwnedCell, Watch};
 use crate::op::Work;
 use crate::sys::{IOCB_CMD_PREAD, IOCB_CMD_PWRITE, iocb};
+use crate::user_code;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 /// A read or write over borrowed memory. The borrow is the scope's affair: here are only the numbers.
@@ -138,10 +137,10 @@ impl Aio {
             env: PhantomData,
         };
         let never_left_early = AbortOnUnwind;
-        let outcome = catch_unwind(AssertUnwindSafe(|| body(&scope)));
+        let outcome = user_code::try_run(|| body(&scope));
         scope.finish();
         std::mem::forget(never_left_early);
-        outcome.unwrap_or_else(|panic| resume_unwind(panic))
+        outcome.unwrap_or_else(|panic| panic.resume())
     }
 
     /// Reads into borrowed memory at `offset`: `pread(2)`. Blocks; the thread takes the completion itself.
@@ -259,7 +258,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         offset: u64,
     ) -> ScopedIo<'scope> {
         let op = BorrowedOp::new(opcode, file, memory, offset);
-        let (cell, watch) = Cell::watched(op, false);
+        let (cell, watch) = OwnedCell::watched(op, false);
         let mut requests = self.requests.borrow_mut();
         requests.unsent.push(cell);
         requests.all.push(State::Waiting(watch));
@@ -275,14 +274,10 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         self.send(false);
     }
 
-    /// As `submit`, for a thread that will do nothing but wait.
-    fn attend(&self) {
-        self.send(true);
-    }
-
-    fn send(&self, attended: bool) {
+    /// `reaps_itself`: this thread will do nothing but wait.
+    fn send(&self, reaps_itself: bool) {
         let unsent = std::mem::take(&mut self.requests.borrow_mut().unsent);
-        let list = unsent.inspect(|cell| cell.set_attended(attended));
+        let list = unsent.inspect(|cell| cell.set_reaps_itself(reaps_itself));
         if list.len() > 0 {
             for (error, cell) in self.engine.submit_list(list) {
                 self.engine.settle_refused(cell, &error);
@@ -295,13 +290,13 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         requests: impl Iterator<Item = ScopedIo<'scope>>,
     ) -> Vec<io::Result<usize>> {
         let requests: Vec<_> = requests.collect();
-        self.attend();
+        self.send(true);
         requests.into_iter().map(ScopedIo::wait).collect()
     }
 
     /// Waits for everything. Nothing of the scope's is with the kernel afterwards.
     fn finish(&self) {
-        self.attend();
+        self.send(true);
         let count = self.requests.borrow().all.len();
         for place in 0..count {
             self.complete(place);
@@ -317,19 +312,15 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         self.requests.borrow_mut().all[place] = state;
     }
 
+    /// In a forked child the request is the parent's: here nothing will ever write to the memory.
     fn wait_until_done(&self, mut watch: Watch<BorrowedOp>) -> io::Result<usize> {
-        loop {
-            if let Err(forked) = self.engine.check_origin() {
-                // The parent's request: here nothing will ever write to the memory.
-                watch.forget();
-                return Err(forked.into());
-            }
-            self.engine.wait_for(&mut watch, None);
-            match watch.take() {
-                Ok(result) => return result,
-                Err(unfinished) => watch = unfinished,
-            }
+        if self.engine.is_here() {
+            self.engine.wait(&mut watch, None);
         }
+        if !self.engine.is_here() {
+            return watch.take_in_child();
+        }
+        watch.take().expect("without a deadline there is a result")
     }
 }
 

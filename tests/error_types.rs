@@ -68,7 +68,7 @@ fn setup_errors() -> Vec<SetupError> {
         },
         SetupError::NoMemory,
         SetupError::InvalidDepth(0),
-        SetupError::InvalidShards(1 << 42),
+        SetupError::TooManyShards(1 << 42),
         SetupError::Thread(io::Error::from_raw_os_error(libc::EAGAIN)),
         other(io::Error::from_raw_os_error(libc::EMFILE)),
         other(deep()),

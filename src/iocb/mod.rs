@@ -260,7 +260,7 @@ impl<S> Iocb<S> {
     where
         S: Submit,
     {
-        self.send(|engine, job| engine.submit(job))
+        self.send(|engine, job| engine.submit(job).map(drop))
     }
 }
 
@@ -292,7 +292,7 @@ impl<S: Work> Iocb<S> {
     }
 
     /// Passes the request on to its engine, or gives it back whole.
-    fn send<T>(
+    pub(crate) fn send<T>(
         self,
         way: impl FnOnce(&Arc<Engine>, Job<S>) -> Result<T, (io::Error, Job<S>)>,
     ) -> Result<T, SubmitError<Self>> {

@@ -19,7 +19,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    fn apply(&self, iocb: &mut iocb) {
+    fn apply(&self, iocb: &mut iocb, may_go_on: bool) {
         // Only reads and writes can say that they would block.
         let transfers = matches!(
             iocb.aio_lio_opcode,
@@ -39,8 +39,12 @@ impl Options {
             iocb.aio_reqprio = priority.bits().cast_signed();
         }
         if let Some(eventfd) = &self.eventfd {
-            iocb.aio_flags |= sys::IOCB_FLAG_RESFD;
             iocb.aio_resfd = descriptor(eventfd);
+            // The kernel would raise it for each part of a request that goes on: there the engine does it,
+            // once.
+            if !may_go_on && !self.offload {
+                iocb.aio_flags |= sys::IOCB_FLAG_RESFD;
+            }
         }
     }
 }
@@ -59,13 +63,19 @@ unsafe impl<S: Work> Work for Job<S> {
     fn traits(&self) -> Traits {
         Traits {
             offload: self.options.offload,
+            has_eventfd: self.options.eventfd.is_some(),
             ..self.state.traits()
         }
     }
 
+    fn eventfd(&self) -> Option<&Arc<OwnedFd>> {
+        self.options.eventfd.as_ref()
+    }
+
     fn describe(&mut self, iocb: &mut iocb) {
         self.state.describe(iocb);
-        self.options.apply(iocb);
+        let may_go_on = self.state.traits().may_go_on;
+        self.options.apply(iocb, may_go_on);
     }
 
     fn proceed(&mut self, iocb: &mut iocb, result: &mut i64) -> Progress {

@@ -5,7 +5,8 @@
 )]
 
 use crate::sys::iocb;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 /// Something that the engine can carry to the kernel and back.
 ///
@@ -41,10 +42,15 @@ pub unsafe trait Work: Send {
         Progress::Done
     }
 
+    /// The eventfd that is to be raised when it is complete.
+    fn eventfd(&self) -> Option<&Arc<OwnedFd>> {
+        None
+    }
+
     /// Makes the kernel's answer into what the user gets.
     ///
     /// # Safety
-    /// `result` is the kernel's answer to the iocb that this value described, or a negative errno.
+    /// `result` is the kernel's answer to the iocb that this value described, or a negative number.
     unsafe fn finish(self, result: i64) -> Self::Output;
 }
 
@@ -57,6 +63,8 @@ pub struct Traits {
     pub cancellable: bool,
     /// It has NOWAIT set, and should go on without, on a thread that may block, where it would have.
     pub offload: bool,
+    /// It has an eventfd: ask [`Work::eventfd`].
+    pub has_eventfd: bool,
 }
 
 /// What to do with an answer.

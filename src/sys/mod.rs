@@ -88,6 +88,7 @@ pub(crate) mod fork;
     allow(dead_code, reason = "the simulated one stands in its place")
 )]
 mod kernel;
+pub(crate) mod process_once;
 mod ring;
 #[cfg(test)]
 pub(crate) mod simulated;

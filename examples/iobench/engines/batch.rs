@@ -59,7 +59,7 @@ impl<O: Operation<AlignedBuf>> Round<O> {
         let mut batch = aio.batch();
         for (mut slot, file, mut buffer) in self.at_rest.drain(..) {
             let offset = slot.begin(&mut buffer);
-            let pending = batch.start(aio.alloc().init_rw(file, self.op, buffer, offset));
+            let pending = batch.push(aio.alloc().init_rw(file, self.op, buffer, offset));
             self.on_their_way.push((slot, pending));
         }
         let refused = batch.submit();

@@ -199,23 +199,27 @@ fn a_child_that_is_killed_or_exits_with_everything_leaves_the_parents_requests_a
 }
 
 #[test]
-fn a_deadline_holds_in_the_child_too() {
+fn a_handle_of_the_parents_answers_at_once_in_the_child() {
     need_root!();
-    in_a_quiet_process("a_deadline_holds_in_the_child_too", |aio, _, file, fs| {
-        let mut parents = Some(Parents::start(&aio, &file, &fs));
-        is_good(forked(|| {
-            let Parents {
-                gate,
-                handle,
-                future,
-                ..
-            } = parents.take().unwrap();
-            std::mem::forget((gate, future));
-            let handle = handle.wait_timeout(Duration::from_millis(5)).unwrap_err();
-            assert!(!handle.is_complete());
-        }));
-        parents.unwrap().finish(&aio);
-    });
+    in_a_quiet_process(
+        "a_handle_of_the_parents_answers_at_once_in_the_child",
+        |aio, _, file, fs| {
+            let mut parents = Some(Parents::start(&aio, &file, &fs));
+            is_good(forked(|| {
+                let Parents {
+                    gate,
+                    handle,
+                    future,
+                    ..
+                } = parents.take().unwrap();
+                std::mem::forget((gate, future));
+                let done = handle.wait_timeout(Duration::from_secs(60)).unwrap(); // at once
+                let error = done.result.unwrap_err();
+                assert_eq!(unavailable(&error), Some(AioError::Forked));
+            }));
+            parents.unwrap().finish(&aio);
+        },
+    );
 }
 
 #[test]

@@ -189,7 +189,7 @@ fn shutdown_past_its_deadline_says_so_frees_nothing_and_no_later_drop_blocks() {
         let late = aio.shutdown(Duration::from_millis(20)).unwrap_err();
         assert_eq!(late.kind(), io::ErrorKind::TimedOut);
         assert_eq!(unavailable(&late), Some(AioError::TimedOut));
-        wait_for_log("WARN: shutdown past its deadline: 4 requests are outstanding");
+        wait_for_log("shutdown past its deadline: 4 requests are outstanding");
         let refused = read(&aio, &file, 4).wait().unwrap_err();
         assert_eq!(unavailable(refused.error()), Some(AioError::ShutDown));
         drop(refused.into_request().into_parts());

@@ -385,7 +385,7 @@ fn a_batch_of_many_that_would_block_is_done() {
         let writes: Vec<_> = (0..64)
             .map(|block| {
                 let request = write(&aio, &file, block, block as u8 + 1);
-                batch.start(request.nowait_or_offload())
+                batch.push(request.nowait_or_offload())
             })
             .collect();
         assert!(batch.submit().is_empty());

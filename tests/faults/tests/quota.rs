@@ -56,7 +56,9 @@ fn a_used_up_quota_halves_the_depth_and_says_so_and_is_an_error_with_true_number
         let aio = Aio::builder().depth(128).build().unwrap();
         drop(held);
         assert_eq!(aio.stats().depth, 32);
-        wait_for_log("WARN: fs.aio-max-nr is nearly used up: 32 requests in flight instead of 128");
+        wait_for_log(
+            "WARN: kiocb: fs.aio-max-nr is nearly used up: 32 requests in flight instead of 128",
+        );
         wait_for_log("asked for 128 requests in flight, got 32");
         for block in 0..100 {
             assert_eq!(read(&aio, &file, block).wait().unwrap().result.unwrap(), 0);

@@ -229,7 +229,7 @@ impl<'a> Case<'a> {
         };
         case.owner = Some(match (handle, stage) {
             (false, _) => Owner::Future(request.into_future()),
-            (true, Stage::Ready) => Owner::Handle(case.batch.insert(aio.batch()).start(request)),
+            (true, Stage::Ready) => Owner::Handle(case.batch.insert(aio.batch()).push(request)),
             (true, _) => Owner::Handle(request.start().unwrap()),
         });
         case.advance(stage);

@@ -296,5 +296,5 @@ fn a_blocked_submission_is_told_to_the_operator() {
     std::thread::sleep(Duration::from_millis(300)); // what is told is that it took long
     drop(writer);
     assert_eq!(submitter.join(), 0);
-    wait_for_log("WARN: io_submit blocked for");
+    wait_for_log("WARN: kiocb: io_submit blocked for");
 }

@@ -1,17 +1,17 @@
 //! The memory of a request: what `aio_data` points to, from submission until the result has been delivered.
 //!
 //! ```text
-//!   ├──────────────────── Header ──────────────────────┤
-//!   ┌──────┬────────┬──────┬────────┬──────────┬───────┬──────────────────────────────┐
-//!   │ iocb │ verbs  │ next │ result │ state, … │ waker │ body: W, or a box of a big W │
-//!   └──────┴────────┴──────┴────────┴──────────┴───────┴──────────────────────────────┘
+//!   ├───────────────────── Header ──────────────────────┤
+//!   ┌──────┬────────┬───────┬────────┬──────────┬───────┬──────────────────────────────┐
+//!   │ iocb │ vtable │ links │ result │ state, … │ waker │ body: W, or a box of a big W │
+//!   └──────┴────────┴───────┴────────┴──────────┴───────┴──────────────────────────────┘
 //! ```
 //!
 //! The body owns file, buffer and callback. It is written to the cell first and described to the kernel
 //! afterwards, at its final address, and nobody moves or touches it before the event has been taken (I2).
 //!
-//! A cell has one owner at a time, and owning it is having its `Request`: submitter → backlog → kernel →
-//! reaper → dispatcher. While the kernel has it, the `Request` is the number in `aio_data`. Only a *watched*
+//! A cell has one owner at a time, and owning it is having its `OwnedCell`: submitter → backlog → kernel →
+//! reaper → dispatcher. While the kernel has it, the `OwnedCell` is the number in `aio_data`. Only a *watched*
 //! request is shared, between the thread or future that waits for it (which has the `Watch`) and the reaper
 //! that finishes it, and they share it by its state word, see [`Header::state`].
 #![allow(unsafe_code, reason = "type-erased memory shared with the kernel")]
@@ -20,8 +20,12 @@ use super::pool;
 use crate::op::{Progress, Traits, Work};
 use crate::sync::{AtomicBool, AtomicU32, UnsafeCell};
 use crate::sys::iocb;
+use crate::user_code;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::task::Waker;
 
 pub(super) const PENDING: u32 = 0;
@@ -31,21 +35,29 @@ pub(super) const DONE: u32 = 3;
 pub(super) const ABANDONED: u32 = 4;
 pub(super) const CALLBACK: u32 = 5;
 
-/// Not submitted: a canceller may still keep it from being.
-pub(super) const FREE: u32 = 0;
-/// Cancelled before it was submitted: its submitter completes it.
-pub(super) const CANCELLED: u32 = 1;
-/// The kernel has it, or will in a moment: only the kernel can cancel it.
-pub(super) const HANDED: u32 = 2;
+/// In a batch that has not been submitted.
+pub(super) const NEW: u32 = 0;
+/// On its way, or never in a batch.
+pub(super) const SENT: u32 = 1;
+/// Its watcher cancelled it while it was new: the batch completes it.
+pub(super) const UNWANTED: u32 = 2;
+/// Its watcher takes the body back while it is new.
+pub(super) const TAKING: u32 = 3;
+/// The body is gone, and only the batch has the cell.
+pub(super) const HOLLOW: u32 = 4;
+/// The batch let go of the cell while the body was being taken back.
+pub(super) const LEFT: u32 = 5;
 
 /// The operations on a cell that depend on the type of its body.
-pub(super) struct Verbs {
+pub(super) struct VTable {
     /// Empties the cell and gives it back, running a callback with the result.
     pub(super) run: unsafe fn(Cell),
     /// Empties the cell and gives it back, dropping the body.
     pub(super) discard: unsafe fn(Cell),
     /// Asks the body whether the result is the end of it.
     pub(super) proceed: unsafe fn(&Cell) -> Progress,
+    /// The eventfd that the body was given.
+    pub(super) eventfd: unsafe fn(&Cell) -> Option<Arc<OwnedFd>>,
 }
 
 /// The part that every cell has, whatever it carries. As aligned as a body may want to be, so that the body
@@ -55,9 +67,11 @@ pub(super) struct Header {
     /// The owner's, until the kernel has it; then nobody's.
     pub(super) iocb: UnsafeCell<iocb>,
     /// What can be done with a body of this type.
-    pub(super) verbs: &'static Verbs,
+    pub(super) vtable: &'static VTable,
     /// The owner's: what follows in the one list in which it keeps the cell, and is owned with it.
     pub(super) next: UnsafeCell<Option<Cell>>,
+    /// The owner's: what comes before it in that list.
+    pub(super) prev: UnsafeCell<Option<Cell>>,
     /// What the event said: bytes, or a negative errno. The owner's, and from `DONE` on the watcher's.
     pub(super) result: UnsafeCell<i64>,
     /// | state | when | the cell is | the waker is |
@@ -69,45 +83,51 @@ pub(super) struct Header {
     /// | `ABANDONED` | the watcher went first | the owner's, to drop the body | empty |
     /// | `CALLBACK` | always, where there is no watcher | the owner's | empty |
     pub(super) state: AtomicU32,
-    /// Between a canceller and the submitter: `FREE`, `CANCELLED` or `HANDED`.
-    pub(super) hand: AtomicU32,
-    /// Whether its watcher takes the reaper's role itself, so that the dispatcher need not stay awake for it.
-    pub(super) attended: AtomicBool,
+    /// Between a batch and the watcher of a request in it: `NEW` to `LEFT`.
+    pub(super) admission: AtomicU32,
+    /// Whether it waits in the backlog, if it can be cancelled. Changes under the backlog's lock.
+    pub(super) queued: AtomicBool,
+    /// Whether its watcher reaps for itself, so that the dispatcher need not stay awake for it.
+    pub(super) reaps_itself: AtomicBool,
+    /// Whether the waker is that of a thread in a wait of this crate, and so no user code. Written before
+    /// `WAITING` by the watcher.
+    pub(super) thread_waits: AtomicBool,
     /// What `Work::traits` said.
     pub(super) traits: Traits,
     /// Full in `WAITING`.
-    pub(super) waker: Slot<Waker>,
+    pub(super) waker: WakerSlot,
 }
 
 #[cfg(loom)]
 impl Header {
     /// For a model, freeing is a use of everything: a race with whoever uses it still.
     fn end(&self) {
-        let _ = (self.iocb.get(), self.next.get(), self.result.get());
+        let _ = (self.iocb.get(), self.next.get(), self.prev.get());
+        let _ = self.result.get();
         let _ = self.waker.0.get();
     }
 }
 
-/// Room for a value, full or empty as a state says.
-pub(super) struct Slot<T>(UnsafeCell<MaybeUninit<T>>);
+/// Room for a waker, full or empty as the state says.
+pub(super) struct WakerSlot(UnsafeCell<MaybeUninit<Waker>>);
 
-impl<T> Slot<T> {
+impl WakerSlot {
     fn empty() -> Self {
-        Slot(UnsafeCell::new(MaybeUninit::uninit()))
+        WakerSlot(UnsafeCell::new(MaybeUninit::uninit()))
     }
 
     /// # Safety
     /// It is empty, and nobody else uses it meanwhile.
-    pub(super) unsafe fn put(&self, value: T) {
+    pub(super) unsafe fn put(&self, waker: Waker) {
         // SAFETY: our own memory, and the caller's promise.
-        unsafe { self.0.get().cast::<T>().write(value) }
+        unsafe { self.0.get().cast::<Waker>().write(waker) }
     }
 
     /// # Safety
     /// It is full, nobody else uses it meanwhile, and it counts as empty afterwards.
-    pub(super) unsafe fn take(&self) -> T {
+    pub(super) unsafe fn take(&self) -> Waker {
         // SAFETY: the caller's promise: a value was put here, and is read once.
-        unsafe { self.0.get().cast::<T>().read() }
+        unsafe { self.0.get().cast::<Waker>().read() }
     }
 }
 
@@ -131,9 +151,22 @@ const fn fits<W>() -> bool {
     size_of::<W>() <= ROOM && align_of::<W>() <= pool::ALIGN
 }
 
+/// Empties the cell where `describe` panics: it asks the user's file and buffer, whose panic is the caller's.
+struct Described<'a, W: Work>(&'a Cell, PhantomData<W>);
+
+impl<W: Work> Drop for Described<'_, W> {
+    fn drop(&mut self) {
+        // SAFETY: it takes the place of the one that `Cell::new` does not come to return.
+        let cell = unsafe { self.0.share() };
+        // SAFETY: the body was written, and no kernel has heard of it.
+        let work = unsafe { cell.empty::<W>() };
+        user_code::drop_value("dropping a request", work);
+    }
+}
+
 /// A cell that is alive: it is not given back before [`Cell::empty`] takes the last `Cell` of it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Cell(NonNull<Header>);
+pub(in crate::engine) struct Cell(NonNull<Header>);
 
 // SAFETY: the body is Send (`Work: Send`), and the header's parts belong to no thread.
 unsafe impl Send for Cell {}
@@ -142,18 +175,26 @@ unsafe impl Sync for Cell {}
 
 impl Cell {
     /// A new cell with this body, described to the kernel.
-    pub(super) fn new<W: Work>(work: W, state: u32, attended: bool, verbs: &'static Verbs) -> Cell {
+    pub(super) fn new<W: Work>(
+        work: W,
+        state: u32,
+        reaps_itself: bool,
+        vtable: &'static VTable,
+    ) -> Cell {
         let header = pool::take().cast::<Header>();
         let content = Header {
             iocb: UnsafeCell::new(iocb::default()),
-            verbs,
+            vtable,
             next: UnsafeCell::new(None),
+            prev: UnsafeCell::new(None),
             result: UnsafeCell::new(0),
             state: AtomicU32::new(state),
-            hand: AtomicU32::new(FREE),
-            attended: AtomicBool::new(attended),
+            admission: AtomicU32::new(SENT),
+            queued: AtomicBool::new(false),
+            reaps_itself: AtomicBool::new(reaps_itself),
+            thread_waits: AtomicBool::new(false),
             traits: work.traits(),
-            waker: Slot::empty(),
+            waker: WakerSlot::empty(),
         };
         // SAFETY: the pool's cells are large and aligned enough for a header (asserted above), and this one
         // is ours.
@@ -182,11 +223,13 @@ impl Cell {
             home
         };
         let tag = self.tag();
-        // SAFETY: nobody else has the cell.
+        // SAFETY: no other `Cell` of it exists.
         let iocb = unsafe { &mut *self.header().iocb.get() };
         iocb.aio_data = tag;
+        let described = Described(self, PhantomData::<W>);
         // SAFETY: written just now; it does not overlap with the iocb.
         unsafe { &mut *home.as_ptr() }.describe(iocb);
+        std::mem::forget(described);
     }
 
     /// A second one of the same cell.
@@ -244,18 +287,36 @@ impl Cell {
     /// more.
     pub(super) unsafe fn empty<W: Work>(self) -> W {
         // SAFETY: the caller's promise.
+        let work = unsafe { self.take_body::<W>() };
+        // SAFETY: as above, and the body is gone.
+        unsafe { self.give_back() };
+        work
+    }
+
+    /// Takes the body out.
+    ///
+    /// # Safety
+    /// The cell was filled with this `W`, the kernel does not have it, and the body is not used again.
+    pub(super) unsafe fn take_body<W: Work>(&self) -> W {
+        // SAFETY: the caller's promise.
         let home = unsafe { self.body::<W>() };
-        let work = if fits::<W>() {
+        if fits::<W>() {
             // SAFETY: `fill` wrote it there, and it is read once.
             unsafe { home.read() }
         } else {
             // SAFETY: `fill` leaked this box, and it is taken back once.
             *unsafe { Box::from_raw(home.as_ptr()) }
-        };
+        }
+    }
+
+    /// Gives the cell back, without its body.
+    ///
+    /// # Safety
+    /// The body was taken, and no other `Cell` of it is used any more.
+    pub(super) unsafe fn give_back(self) {
         #[cfg(loom)]
         self.header().end();
         // SAFETY: the cell came from the pool, and its content has been moved out.
         unsafe { pool::give(self.0.cast()) };
-        work
     }
 }

@@ -1,27 +1,28 @@
 //! What the engine counts: for its own decisions (is anything outstanding? must the dispatcher stay awake?)
 //! and for `Stats`.
 //!
-//! A request is always in one of three places: queued (`Backlog`), in flight (`Slots`), or in hand, between
+//! A request is always in one of three places: queued (`Backlog`), in flight (`Slots`), or completing: between
 //! its event and the end of its callback (here). It enters the next place before it leaves the last, so a
 //! reader that looks at them in this order misses nothing that moves forward; what comes in meanwhile shows
 //! in counters that only grow (`Engine::outstanding`).
 
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Line, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, CachePadded, Ordering};
 
-/// A new engine dispatches so many batches of callbacks with care, until it trusts them to be fast.
-const TRUST: usize = 64;
-/// After a slow batch it does so again for a while.
-const PATIENCE: usize = 8;
+/// Batches of callbacks after the start during which submissions are not held back, because it is not known
+/// yet how long the callbacks take.
+const WARM_UP_BATCHES: usize = 64;
+/// The same, after a batch that took long.
+const SLOW_BATCHES: usize = 8;
 
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Counters {
     /// Requests whose event was taken, and whose callback has not returned, or which will be submitted again.
-    in_hand: Line<AtomicU64>,
-    /// Outstanding requests that nobody reaps for but the dispatcher. Counted up late inside callbacks, so it
-    /// may be below zero for a moment.
-    unattended: Line<AtomicUsize>,
-    /// For so many batches of callbacks what they submit is not gathered.
-    patience: AtomicUsize,
+    completing: CachePadded<AtomicU64>,
+    /// Outstanding requests for which only the dispatcher reaps. Counted up late inside callbacks, so it may be
+    /// below zero for a moment.
+    for_dispatcher: CachePadded<AtomicUsize>,
+    /// For so many batches of callbacks what they submit is not held back.
+    unbatched_left: AtomicUsize,
     /// No new requests.
     closing: AtomicBool,
     /// End when nothing is outstanding.
@@ -30,13 +31,18 @@ pub(super) struct Tally {
     listeners: AtomicUsize,
     /// Events that were not the end of their request.
     pub(super) resumed: Counter,
-    /// Requests in hand that are just being submitted again, and so in the next place as well.
+    /// Completing requests that are just being submitted again, and so in the next place as well.
     pub(super) resuming: Counter,
-    /// Requests that came in hand without an event.
+    /// Requests that began to complete without an event.
     pub(super) eventless: Counter,
+    /// Requests that the kernel refused after they had been accepted.
     pub(super) refused_late: Counter,
+    /// Panics of user code.
     pub(super) panics: Counter,
+    /// Sleeps in the kernel.
     pub(super) waits: Counter,
+    /// A filter refuses `io_getevents`, and that was said.
+    refused_wait: AtomicBool,
     /// Requests that went along in another one's `io_submit`, and calls that took none: calls = requests -
     /// along + empty.
     pub(super) along: Counter,
@@ -62,25 +68,25 @@ impl Counter {
     }
 }
 
-impl Tally {
-    pub(super) fn new() -> Tally {
-        Tally {
-            patience: AtomicUsize::new(TRUST),
-            ..Tally::default()
+impl Counters {
+    pub(super) fn new() -> Counters {
+        Counters {
+            unbatched_left: AtomicUsize::new(WARM_UP_BATCHES),
+            ..Counters::default()
         }
     }
 
     /// SeqCst: counted before the slot is returned, so that the request is not missed on its way.
     #[inline]
-    pub(super) fn take_in_hand(&self, count: usize) {
+    pub(super) fn begin_completing(&self, count: usize) {
         if count > 0 {
-            self.in_hand.fetch_add(count as u64, Ordering::SeqCst);
+            self.completing.fetch_add(count as u64, Ordering::SeqCst);
         }
     }
 
-    /// As `take_in_hand`, for requests that the kernel did not take.
-    pub(super) fn take_in_hand_without_event(&self, count: usize) {
-        self.take_in_hand(count);
+    /// As `begin_completing`, for requests that the kernel did not take.
+    pub(super) fn begin_completing_without_event(&self, count: usize) {
+        self.begin_completing(count);
         self.eventless.add(count);
     }
 
@@ -95,27 +101,27 @@ impl Tally {
     }
 
     /// They are complete, or counted elsewhere again. SeqCst: not before, so that they are not missed on
-    /// their way; and whoever lets go looks for listeners afterwards, see `has_listeners`.
+    /// their way; and the thread that ends them looks for listeners afterwards, see `has_listeners`.
     #[inline]
-    pub(super) fn let_go(&self, count: usize) {
+    pub(super) fn end_completing(&self, count: usize) {
         if count > 0 {
-            self.in_hand.fetch_sub(count as u64, Ordering::SeqCst);
+            self.completing.fetch_sub(count as u64, Ordering::SeqCst);
         }
     }
 
     #[inline]
-    pub(super) fn in_hand(&self) -> u64 {
+    pub(super) fn completing(&self) -> u64 {
         // SeqCst: the last of the places that `Engine::outstanding` looks at, in this order.
-        self.in_hand.load(Ordering::SeqCst)
+        self.completing.load(Ordering::SeqCst)
     }
 
     /// Requests that wait for the dispatcher have come, or (negative) gone.
     #[inline]
-    pub(super) fn attend(&self, change: isize) {
+    pub(super) fn add_for_dispatcher(&self, change: isize) {
         if change != 0 {
             // SeqCst: the dispatcher announces that it parks and then looks here; see `sleep`. Two's
             // complement: adding is subtracting.
-            self.unattended
+            self.for_dispatcher
                 .fetch_add(change.cast_unsigned(), Ordering::SeqCst);
         }
     }
@@ -123,8 +129,8 @@ impl Tally {
     /// Whether anything waits for the dispatcher.
     #[inline]
     pub(super) fn needs_dispatcher(&self) -> bool {
-        // SeqCst: see `attend`.
-        self.unattended.load(Ordering::SeqCst).cast_signed() > 0
+        // SeqCst: see `add_for_dispatcher`.
+        self.for_dispatcher.load(Ordering::SeqCst).cast_signed() > 0
     }
 
     /// Whether what callbacks submit should leave at once: one that blocks would hold back what others before
@@ -132,22 +138,23 @@ impl Tally {
     #[inline]
     pub(super) fn are_callbacks_slow(&self) -> bool {
         // Relaxed: a guess.
-        self.patience.load(Ordering::Relaxed) > 0
+        self.unbatched_left.load(Ordering::Relaxed) > 0
     }
 
     /// Takes note of a batch of callbacks. Relaxed: a guess, and no harm if it is wrong.
     pub(super) fn note_callbacks(&self, slow: bool) {
-        let patience = self.patience.load(Ordering::Relaxed);
+        let unbatched_left = self.unbatched_left.load(Ordering::Relaxed);
         if slow {
-            self.patience.store(PATIENCE, Ordering::Relaxed);
-        } else if patience > 0 {
-            self.patience.store(patience - 1, Ordering::Relaxed);
+            self.unbatched_left.store(SLOW_BATCHES, Ordering::Relaxed);
+        } else if unbatched_left > 0 {
+            self.unbatched_left
+                .store(unbatched_left - 1, Ordering::Relaxed);
         }
     }
 
     #[inline]
     pub(super) fn has_listeners(&self) -> bool {
-        // SeqCst: a listener registers and then looks whether anything is outstanding; who completes
+        // SeqCst: a listener registers and then looks whether anything is outstanding; a thread that completes
         // something looks here afterwards.
         self.listeners.load(Ordering::SeqCst) > 0
     }
@@ -157,16 +164,17 @@ impl Tally {
         self.closing.store(true, Ordering::SeqCst);
     }
 
-    /// SeqCst, after taking a slot: who closes stores the flag and then waits for what is counted. One of the
-    /// two sees the other.
+    /// SeqCst, after taking a slot: the thread that closes stores the flag and then waits for what is counted.
+    /// One of the two sees the other.
     #[inline]
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
     }
 
-    /// From now on the dispatcher hears of silence, and ends at it. Says whether that was so before.
+    /// From now on the dispatcher is told when nothing is outstanding, and ends then. Returns whether that was so
+    /// before.
     pub(super) fn stop(&self) -> bool {
-        // SeqCst: stored, and then the dispatcher is roused; it announces its sleep and then looks here.
+        // SeqCst: stored, and then the dispatcher is woken; it announces its sleep and then looks here.
         self.listeners.fetch_add(1, Ordering::SeqCst);
         self.stopping.swap(true, Ordering::SeqCst)
     }
@@ -177,6 +185,12 @@ impl Tally {
         self.stopping.load(Ordering::SeqCst)
     }
 
+    /// Whether nothing was said yet about a refused `io_getevents`.
+    pub(super) fn is_first_refused_wait(&self) -> bool {
+        // Relaxed: of several threads one gets `true`.
+        !self.refused_wait.swap(true, Ordering::Relaxed)
+    }
+
     pub(super) fn listen(&self) -> Listening<'_> {
         // SeqCst: see `has_listeners`.
         self.listeners.fetch_add(1, Ordering::SeqCst);
@@ -184,13 +198,13 @@ impl Tally {
     }
 }
 
-/// While it lives, silence is reported.
+/// While it lives, the thread that completes the last request says so.
 #[derive(Debug)]
-pub(super) struct Listening<'a>(&'a Tally);
+pub(super) struct Listening<'a>(&'a Counters);
 
 impl Drop for Listening<'_> {
     fn drop(&mut self) {
-        // SeqCst as all of them; that nobody listens any more may be seen late.
+        // SeqCst as all of them; the last listener's end may be seen late.
         self.0.listeners.fetch_sub(1, Ordering::SeqCst);
     }
 }

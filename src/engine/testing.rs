@@ -5,10 +5,10 @@
     reason = "promises that a request which lends nothing lends nothing"
 )]
 
-use super::Engine;
+use super::{Config, Engine};
 use crate::dispatch::Dispatch;
 use crate::op::{Progress, Traits, Work};
-use crate::sys::simulated::{Fate, Kernel};
+use crate::sys::simulated::{Behaviour, Kernel};
 use crate::sys::{Mode, iocb};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// An engine without a thread on a simulated kernel.
 pub(super) fn engine(dispatch: Dispatch, mode: Mode, depth: u32) -> Arc<Engine> {
     let kernel = Kernel::setup(depth + 1, mode == Mode::Syscalls).expect("always possible");
-    Arc::new_cyclic(|me| Engine::on(kernel, (depth, depth), dispatch, me.clone()))
+    let config = Config {
+        depth,
+        dispatch,
+        thread_name: "test".to_owned(),
+        on_thread_start: None,
+        force_syscalls: mode == Mode::Syscalls,
+    };
+    Arc::new_cyclic(|me| Engine::on(kernel, depth, config, me.clone()))
 }
 
 /// Counts how often something happened. Not modelled: counting must not order what it counts.
@@ -39,8 +46,8 @@ impl Count {
 
 /// A request that is asked for. Its name comes back as its result.
 #[derive(Debug)]
-pub(super) struct Ask {
-    fate: Fate,
+pub(super) struct TestOp {
+    behaviour: Behaviour,
     name: u64,
     errno: i16,
     /// Completes with half of its name, and goes on with the other half.
@@ -48,10 +55,10 @@ pub(super) struct Ask {
     ends: Count,
 }
 
-impl Ask {
-    pub(super) fn new(fate: Fate, name: u64, ends: &Count) -> Ask {
-        Ask {
-            fate,
+impl TestOp {
+    pub(super) fn new(behaviour: Behaviour, name: u64, ends: &Count) -> TestOp {
+        TestOp {
+            behaviour,
             name,
             errno: 0,
             in_two_parts: false,
@@ -60,35 +67,32 @@ impl Ask {
     }
 
     /// `io_submit` will refuse it.
-    pub(super) fn refused(mut self, errno: i32) -> Ask {
+    pub(super) fn refused(mut self, errno: i32) -> TestOp {
         self.errno = errno.try_into().expect("a small number");
         self
     }
 
     /// It goes on after its first answer.
     #[allow(dead_code, reason = "of the models, not of the schedules")]
-    pub(super) fn in_two_parts(mut self) -> Ask {
+    pub(super) fn in_two_parts(mut self) -> TestOp {
         self.in_two_parts = true;
         self
     }
 
     /// With something to do when it is complete.
-    pub(super) fn then<C: FnOnce(i64) + Send>(self, callback: C) -> Tell<C> {
-        Tell {
-            ask: self,
-            callback,
-        }
+    pub(super) fn then<C: FnOnce(i64) + Send>(self, callback: C) -> TestCallback<C> {
+        TestCallback { op: self, callback }
     }
 }
 
-impl Drop for Ask {
+impl Drop for TestOp {
     fn drop(&mut self) {
         self.ends.one_more();
     }
 }
 
 // SAFETY: nothing is lent, and the descriptor is a number of the simulated kernel's.
-unsafe impl Work for Ask {
+unsafe impl Work for TestOp {
     type Output = i64;
 
     fn traits(&self) -> Traits {
@@ -107,7 +111,7 @@ unsafe impl Work for Ask {
     }
 
     fn describe(&mut self, iocb: &mut iocb) {
-        iocb.aio_fildes = self.fate as u32;
+        iocb.aio_fildes = self.behaviour as u32;
         iocb.aio_nbytes = if self.in_two_parts {
             self.name / 2
         } else {
@@ -123,21 +127,21 @@ unsafe impl Work for Ask {
 
 /// A request with a callback.
 #[derive(Debug)]
-pub(super) struct Tell<C> {
-    ask: Ask,
+pub(super) struct TestCallback<C> {
+    op: TestOp,
     callback: C,
 }
 
-// SAFETY: as for `Ask`.
-unsafe impl<C: FnOnce(i64) + Send> Work for Tell<C> {
+// SAFETY: as for `TestOp`.
+unsafe impl<C: FnOnce(i64) + Send> Work for TestCallback<C> {
     type Output = ();
 
     fn describe(&mut self, iocb: &mut iocb) {
-        self.ask.describe(iocb);
+        self.op.describe(iocb);
     }
 
     unsafe fn finish(self, result: i64) {
-        drop(self.ask);
+        drop(self.op);
         (self.callback)(result);
     }
 }

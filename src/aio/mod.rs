@@ -1,13 +1,19 @@
 //! The handle users hold: one context, or several behind one face.
 
-use crate::dispatch::Dispatch;
-use crate::engine::{Config, Engine};
-use crate::error::{AioError, SetupError};
+mod builder;
+mod shards;
+
+pub use builder::AioBuilder;
+
+use crate::engine::Engine;
+use crate::error::AioError;
 use crate::stats::Stats;
-use parking_lot::Mutex;
+use crate::sys::process_once::ProcessOnce;
+use crate::user_code;
+use shards::Shards;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// A handle on a kernel AIO context and what drives it. Cloning it is cheap, and all clones are the same
@@ -29,14 +35,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct Aio(Arc<Shards>);
 
-/// The engines of one `Aio`. Dropping them ends them.
-#[derive(Debug)]
-struct Shards(Box<[Arc<Engine>]>);
-
-/// More than any machine has room for: each takes two of `fs.aio-max-nr`, by default 65536.
-const MOST_SHARDS: usize = 65_535;
-
-static GLOBAL: OnceLock<Aio> = OnceLock::new();
+/// The process-wide context, once it is made.
+static GLOBAL: ProcessOnce<Aio> = ProcessOnce::new();
 
 impl Aio {
     /// The process-wide context, made at the first call: [`AioBuilder`]'s defaults, with a completion thread
@@ -54,35 +54,22 @@ impl Aio {
             Some(aio) => aio,
             None => Self::make_global()?,
         };
-        aio.0.0[0].check_origin()?;
+        aio.check_origin()?;
         Ok(aio)
     }
 
     #[cold]
     fn make_global() -> io::Result<&'static Aio> {
-        static MAKING: Mutex<()> = Mutex::new(());
-        let one_at_a_time = MAKING.lock();
-        if let Some(made) = GLOBAL.get() {
-            return Ok(made);
+        let (aio, fresh) = GLOBAL.get_or_try_make(|| Aio::builder().make())?;
+        if fresh {
+            aio.log(); // no lock is held: a logger may use us
         }
-        let made = GLOBAL.get_or_init({
-            let made = Aio::builder().make()?;
-            || made
-        });
-        drop(one_at_a_time);
-        made.log(); // without the lock: a logger may use us
-        Ok(made)
+        Ok(aio)
     }
 
     /// For a context of your own.
     pub fn builder() -> AioBuilder {
-        AioBuilder {
-            depth: 128,
-            thread_name: "kiocb".to_owned(),
-            dispatch: Dispatch::Thread,
-            shards: 1,
-            force_syscalls: false,
-        }
+        AioBuilder::new()
     }
 
     /// Waits until nothing is outstanding: every request accepted before this call is complete, and its
@@ -107,8 +94,8 @@ impl Aio {
 
     fn drain_until(&self, deadline: Option<Instant>) -> io::Result<()> {
         self.refuse_inside()?;
-        // What one shard's callbacks submit to another may come after that one was silent: go round until
-        // nobody was woken.
+        // What one shard's callbacks submit to another may come after that one was idle: go round until
+        // nothing was submitted.
         loop {
             let before = self.stats().accepted;
             for engine in self.engines() {
@@ -131,16 +118,22 @@ impl Aio {
     ///   are refused all the same.
     /// - [`AioError::Forked`](crate::AioError::Forked) in a child.
     pub fn shutdown(&self, timeout: Duration) -> io::Result<()> {
+        self.check_origin()?;
         let deadline = Instant::now().checked_add(timeout);
-        for engine in self.engines() {
-            engine.close();
-        }
+        self.engines().iter().for_each(|engine| engine.close());
         self.refuse_inside()?;
-        let mut outcome = Ok(());
+        let drained = self.engines().iter().map(|engine| engine.drain(deadline));
+        let drained = drained.fold(Ok(()), Result::and);
         for engine in self.engines() {
-            outcome = outcome.and(engine.shut_down(deadline));
+            engine.stop();
         }
-        outcome.map_err(io::Error::from)
+        let outcome = drained.and_then(|()| self.0.await_end(deadline));
+        if outcome == Err(AioError::TimedOut) {
+            self.engines()
+                .iter()
+                .for_each(|engine| engine.report_overdue());
+        }
+        Ok(outcome?)
     }
 
     /// What it has done and has to do, over all shards. Does not block.
@@ -195,17 +188,15 @@ impl Aio {
         self.engines().iter().for_each(|engine| engine.log());
     }
 
-    /// Inside user code that one shard waits for, another one's must not be waited for either: its own may be
-    /// waiting for us.
+    fn check_origin(&self) -> Result<(), AioError> {
+        let mut engines = self.engines().iter();
+        engines.try_for_each(|engine| engine.check_origin())
+    }
+
+    /// User code of one context must not wait for another one either: that one's may be waiting for it.
     fn refuse_inside(&self) -> io::Result<()> {
-        for engine in self.engines() {
-            engine.check_origin()?;
-        }
-        let inside = self
-            .engines()
-            .iter()
-            .any(|engine| engine.is_waited_for_here());
-        if inside {
+        self.check_origin()?;
+        if user_code::must_not_block() {
             Err(AioError::WouldDeadlock.into())
         } else {
             Ok(())
@@ -213,7 +204,7 @@ impl Aio {
     }
 
     fn engines(&self) -> &[Arc<Engine>] {
-        &self.0.0
+        self.0.engines()
     }
 
     /// The engine for what this thread submits: always the same, so that its requests keep their order.
@@ -228,23 +219,6 @@ impl Aio {
     }
 }
 
-impl Drop for Shards {
-    fn drop(&mut self) {
-        if self.0.iter().any(|engine| engine.check_origin().is_err()) {
-            return; // a forked child: threads and contexts are the parent's
-        }
-        // On one of its own callbacks' threads it can't wait for any shard: another one's callback may be
-        // waiting for this one.
-        let outside = !self.0.iter().any(|engine| engine.is_waited_for_here());
-        for engine in &self.0 {
-            engine.close();
-        }
-        for engine in &self.0 {
-            engine.stop(outside);
-        }
-    }
-}
-
 /// Threads are numbered as they come.
 fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -253,101 +227,4 @@ fn thread_number() -> usize {
         static MINE: usize = NEXT.fetch_add(1, Ordering::Relaxed);
     }
     MINE.try_with(|mine| *mine).unwrap_or(0)
-}
-
-/// Makes an [`Aio`] other than the default. From [`Aio::builder`].
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// let aio = kiocb::Aio::builder().depth(32).thread_name("pages").build()?;
-/// assert!(aio.stats().depth <= 32);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-#[must_use = "a builder makes nothing before `build`"]
-pub struct AioBuilder {
-    depth: u32,
-    thread_name: String,
-    dispatch: Dispatch,
-    shards: usize,
-    force_syscalls: bool,
-}
-
-impl AioBuilder {
-    /// How many requests may be in flight in the kernel at once, per shard; 1 to 65535, default 128. It is no
-    /// limit on what may be submitted: the rest queues in user space. It counts, plus one, against
-    /// `fs.aio-max-nr`, a quota of the whole machine.
-    pub fn depth(mut self, depth: u32) -> Self {
-        self.depth = depth;
-        self
-    }
-
-    /// The completion thread's name, as `top -H` shows it (15 bytes of it); default `kiocb`. A NUL byte ends
-    /// it.
-    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
-        let name: String = name.into();
-        self.thread_name = name.split('\0').next().unwrap_or_default().to_owned();
-        self
-    }
-
-    /// Where callbacks run; default [`Dispatch::Thread`].
-    pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
-        self.dispatch = dispatch;
-        self
-    }
-
-    /// How many kernel contexts stand behind the handle, each with a completion thread of its own; default 1,
-    /// at most 65535, and 0 is 1. Several submitting threads share one context at a cost (two are slower in
-    /// total than one); with as many shards as threads each has its own. A thread always uses the same shard.
-    pub fn shards(mut self, shards: usize) -> Self {
-        self.shards = shards.max(1);
-        self
-    }
-
-    /// Reads events by system call only, as where the ring can't be read. For tests; `KIOCB_FORCE_SYSCALLS=1`
-    /// does it for every context.
-    #[doc(hidden)]
-    pub fn force_syscalls(mut self, force: bool) -> Self {
-        self.force_syscalls = force;
-        self
-    }
-
-    /// Makes it. Opens one descriptor per shard; does not block.
-    ///
-    /// # Errors
-    /// A [`SetupError`](crate::SetupError) inside: no AIO in this kernel, a seccomp filter, the machine's
-    /// quota used up (a smaller depth is tried first, down to 1), no memory, a depth or a number of shards out
-    /// of range, no thread.
-    pub fn build(self) -> io::Result<Aio> {
-        let aio = self.make()?;
-        aio.log();
-        Ok(aio)
-    }
-
-    fn make(self) -> io::Result<Aio> {
-        if self.shards > MOST_SHARDS {
-            return Err(SetupError::InvalidShards(self.shards).into());
-        }
-        let config = Config {
-            depth: self.depth,
-            dispatch: self.dispatch,
-            thread_name: self.thread_name,
-            force_syscalls: self.force_syscalls
-                || std::env::var_os("KIOCB_FORCE_SYSCALLS").is_some_and(|value| value == "1"),
-        };
-        let mut shards = Shards(Box::default());
-        let mut engines = Vec::with_capacity(self.shards);
-        for _ in 0..self.shards {
-            match Engine::launch(config.clone()) {
-                Ok(engine) => engines.push(engine),
-                Err(error) => {
-                    shards.0 = engines.into(); // ended by their drop
-                    return Err(error.into());
-                }
-            }
-        }
-        shards.0 = engines.into();
-        Ok(Aio(Arc::new(shards)))
-    }
 }
