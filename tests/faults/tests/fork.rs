@@ -184,10 +184,10 @@ fn drops_in_the_child_leave_the_parents_requests_alone() {
 }
 
 #[test]
-fn a_child_that_is_killed_or_exits_with_everything_leaves_the_parents_requests_alone() {
+fn a_child_that_is_killed_or_exits_leaves_the_parents_requests_alone() {
     need_root!();
     in_a_quiet_process(
-        "a_child_that_is_killed_or_exits_with_everything_leaves_the_parents_requests_alone",
+        "a_child_that_is_killed_or_exits_leaves_the_parents_requests_alone",
         |aio, _, file, fs| {
             let parents = Parents::start(&aio, &file, &fs);
             is_good(forked(|| ()));
@@ -223,10 +223,10 @@ fn a_handle_of_the_parents_answers_at_once_in_the_child() {
 }
 
 #[test]
-fn a_child_may_make_a_context_of_its_own_while_the_parents_requests_are_held() {
+fn a_child_may_make_its_own_context_while_the_parents_requests_are_held() {
     need_root!();
     in_a_quiet_process(
-        "a_child_may_make_a_context_of_its_own_while_the_parents_requests_are_held",
+        "a_child_may_make_its_own_context_while_the_parents_requests_are_held",
         |aio, dispatch, file, fs| {
             let parents = Parents::start(&aio, &file, &fs);
             let plain = tempfile::tempfile().unwrap();

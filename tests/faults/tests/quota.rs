@@ -42,10 +42,9 @@ fn hold_all_but(left: u64) -> Vec<Driver> {
 }
 
 #[test]
-fn a_used_up_quota_halves_the_depth_and_says_so_and_is_an_error_with_true_numbers_at_last() {
+fn a_used_up_quota_halves_the_depth_and_at_last_is_an_error_with_numbers() {
     need_root!(); // aio-max-nr may be used up by others, whom only root can hold back
-    let test =
-        "a_used_up_quota_halves_the_depth_and_says_so_and_is_an_error_with_true_numbers_at_last";
+    let test = "a_used_up_quota_halves_the_depth_and_at_last_is_an_error_with_numbers";
     in_child(test, || {
         listen_to_log();
         let before = sysctl("aio-nr");

@@ -176,7 +176,7 @@ fn a_submitter_blocked_with_the_only_slot_delays_others_and_loses_nothing() {
 /// blocks there blocks what is queued behind it, until it comes through. What is in flight goes on, and
 /// submitting returns at once.
 #[test]
-fn behind_a_queued_request_that_blocks_the_queue_waits_and_what_is_in_flight_goes_on() {
+fn a_queued_request_that_blocks_holds_up_the_queue_alone() {
     need_root!();
     let _watchdog = Watchdog::new("blocked queue");
     for dispatch in WITH_THREAD {
