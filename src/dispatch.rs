@@ -19,7 +19,12 @@ pub enum Dispatch {
     /// Saves a change of thread where media answer at once. Callbacks may run at the same time as others, and
     /// **inside `submit`**: don't hold a lock across it that a callback takes.
     Anywhere,
-    /// Whoever calls [`Aio::poll`](crate::Aio::poll): no thread is made, and no callback runs elsewhere. For
-    /// engines with a loop of their own.
+    /// Whoever calls [`Aio::poll`](crate::Aio::poll): no completion thread is made. What else waits for all
+    /// that is outstanding polls as well, so callbacks also run inside [`drain`](crate::Aio::drain),
+    /// [`shutdown`](crate::Aio::shutdown) and the last drop. For engines with a loop of their own.
+    ///
+    /// A thread is made even so where one is needed to keep from blocking: for
+    /// [`nowait_or_offload`](crate::Iocb::nowait_or_offload), for the end of a context whose last handle is
+    /// dropped inside user code, and for submissions of a thread that waits with a deadline.
     Manual,
 }

@@ -151,8 +151,10 @@
 //! completion thread (with [shards](AioBuilder::shards), one thread each). There they may:
 //!
 //! - **submit**. A request with a callback is gathered with what other callbacks of the same round submit,
-//!   and they leave in one system call when the round is over (or 32 have come). It counts as accepted, so
-//!   what the kernel would have refused comes as the result, with the same errno.
+//!   and they leave in one system call when the round is over (or 32 have come). While callbacks may be slow
+//!   they leave after each callback: in a context's first 64 rounds, and in 8 after a round of more than
+//!   20 ms. It counts as accepted, so what the kernel would have refused comes as the result, with the same
+//!   errno.
 //! - **wait** for other requests, by [`wait`](Iocb::wait): this thread takes their events meanwhile.
 //! - **panic**. It is logged and counted, and the others go on.
 //! - **drop the last [`Aio`]**. What is outstanding completes in the background.
@@ -168,7 +170,8 @@
 //!
 //! # Order and durability
 //!
-//! The kernel gets requests in the order in which one thread submitted them, also those that had to queue. It
+//! On one context the kernel gets requests in the order in which one thread submitted them, also those that
+//! had to queue; with [shards](AioBuilder::shards), a batch has the shard of the thread that made it. The kernel
 //! completes them in the device's order: two writes to one place, both in flight, end up in either.
 //!
 //! **A sync does not wait for writes in flight.** To make writes durable, submit

@@ -318,7 +318,7 @@ fn reap(world: &World) {
 }
 
 /// Forks under load for each deed so many times.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 
 fn beside_load(dispatch: Dispatch) -> Vec<String> {
     let mut world = World::new(dispatch, 4, Deed::Returns);
