@@ -3,11 +3,11 @@
 use crate::common::*;
 use crate::hostile::*;
 use crate::modes::in_both_modes;
-use kiocb::{Aio, Dispatch, Journal, PollFlags, Read, SyncKind};
-use std::io;
+use kiocb::{Aio, Dispatch, Journal, Pending, Poll, PollFlags, Read, SyncKind};
+use std::io::{self, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The cost of `count` of something, without what it took to make them.
 type Cost = fn(count: usize) -> Duration;
@@ -24,20 +24,23 @@ fn assert_grows_linearly(count: usize, cost: Cost) {
     assert!(many <= 8 * few, "{count}: {few:?}, {}: {many:?}", 4 * count);
 }
 
-/// The time of `body`.
+/// The processor time that `body` takes, of all threads.
 fn time(body: impl FnOnce()) -> Duration {
-    let began = Instant::now();
+    let began = processor_time();
     body();
-    began.elapsed()
+    processor_time() - began
 }
 
 /// `count` queued waits, all on one pipe.
-fn queued_polls(aio: &Aio, count: usize) -> Vec<kiocb::Pending<kiocb::Poll<Arc<OwnedFd>>>> {
-    let (reader, _writer) = io::pipe().unwrap();
+fn queued_polls(aio: &Aio, count: usize) -> (Vec<Wait>, PipeWriter) {
+    let (reader, writer) = io::pipe().unwrap();
     let reader = Arc::new(OwnedFd::from(reader));
-    let poll = || aio.alloc().init_poll(Arc::clone(&reader), PollFlags::PRI);
-    (0..count).map(|_| poll().start().unwrap()).collect()
+    let poll = || aio.alloc().init_poll(Arc::clone(&reader), PollFlags::IN);
+    let polls = (0..count).map(|_| poll().start().unwrap());
+    (polls.collect(), writer)
 }
+
+type Wait = Pending<Poll<Arc<OwnedFd>>>;
 
 #[test]
 fn dropping_queued_polls_costs_the_same_for_each() {
@@ -45,7 +48,7 @@ fn dropping_queued_polls_costs_the_same_for_each() {
         assert_grows_linearly(4000, |count| {
             let aio = build(Aio::builder().depth(1));
             let occupied = occupy(&aio);
-            let polls = queued_polls(&aio, count);
+            let (polls, _writer) = queued_polls(&aio, count);
             let cost = time(|| drop(polls));
             drop(occupied);
             aio.drain().unwrap();
@@ -60,7 +63,7 @@ fn dropping_queued_polls_from_the_last_costs_the_same_for_each() {
         assert_grows_linearly(4000, |count| {
             let aio = build(Aio::builder().depth(1).dispatch(Dispatch::Manual));
             let occupied = occupy(&aio);
-            let mut polls = queued_polls(&aio, count);
+            let (mut polls, _writer) = queued_polls(&aio, count);
             let cost = time(|| while polls.pop().is_some() {});
             drop(occupied);
             aio.drain().unwrap();
@@ -75,7 +78,7 @@ fn cancelling_queued_polls_costs_the_same_for_each() {
         assert_grows_linearly(4000, |count| {
             let aio = build(Aio::builder().depth(1));
             let occupied = occupy(&aio);
-            let polls = queued_polls(&aio, count);
+            let (polls, _writer) = queued_polls(&aio, count);
             let cost = time(|| polls.iter().for_each(|poll| assert!(poll.cancel())));
             drop(occupied);
             aio.drain().unwrap();
@@ -89,7 +92,7 @@ fn the_end_of_many_polls_costs_the_same_for_each() {
     in_both_modes(|| {
         assert_grows_linearly(4000, |count| {
             let aio = build(Aio::builder().depth(64));
-            let polls = queued_polls(&aio, count);
+            let (polls, _writer) = queued_polls(&aio, count);
             let cost = time(|| drop(aio));
             drop(polls);
             cost
@@ -116,6 +119,65 @@ fn barriers_cost_the_same_for_each() {
             });
             write.end(&Ok(()));
             aio.drain().unwrap();
+            assert_eq!(called.get(), count);
+            cost
+        });
+    });
+}
+
+#[test]
+fn barriers_during_a_sync_cost_the_same_for_each() {
+    in_both_modes(|| {
+        assert_grows_linearly(5000, |count| {
+            let aio = aio();
+            let log = Journal::new(&aio, scratch());
+            let called = Counter::default();
+            let counted = || {
+                let called = called.clone();
+                move |_| {
+                    called.add();
+                }
+            };
+            let busy = keep_busy(&aio); // the end of the sync is not noticed
+            log.barrier(SyncKind::Data, counted()).unwrap();
+            let cost = time(|| {
+                for _ in 0..count {
+                    log.barrier(SyncKind::Data, counted()).unwrap();
+                    log.track().end(&Ok(()));
+                }
+            });
+            busy.release();
+            aio.drain().unwrap();
+            assert_eq!(called.get(), count + 1);
+            cost
+        });
+    });
+}
+
+#[test]
+fn failed_writes_cost_the_same_for_each() {
+    in_both_modes(|| {
+        assert_grows_linearly(3000, |count| {
+            let aio = aio();
+            let log = Journal::new(&aio, scratch());
+            let called = Counter::default();
+            let mut writes = Vec::new();
+            for _ in 0..count {
+                writes.push(log.track());
+                let called = called.clone();
+                let barrier = log.barrier(SyncKind::Data, move |result| {
+                    result.unwrap_err();
+                    called.add();
+                });
+                barrier.unwrap();
+            }
+            let cost = time(|| {
+                let failed = || Err::<(), _>(io::Error::from_raw_os_error(libc::EIO));
+                writes
+                    .into_iter()
+                    .rev()
+                    .for_each(|write| write.end(&failed()));
+            });
             assert_eq!(called.get(), count);
             cost
         });

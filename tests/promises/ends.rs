@@ -4,8 +4,6 @@ use crate::common::*;
 use crate::hostile::*;
 use crate::modes::in_both_modes;
 use kiocb::{Aio, Dispatch, Read};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
 use std::io::{self, ErrorKind, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::thread::{self, JoinHandle};
@@ -89,6 +87,20 @@ fn a_manual_context_drained_past_its_deadline_ends() {
         submitter.join().unwrap();
         aio.drain().unwrap();
         assert_eq!(calls.get(), 5);
+        drop(aio);
+        until(|| count_contexts() == 0);
+    });
+}
+
+#[test]
+fn a_manual_context_whose_waiter_came_past_its_deadline_ends() {
+    in_both_modes(|| {
+        let aio = manual(1);
+        let occupied = occupy(&aio);
+        let late = aio.shutdown(SHORT).unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::TimedOut);
+        drop(occupied); // the thread has taken its own event
+        aio.drain().unwrap();
         drop(aio);
         until(|| count_contexts() == 0);
     });
@@ -226,13 +238,6 @@ fn a_context_that_ends_in_anothers_callback_completes_the_rest() {
             until(|| count_contexts() == 0);
         }
     });
-}
-
-/// The processor time of this process.
-fn processor_time() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
-    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Duration::from_micros(micros.unsigned_abs())
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 use crate::common::{null, until};
 use kiocb::{Aio, IoBuf, IoBufMut, Iocb, Pending, PollFlags, Read, Rw};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 use std::fs;
 use std::future::Future;
 use std::io::{self, PipeReader, PipeWriter, Write as _};
@@ -270,4 +272,11 @@ pub(crate) fn is_cancelled<T>(result: &io::Result<T>) -> bool {
     result
         .as_ref()
         .is_err_and(|error| error.raw_os_error() == Some(libc::ECANCELED))
+}
+
+/// The processor time of this process.
+pub(crate) fn processor_time() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(micros.unsigned_abs())
 }

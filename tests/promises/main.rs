@@ -15,6 +15,7 @@ mod hostile;
 mod logger;
 mod modes;
 
+mod call_outs;
 mod cost;
 mod deadlines;
 mod ends;

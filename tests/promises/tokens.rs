@@ -168,6 +168,14 @@ thread_local! {
     static LAST: RefCell<Option<AtTheEnd>> = const { RefCell::new(None) };
 }
 
+/// What the thread remembers of the crate's is destroyed before `last`: it came later.
+fn in_its_last_moments(last: AtTheEnd) {
+    LAST.set(Some(last));
+    let aio = build(Aio::builder().dispatch(Dispatch::Manual));
+    nothing(&aio).init_callback(|_| ()).submit().unwrap();
+    aio.drain().unwrap();
+}
+
 #[test]
 fn a_callback_in_a_threads_last_moments_may_not_drain() {
     in_both_modes(|| {
@@ -179,7 +187,9 @@ fn a_callback_in_a_threads_last_moments_may_not_drain() {
         });
         request.submit().unwrap();
         let last = AtTheEnd(aio, outer);
-        thread::spawn(move || LAST.set(Some(last))).join().unwrap();
+        thread::spawn(move || in_its_last_moments(last))
+            .join()
+            .unwrap();
         drained.recv().unwrap().unwrap(); // it polled, on a thread that has no memory any more
         assert!(would_deadlock(&refused.recv().unwrap()));
     });
@@ -200,7 +210,9 @@ fn a_waker_in_a_threads_last_moments_may_not_drain() {
         nothing(&aio).init_callback(|_| ()).submit().unwrap();
         let last = AtTheEnd(aio, outer);
         poke(&writer);
-        thread::spawn(move || LAST.set(Some(last))).join().unwrap();
+        thread::spawn(move || in_its_last_moments(last))
+            .join()
+            .unwrap();
         drained.recv().unwrap().unwrap();
         assert!(would_deadlock(&refused.recv().unwrap()));
         pending.wait().result.unwrap();
