@@ -15,13 +15,11 @@ type Cost = fn(count: usize) -> Duration;
 /// Four times as many may cost eight times as much: a walk over all of them for each would cost sixteen times.
 #[track_caller]
 fn assert_grows_linearly(count: usize, cost: Cost) {
-    let median = |count| {
-        let mut times: Vec<_> = (0..5).map(|_| cost(count)).collect();
-        times.sort();
-        times[2]
-    };
-    let (few, many) = (median(count), median(4 * count));
-    assert!(many <= 8 * few, "{count}: {few:?}, {}: {many:?}", 4 * count);
+    // What the machine does besides only adds to it.
+    let least = |count| (0..3).map(|_| cost(count)).min().unwrap();
+    let (few, many) = (least(count), least(4 * count));
+    eprintln!("{count}: {few:?}, {}: {many:?}", 4 * count);
+    assert!(many <= 8 * few);
 }
 
 /// The processor time that `body` takes, of all threads.
@@ -45,7 +43,7 @@ type Wait = Pending<Poll<Arc<OwnedFd>>>;
 #[test]
 fn dropping_queued_polls_costs_the_same_for_each() {
     in_both_modes(|| {
-        assert_grows_linearly(4000, |count| {
+        assert_grows_linearly(1000, |count| {
             let aio = build(Aio::builder().depth(1));
             let occupied = occupy(&aio);
             let (polls, _writer) = queued_polls(&aio, count);
@@ -60,7 +58,7 @@ fn dropping_queued_polls_costs_the_same_for_each() {
 #[test]
 fn dropping_queued_polls_from_the_last_costs_the_same_for_each() {
     in_both_modes(|| {
-        assert_grows_linearly(4000, |count| {
+        assert_grows_linearly(1000, |count| {
             let aio = build(Aio::builder().depth(1).dispatch(Dispatch::Manual));
             let occupied = occupy(&aio);
             let (mut polls, _writer) = queued_polls(&aio, count);
@@ -75,7 +73,7 @@ fn dropping_queued_polls_from_the_last_costs_the_same_for_each() {
 #[test]
 fn cancelling_queued_polls_costs_the_same_for_each() {
     in_both_modes(|| {
-        assert_grows_linearly(4000, |count| {
+        assert_grows_linearly(1000, |count| {
             let aio = build(Aio::builder().depth(1));
             let occupied = occupy(&aio);
             let (polls, _writer) = queued_polls(&aio, count);
@@ -90,7 +88,7 @@ fn cancelling_queued_polls_costs_the_same_for_each() {
 #[test]
 fn the_end_of_many_polls_costs_the_same_for_each() {
     in_both_modes(|| {
-        assert_grows_linearly(4000, |count| {
+        assert_grows_linearly(1000, |count| {
             let aio = build(Aio::builder().depth(64));
             let (polls, _writer) = queued_polls(&aio, count);
             let cost = time(|| drop(aio));
@@ -103,7 +101,7 @@ fn the_end_of_many_polls_costs_the_same_for_each() {
 #[test]
 fn barriers_cost_the_same_for_each() {
     in_both_modes(|| {
-        assert_grows_linearly(5000, |count| {
+        assert_grows_linearly(2500, |count| {
             let aio = aio();
             let log = Journal::new(&aio, scratch());
             let write = log.track(); // they all wait for it
@@ -128,7 +126,7 @@ fn barriers_cost_the_same_for_each() {
 #[test]
 fn barriers_during_a_sync_cost_the_same_for_each() {
     in_both_modes(|| {
-        assert_grows_linearly(5000, |count| {
+        assert_grows_linearly(1000, |count| {
             let aio = aio();
             let log = Journal::new(&aio, scratch());
             let called = Counter::default();
@@ -216,7 +214,7 @@ fn barriers_between_writes_cost_the_same_for_each() {
 #[test]
 fn queueing_and_completing_costs_the_same_for_each() {
     in_both_modes(|| {
-        assert_grows_linearly(10_000, |count| {
+        assert_grows_linearly(4000, |count| {
             let (aio, file) = (build(Aio::builder().depth(1)), Arc::new(null()));
             time(|| {
                 let read = || aio.alloc().init_rw(Arc::clone(&file), Read, Vec::new(), 0);
@@ -230,7 +228,7 @@ fn queueing_and_completing_costs_the_same_for_each() {
 #[test]
 fn a_batch_costs_the_same_for_each_request() {
     in_both_modes(|| {
-        assert_grows_linearly(5000, |count| {
+        assert_grows_linearly(2500, |count| {
             let (aio, file) = (aio(), Arc::new(std::fs::File::open("/dev/null").unwrap()));
             time(|| {
                 let mut batch = aio.batch();
@@ -255,7 +253,7 @@ fn a_batch_costs_the_same_for_each_request() {
 #[test]
 fn a_scope_costs_the_same_for_each_request() {
     in_both_modes(|| {
-        assert_grows_linearly(5000, |count| {
+        assert_grows_linearly(2500, |count| {
             let (aio, file) = (aio(), null());
             let mut memory = vec![0; count];
             time(|| {
@@ -272,7 +270,7 @@ fn a_scope_costs_the_same_for_each_request() {
 #[test]
 fn writes_of_a_journal_cost_the_same_for_each() {
     in_both_modes(|| {
-        assert_grows_linearly(5000, |count| {
+        assert_grows_linearly(2500, |count| {
             let aio = aio();
             let log = Journal::new(&aio, null());
             time(|| {
@@ -286,7 +284,7 @@ fn writes_of_a_journal_cost_the_same_for_each() {
 #[test]
 fn wakers_cost_the_same_for_each() {
     in_both_modes(|| {
-        assert_grows_linearly(5000, |count| {
+        assert_grows_linearly(2500, |count| {
             let aio = build(Aio::builder().depth(1));
             let (occupied, file) = (occupy(&aio), Arc::new(null()));
             let read = || aio.alloc().init_rw(Arc::clone(&file), Read, Vec::new(), 0);

@@ -1,6 +1,7 @@
 //! Running a test in processes of its own, one for each way of taking events.
 
 use crate::common::{check_child, child, watchdog};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 /// Runs `body` in two processes that run nothing else, at the same time: one reads the ring of events, the
@@ -27,7 +28,11 @@ pub(crate) fn in_each<F: FnOnce()>(body: F, variables: &[(&str, &str)]) {
     let name = test_of::<F>();
     if is_child_of(name) {
         let _watchdog = watchdog();
-        return body();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
+            std::mem::forget(panic); // it may be one of a test's that panics when it is dropped
+            panic!("the test panicked: see above, or it was on purpose and reached the test");
+        }
+        return;
     }
     let outputs: Vec<_> = thread::scope(|scope| {
         let run = |variable| scope.spawn(move || child(name, &[variable]));
