@@ -4,7 +4,8 @@
 //! reads per second with a million queued against the same reads with no more than the kernel's slots. Every
 //! read is checked.
 
-use kiocb::{Aio, Dispatch, Read};
+use kiocb::op::Read;
+use kiocb::{Aio, Dispatch};
 use std::fs::File;
 use std::io;
 use std::sync::Arc;

@@ -20,9 +20,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use kiocb::{
-    Aio, AlignedBuf, Completion, DirectFile, DirectOptions, IoBuf, IoBufMut, Read, Slice, Write,
-};
+use kiocb::buf::{IoBuf, IoBufMut, Slice};
+use kiocb::direct::DirectOptions;
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, AlignedBuf, Completion, DirectFile};
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::linkat;
 use tempfile::TempPath;
@@ -470,7 +471,7 @@ impl Copying {
         let reading = self.aio.alloc().init_rw(
             Arc::clone(&self.source.file),
             Read,
-            buf.slice_mut(self.rest_of(piece)),
+            buf.buf_slice_mut(self.rest_of(piece)),
             piece.offset + piece.done as u64,
         );
         let reading = reading.init_callback(move |done| copying.was_read(piece, done));
@@ -497,7 +498,7 @@ impl Copying {
         let writing = self.aio.alloc().init_rw(
             Arc::clone(&self.target.file),
             Write,
-            buf.slice(self.rest_of(piece)),
+            buf.buf_slice(self.rest_of(piece)),
             piece.offset + piece.done as u64,
         );
         let writing = writing.init_callback(move |done| copying.was_written(piece, done));

@@ -5,7 +5,8 @@
 //! executor can poll. This one makes the context with `Dispatch::Manual` and, when no task can run, waits in
 //! `Aio::poll`: the thread that runs the tasks takes their completions itself, and no other thread exists.
 
-use kiocb::{Aio, AlignedBuf, Completion, DirectFile, Dispatch, Read};
+use kiocb::op::Read;
+use kiocb::{Aio, AlignedBuf, Completion, DirectFile, Dispatch};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;

@@ -5,7 +5,8 @@
 //! main thread waits for whatever comes first, as an engine would that serves commands while its reads are
 //! under way; when all is over it cancels the wait that is left.
 
-use kiocb::{Aio, DirectFile, Iocb, Pending, Poll, PollFlags, Read};
+use kiocb::op::{PollReady, Read};
+use kiocb::{Aio, DirectFile, Iocb, Pending, PollFlags};
 use nix::sys::eventfd::EventFd;
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::sync::Arc;
@@ -67,7 +68,7 @@ fn speak(mut pipe: PipeWriter, bell: &EventFd) -> io::Result<()> {
 }
 
 /// A wait that nobody will end: a handle can be cancelled, and dropping it would do the same.
-fn wait_in_vain() -> io::Result<(Pending<Poll<PipeReader>>, PipeWriter)> {
+fn wait_in_vain() -> io::Result<(Pending<PollReady<PipeReader>>, PipeWriter)> {
     let (silent, writer) = io::pipe()?;
     Ok((
         Iocb::alloc().init_poll(silent, PollFlags::IN).start()?,

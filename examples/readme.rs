@@ -1,6 +1,7 @@
 //! Reads eight blocks of a file at once, past the page cache, each with a callback.
 
-use kiocb::{Aio, DirectFile, Iocb, Read};
+use kiocb::op::Read;
+use kiocb::{Aio, DirectFile, Iocb};
 use std::sync::Arc;
 
 fn main() -> std::io::Result<()> {

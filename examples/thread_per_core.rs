@@ -5,7 +5,8 @@
 //! the zero bytes of its part with sixteen reads in flight, whose callbacks run inside `poll`, on the core
 //! that asked.
 
-use kiocb::{Aio, AlignedBuf, DirectFile, Dispatch, Read};
+use kiocb::op::Read;
+use kiocb::{Aio, AlignedBuf, DirectFile, Dispatch};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use std::cell::RefCell;

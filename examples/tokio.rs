@@ -5,7 +5,8 @@
 //! safe: the request keeps its buffer and file until the kernel is done. Here sixteen tasks share the blocks
 //! of a file and look for its longest run of zero bytes within one block.
 
-use kiocb::{Aio, DirectFile, Read};
+use kiocb::op::Read;
+use kiocb::{Aio, DirectFile};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,21 +1,30 @@
 //! What comes back when a request is complete.
 
+use crate::error::{AioError, errno_of};
+use std::error::Error;
+use std::fmt;
 use std::io;
 
-/// The outcome of a request, with everything that was lent to it.
+/// The outcome of a request, with everything that the request owned.
+///
+/// The I/O may have failed, and `result` alone says so: [`ok`](Completion::ok) is the short way to look.
 ///
 /// ```
-/// use kiocb::{Completion, Iocb, Read};
+/// use kiocb::op::Read;
+/// use kiocb::{Completion, Iocb};
 /// # fn main() -> std::io::Result<()> {
 /// let file = std::fs::File::open("/dev/zero")?;
 /// let Completion { result, buf, file, .. } = Iocb::alloc().init_rw(file, Read, vec![1; 512], 0).wait()?;
 /// assert_eq!(result?, 512);
 /// assert!(buf.iter().all(|&byte| byte == 0));
-/// # drop(file);
+///
+/// let (count, buf, _file) = Iocb::alloc().init_rw(file, Read, buf, 0).wait()?.ok()?; // the same in short
+/// assert_eq!((count, buf.len()), (512, 512));
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "the I/O may have failed, and only `result` says so: look at it, or say `.ok()?`"]
 #[non_exhaustive]
 pub struct Completion<F, B> {
     /// How many bytes were transferred, which may be fewer than asked for: a read that reached the end of the
@@ -41,6 +50,9 @@ pub struct Completion<F, B> {
     /// - EINTR: a signal interrupted a request that the kernel carried out inside `io_submit`: submit again.
     /// - EPERM: a sealed memfd.
     ///
+    /// In a forked child an [`AioError::Forked`](crate::AioError::Forked) is inside: the request is the
+    /// parent's.
+    ///
     /// A request that had to queue in user space and was then refused by `io_submit` also reports here: see
     /// [`Iocb::submit`](crate::Iocb::submit) for its errnos. ECANCELED: the kernel context went away before
     /// the request was submitted; ENOMEM: the kernel had no memory for it.
@@ -51,9 +63,114 @@ pub struct Completion<F, B> {
     pub file: F,
 }
 
+impl<F, B> Completion<F, B> {
+    /// The count, the buffer and the file; or, where the I/O failed, an error with the buffer and the file in
+    /// it. With `?` in a function that returns an [`io::Result`] the error becomes the [`io::Error`] alone.
+    ///
+    /// ```
+    /// use kiocb::Iocb;
+    /// use kiocb::op::Write;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let file = std::fs::File::create_new(dir.path().join("log"))?;
+    /// let (count, _, file) = Iocb::alloc().init_rw(file, Write, "record", 0).wait()?.ok()?;
+    /// assert_eq!(count, 6);
+    /// Iocb::alloc().init_fdsync(file).wait()?.ok()?;
+    ///
+    /// let (_, writer) = std::io::pipe()?; // its reading end is closed
+    /// let failed = Iocb::alloc().init_rw(writer, Write, "record", 0).wait()?.ok().unwrap_err();
+    /// assert_eq!(failed.errno(), Some(32)); // EPIPE
+    /// let (_error, record, _writer) = failed.into_parts(); // nothing is lost
+    /// assert_eq!(record, "record");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`result`](Completion::result).
+    pub fn ok(self) -> Result<(usize, B, F), CompletionError<F, B>> {
+        match self.result {
+            Ok(count) => Ok((count, self.buf, self.file)),
+            Err(error) => Err(CompletionError::new(error, self.buf, self.file)),
+        }
+    }
+}
+
+/// An I/O that failed: the reason, and the buffer and the file of the request. From [`Completion::ok`]
+/// and [`Readiness::ok`](crate::Readiness::ok).
+///
+/// Its text says only that: the reason is its [`source`](Error::source), and
+/// [`error`](CompletionError::error).
+pub struct CompletionError<F, B> {
+    error: io::Error,
+    buf: B,
+    file: F,
+}
+
+impl<F, B> CompletionError<F, B> {
+    pub(crate) fn new(error: io::Error, buf: B, file: F) -> Self {
+        CompletionError { error, buf, file }
+    }
+
+    /// Why it failed: see [`Completion::result`].
+    pub fn error(&self) -> &io::Error {
+        &self.error
+    }
+
+    /// The errno; `None` for what the kernel has none for (the file ended before the buffer of a
+    /// [`read_exact`](crate::Iocb::read_exact) was full).
+    pub fn errno(&self) -> Option<i32> {
+        errno_of(&self.error)
+    }
+
+    /// The reason, the buffer and the file. A read that failed may have changed the buffer.
+    pub fn into_parts(self) -> (io::Error, B, F) {
+        (self.error, self.buf, self.file)
+    }
+}
+
+impl<F, B> fmt::Debug for CompletionError<F, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompletionError")
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F, B> fmt::Display for CompletionError<F, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the I/O failed")
+    }
+}
+
+impl<F, B> Error for CompletionError<F, B> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl<F, B> From<CompletionError<F, B>> for io::Error {
+    fn from(error: CompletionError<F, B>) -> io::Error {
+        error.error
+    }
+}
+
+/// An answer that the kernel never gives, beyond its errnos: there is none, because this is a forked child and
+/// the request is its parent's.
+pub(crate) const FORKED: i64 = -10_003;
+
+/// The same: there is none, because the request's batch was not submitted.
+pub(crate) const NOT_SUBMITTED: i64 = -10_004;
+
 /// The kernel's answer: not negative is a count, negative an errno.
 pub(crate) fn outcome(result: i64) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| {
+        match result {
+            FORKED => return AioError::Forked.into(),
+            NOT_SUBMITTED => return AioError::NotSubmitted.into(),
+            _ => {}
+        }
         let errno = i32::try_from(-result).unwrap_or(libc::EIO);
         io::Error::from_raw_os_error(errno)
     })

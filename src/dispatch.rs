@@ -8,7 +8,7 @@
 #[non_exhaustive]
 pub enum Dispatch {
     /// One thread of the `Aio`'s own, the completion thread: callbacks never run elsewhere, and never two at
-    /// once. With [`shards`](crate::Builder::shards) that is one thread for each. The default.
+    /// once. With [`shards`](crate::AioBuilder::shards) that is one thread for each. The default.
     ///
     /// A lock of yours may be held across `submit`: no callback runs inside it.
     #[default]

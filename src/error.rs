@@ -6,14 +6,14 @@ use std::fmt;
 use std::io;
 
 /// Why a context could not be made. Found inside the [`io::Error`] of [`Aio::global`](crate::Aio::global) and
-/// [`Builder::build`](crate::Builder::build):
+/// [`AioBuilder::build`](crate::AioBuilder::build):
 ///
 /// ```
 /// use kiocb::{Aio, SetupError};
 ///
 /// if let Err(error) = Aio::global() {
 ///     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-///         Some(SetupError::Exhausted { asked, in_use, max }) => println!("{asked} + {in_use:?} > {max:?}"),
+///         Some(SetupError::QuotaExhausted { asked, .. }) => println!("no room for {asked} requests"),
 ///         Some(SetupError::Unsupported | SetupError::Refused) => println!("use threads and pread here"),
 ///         _ => println!("{error}"),
 ///     }
@@ -28,8 +28,8 @@ pub enum SetupError {
     Refused,
     /// `io_setup`: EAGAIN, even for the smallest context. The limit is for the whole machine, containers
     /// included.
-    Exhausted {
-        /// Requests in flight that were asked for at first ([`Builder::depth`](crate::Builder::depth)).
+    QuotaExhausted {
+        /// Requests in flight that were asked for at first ([`AioBuilder::depth`](crate::AioBuilder::depth)).
         asked: u32,
         /// `/proc/sys/fs/aio-nr`: what all contexts of the machine have asked for; `None` where it can't be
         /// read.
@@ -40,8 +40,11 @@ pub enum SetupError {
     /// `io_setup`: ENOMEM. The ring did not fit, most likely in `RLIMIT_AS`.
     NoMemory,
     /// A depth of 0, or of more than 65535.
-    Depth(u32),
-    /// Anything else: another errno of `io_setup`, no memfd, no thread.
+    InvalidDepth(u32),
+    /// More shards than there is memory to list them in.
+    TooManyShards(usize),
+    /// Anything else: another errno of `io_setup`, no memfd, no thread. The error inside is the
+    /// [`source`](Error::source), and not part of the text.
     Other(io::Error),
 }
 
@@ -50,10 +53,11 @@ impl fmt::Display for SetupError {
         match self {
             SetupError::Unsupported => f.write_str("this kernel has no AIO (io_setup: ENOSYS): it was built without CONFIG_AIO"),
             SetupError::Refused => f.write_str("kernel AIO is not permitted here (EPERM): a seccomp filter refuses it; allow io_setup, io_submit, io_getevents and io_destroy in its profile"),
-            SetupError::Exhausted { asked, in_use, max } => exhausted(f, *asked, *in_use, *max),
+            SetupError::QuotaExhausted { asked, in_use, max } => exhausted(f, *asked, *in_use, *max),
             SetupError::NoMemory => f.write_str("no memory for an AIO ring (io_setup: ENOMEM): is RLIMIT_AS (ulimit -v) too small?"),
-            SetupError::Depth(depth) => write!(f, "a depth of {depth} is not possible: choose 1 to 65535"),
-            SetupError::Other(error) => write!(f, "can't set up kernel AIO: {error}"),
+            SetupError::InvalidDepth(depth) => write!(f, "a depth of {depth} is not possible: choose 1 to 65535"),
+            SetupError::TooManyShards(count) => write!(f, "{count} shards are not possible: choose as many as there are submitting threads"),
+            SetupError::Other(_) => f.write_str("can't set up kernel AIO"),
         }
     }
 }
@@ -75,6 +79,20 @@ fn exhausted(
     )
 }
 
+impl SetupError {
+    /// The errno of the system call that failed; `None` where none was made.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            SetupError::Unsupported => Some(libc::ENOSYS),
+            SetupError::Refused => Some(libc::EPERM),
+            SetupError::QuotaExhausted { .. } => Some(libc::EAGAIN),
+            SetupError::NoMemory => Some(libc::ENOMEM),
+            SetupError::InvalidDepth(_) | SetupError::TooManyShards(_) => None,
+            SetupError::Other(error) => errno_of(error),
+        }
+    }
+}
+
 impl Error for SetupError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
@@ -89,9 +107,11 @@ impl From<SetupError> for io::Error {
         let kind = match &error {
             SetupError::Unsupported => io::ErrorKind::Unsupported,
             SetupError::Refused => io::ErrorKind::PermissionDenied,
-            SetupError::Exhausted { .. } => io::ErrorKind::QuotaExceeded,
+            SetupError::QuotaExhausted { .. } => io::ErrorKind::QuotaExceeded,
             SetupError::NoMemory => io::ErrorKind::OutOfMemory,
-            SetupError::Depth(_) => io::ErrorKind::InvalidInput,
+            SetupError::InvalidDepth(_) | SetupError::TooManyShards(_) => {
+                io::ErrorKind::InvalidInput
+            }
             SetupError::Other(error) => error.kind(),
         };
         io::Error::new(kind, error)
@@ -101,17 +121,19 @@ impl From<SetupError> for io::Error {
 /// Why a handle does not do what it is asked. Found inside an [`io::Error`], as [`SetupError`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Unavailable {
+pub enum AioError {
     /// [`Aio::shutdown`](crate::Aio::shutdown) was called: no new requests.
     ShutDown,
     /// This process is a forked child of the one that made the context. A context of its own works:
-    /// [`Builder::build`](crate::Builder::build).
+    /// [`AioBuilder::build`](crate::AioBuilder::build).
     Forked,
     /// The kernel context no longer exists: something in this process destroyed it.
     ContextGone,
     /// `io_submit` said EAGAIN again and again with nothing in flight: the kernel has no memory for requests.
     /// Try later.
     Stalled,
+    /// The request is in a [`Batch`](crate::Batch) that has not been submitted. It has been taken out of it.
+    NotSubmitted,
     /// The call would wait for the very callback that it is made in.
     WouldDeadlock,
     /// The call is for [`Dispatch::Manual`](crate::Dispatch::Manual) only.
@@ -122,30 +144,48 @@ pub enum Unavailable {
     TimedOut,
 }
 
-impl fmt::Display for Unavailable {
+impl fmt::Display for AioError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Unavailable::ShutDown => "this Aio was shut down: it takes no new requests",
-            Unavailable::Forked => "this Aio belongs to the parent process: after fork, build a context of your own",
-            Unavailable::ContextGone => "the kernel AIO context is gone: something in this process destroyed it",
-            Unavailable::Stalled => "io_submit keeps saying EAGAIN with nothing in flight: the kernel has no memory for requests, try again later",
-            Unavailable::WouldDeadlock => "called inside a callback, this would wait for that callback itself: call it on another thread",
-            Unavailable::NotManual => "only an Aio built with Dispatch::Manual is polled: the others have a completion thread",
-            Unavailable::TimedOut => "the time is over and requests are still outstanding",
+            AioError::ShutDown => "this Aio was shut down: it takes no new requests",
+            AioError::Forked => "this Aio belongs to the parent process: after fork, build a context of your own",
+            AioError::ContextGone => "the kernel AIO context is gone: something in this process destroyed it",
+            AioError::Stalled => "io_submit keeps saying EAGAIN with nothing in flight: the kernel has no memory for requests, try again later",
+            AioError::NotSubmitted => "the request's batch has not been submitted: submit it before you wait for its handles",
+            AioError::WouldDeadlock => "called inside a callback, this would wait for that callback itself: call it on another thread",
+            AioError::NotManual => "only an Aio built with Dispatch::Manual is polled: the others have a completion thread",
+            AioError::TimedOut => "the time is over and requests are still outstanding",
         })
     }
 }
 
-impl Error for Unavailable {}
+impl AioError {
+    /// The errno with which a request that was queued completes for the same reason; `None` where no
+    /// request does.
+    pub fn errno(self) -> Option<i32> {
+        match self {
+            AioError::ShutDown | AioError::ContextGone => Some(libc::ECANCELED),
+            AioError::Stalled => Some(libc::ENOMEM),
+            AioError::Forked
+            | AioError::NotSubmitted
+            | AioError::WouldDeadlock
+            | AioError::NotManual
+            | AioError::TimedOut => None,
+        }
+    }
+}
 
-impl From<Unavailable> for io::Error {
-    fn from(error: Unavailable) -> io::Error {
+impl Error for AioError {}
+
+impl From<AioError> for io::Error {
+    fn from(error: AioError) -> io::Error {
         let kind = match error {
-            Unavailable::ShutDown | Unavailable::ContextGone => io::ErrorKind::BrokenPipe,
-            Unavailable::Forked | Unavailable::NotManual => io::ErrorKind::Unsupported,
-            Unavailable::Stalled => io::ErrorKind::OutOfMemory,
-            Unavailable::WouldDeadlock => io::ErrorKind::Deadlock,
-            Unavailable::TimedOut => io::ErrorKind::TimedOut,
+            AioError::ShutDown | AioError::ContextGone => io::ErrorKind::BrokenPipe,
+            AioError::Forked | AioError::NotManual => io::ErrorKind::Unsupported,
+            AioError::NotSubmitted => io::ErrorKind::InvalidInput,
+            AioError::Stalled => io::ErrorKind::OutOfMemory,
+            AioError::WouldDeadlock => io::ErrorKind::Deadlock,
+            AioError::TimedOut => io::ErrorKind::TimedOut,
         };
         io::Error::new(kind, error)
     }
@@ -154,12 +194,15 @@ impl From<Unavailable> for io::Error {
 /// A request that was not submitted: the reason, and the request itself with everything it owns. Its callback
 /// will not be called.
 ///
+/// Its text says only that: the reason is its [`source`](Error::source), and [`error`](SubmitError::error).
+///
 /// ```
-/// use kiocb::{Iocb, Write};
+/// use kiocb::Iocb;
+/// use kiocb::op::Write;
 /// # fn main() -> std::io::Result<()> {
 /// let read_only = std::fs::File::open("/dev/null")?;
 /// let refused = Iocb::alloc().init_rw(read_only, Write, vec![1, 2, 3], 0).wait().unwrap_err();
-/// assert_eq!(refused.error().raw_os_error(), Some(9)); // EBADF: not open for writing
+/// assert_eq!(refused.errno(), Some(9)); // EBADF: not open for writing
 /// let request = refused.into_request(); // file and buffer are still in it
 /// # drop(request);
 /// # Ok(())
@@ -175,9 +218,15 @@ impl<T> SubmitError<T> {
         SubmitError { error, request }
     }
 
-    /// Why it was not submitted: an errno of `io_submit`, or [`SetupError`] or [`Unavailable`] inside.
+    /// Why it was not submitted: an errno of `io_submit`, or [`SetupError`] or [`AioError`] inside.
     pub fn error(&self) -> &io::Error {
         &self.error
+    }
+
+    /// The errno: that of `io_submit`, or that of the [`SetupError`] or [`AioError`] inside; `None` where
+    /// there is none.
+    pub fn errno(&self) -> Option<i32> {
+        errno_of(&self.error)
     }
 
     /// The request as it was, to be submitted again or taken apart.
@@ -185,7 +234,7 @@ impl<T> SubmitError<T> {
         self.request
     }
 
-    /// Both.
+    /// The reason and the request.
     pub fn into_parts(self) -> (io::Error, T) {
         (self.error, self.request)
     }
@@ -201,7 +250,7 @@ impl<T> fmt::Debug for SubmitError<T> {
 
 impl<T> fmt::Display for SubmitError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the request was not submitted: {}", self.error)
+        f.write_str("the request was not submitted")
     }
 }
 
@@ -215,4 +264,14 @@ impl<T> From<SubmitError<T>> for io::Error {
     fn from(error: SubmitError<T>) -> io::Error {
         error.error
     }
+}
+
+/// The errno in an error of this crate's: its own, or that of the [`SetupError`] or [`AioError`] inside.
+pub(crate) fn errno_of(error: &io::Error) -> Option<i32> {
+    let inner = error.get_ref();
+    error.raw_os_error().or_else(|| {
+        let inner = inner?;
+        let setup = inner.downcast_ref().and_then(SetupError::errno);
+        setup.or_else(|| inner.downcast_ref::<AioError>()?.errno())
+    })
 }

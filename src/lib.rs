@@ -4,7 +4,8 @@
 //! # Hello, world
 //!
 //! ```
-//! use kiocb::{Aio, AlignedBuf, Iocb, Read};
+//! use kiocb::op::Read;
+//! use kiocb::{Aio, AlignedBuf, Iocb};
 //!
 //! # fn main() -> std::io::Result<()> {
 //! let file = std::fs::File::open("/dev/zero")?;
@@ -20,10 +21,10 @@
 //! # The four verbs
 //!
 //! [`Iocb::alloc`] makes a blank request. [`init_rw`](Iocb::init_rw) says what it shall do: a file, an
-//! operation ([`Read`], [`Write`], [`ReadV`], [`WriteV`]), a buffer, and an offset in bytes;
-//! [`init_fsync`](Iocb::init_fsync) and [`init_fdsync`](Iocb::init_fdsync) make it a sync instead.
-//! [`init_callback`](Iocb::init_callback) says what is to happen then, and [`submit`](Iocb::submit) passes it
-//! on. From here on it is not the caller's any more, with everything in it.
+//! operation ([`Read`](op::Read), [`Write`](op::Write), [`ReadV`](op::ReadV), [`WriteV`](op::WriteV)), a
+//! buffer, and an offset in bytes; [`init_fsync`](Iocb::init_fsync) and [`init_fdsync`](Iocb::init_fdsync)
+//! make it a sync instead. [`init_callback`](Iocb::init_callback) says what is to happen then, and
+//! [`submit`](Iocb::submit) passes it on. From here on it is not the caller's any more, with everything in it.
 //!
 //! What is not ready does not compile: each verb gives the request another type, and only the last has
 //! `submit`.
@@ -38,9 +39,10 @@
 //! not a panic, not `mem::forget`, not a future that is dropped.
 //!
 //! A `Vec<u8>`, a boxed slice, an array or an [`AlignedBuf`] serves for reads and writes; a `String`, a
-//! `&'static [u8]` or an `Arc<[u8]>` for writes alone. [`IoBuf`] and [`IoBufMut`] have the list and are how
-//! to lend memory of your own; [`slice`](IoBuf::slice) lends a part; [`ReadV`] and [`WriteV`] take an array
-//! or `Vec` of buffers. [`BufPool`] keeps aligned buffers for use after use.
+//! `&'static [u8]` or an `Arc<[u8]>` for writes alone. The module [`buf`] has the list, and the traits that
+//! make memory of your own a buffer; [`buf_slice`](buf::IoBuf::buf_slice) makes a buffer of a part of one;
+//! [`ReadV`](op::ReadV) and [`WriteV`](op::WriteV) take an array or `Vec` of buffers. [`BufPool`] keeps
+//! aligned buffers for use after use.
 //!
 //! O_DIRECT wants offset, length and address aligned, and the device decides how: [`DirectFile`] opens a file
 //! so, asks what it wants, and hands out buffers that fit.
@@ -50,15 +52,17 @@
 //! - **The request was not submitted**: [`SubmitError`], returned by `submit`, `wait` or `start`. Its
 //!   callback will never be called, and it is inside the error, whole. The kernel has looked at the arguments
 //!   and refused (`EBADF`: not open for this), or there is nobody to take it: no context could be made
-//!   ([`SetupError`]), it was shut down ([`Unavailable`]).
+//!   ([`SetupError`]), it was shut down ([`AioError`]).
 //! - **The I/O failed**: [`Completion::result`], exactly once for each request for which `submit` said `Ok`.
 //!   An errno of the file operation, as `pread(2)` would say it: `EIO`, `ENOSPC`, a misaligned O_DIRECT
-//!   transfer's `EINVAL`.
+//!   transfer's `EINVAL`. A completion that is not looked at is a warning of the compiler;
+//!   [`done.ok()?`](Completion::ok) is the short way to look.
 //!
 //! Fewer bytes than asked for are not an error: a read meets the end of the file, a write a full file system.
 //!
 //! ```
-//! use kiocb::{Iocb, Read, Write};
+//! use kiocb::Iocb;
+//! use kiocb::op::{Read, Write};
 //!
 //! # fn main() -> std::io::Result<()> {
 //! # let dir = tempfile::tempdir()?;
@@ -72,8 +76,8 @@
 //! assert_eq!(bye, *b"bye");
 //!
 //! let done = Iocb::alloc().init_rw(file, Read, [0; 16], 3).wait()?; // `?`: whether it was submitted
-//! assert_eq!(done.result?, 2); // `?`: how it went
-//! assert_eq!(&done.buf[..2], b"lo");
+//! let (count, buf, _file) = done.ok()?; // `?`: how it went
+//! assert_eq!(&buf[..count], b"lo");
 //! # Ok(())
 //! # }
 //! ```
@@ -102,7 +106,8 @@
 //! each: `copy` (callbacks), `future`, `tokio`, `thread_per_core`, `poll`.
 //!
 //! ```
-//! use kiocb::{Aio, Dispatch, Iocb, Read};
+//! use kiocb::op::Read;
+//! use kiocb::{Aio, Dispatch, Iocb};
 //! use std::sync::Arc;
 //! use std::sync::atomic::{AtomicUsize, Ordering};
 //!
@@ -116,7 +121,7 @@
 //!
 //! // Borrowed memory: both pages in one system call, and both are there when it returns.
 //! let mut pages = [[1; 512]; 2];
-//! let pieces = (0..).step_by(512).zip(pages.iter_mut().map(|page| &mut page[..]));
+//! let pieces = pages.iter_mut().map(|page| &mut page[..]).zip((0..).step_by(512));
 //! let results = Aio::global()?.read_many(&file, pieces);
 //! assert!(results.into_iter().all(|result| result.is_ok()) && pages == [[0; 512]; 2]);
 //!
@@ -133,7 +138,7 @@
 //!         .submit()?;
 //! }
 //! while aio.stats().completed < 100 {
-//!     aio.poll(1, usize::MAX, None)?;
+//!     aio.run_once(None)?;
 //! }
 //! assert_eq!(bytes.load(Ordering::Relaxed), 51_200);
 //! # Ok(())
@@ -143,7 +148,7 @@
 //! # Inside a callback
 //!
 //! Under [`Dispatch::Thread`], the default, the callbacks of one context run one after the other on its
-//! completion thread (with [shards](Builder::shards), one thread each). There they may:
+//! completion thread (with [shards](AioBuilder::shards), one thread each). There they may:
 //!
 //! - **submit**. A request with a callback is gathered with what other callbacks of the same round submit,
 //!   and they leave in one system call when the round is over (or 32 have come). It counts as accepted, so
@@ -157,7 +162,7 @@
 //! held across one of them must not be taken by a callback.
 //!
 //! They may not [`drain`](Aio::drain), [`shutdown`](Aio::shutdown) or [`poll`](Aio::poll): that would wait
-//! for the callback itself, and is answered with [`Unavailable::WouldDeadlock`]. They should not block for
+//! for the callback itself, and is answered with [`AioError::WouldDeadlock`]. They should not block for
 //! long, because the callbacks behind them wait: give long work to another thread. All this holds for wakers
 //! too, and for destructors of what a request owns.
 //!
@@ -172,15 +177,16 @@
 //! the device has a cache.
 //!
 //! ```
-//! use kiocb::{Aio, Iocb, Journal, RwFlags, SyncKind, Write};
+//! use kiocb::op::Write;
+//! use kiocb::{Aio, Iocb, Journal, RwFlags, SyncKind};
 //!
 //! # fn main() -> std::io::Result<()> {
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path().join("log");
 //! let log = std::fs::File::create(&path)?;
-//! let done = Iocb::alloc().init_rw(log, Write, "first record", 0).wait()?;
-//! assert_eq!(done.result?, 12);
-//! Iocb::alloc().init_fdsync(done.file).wait()?.result?; // what has come back is durable now
+//! let (count, _, log) = Iocb::alloc().init_rw(log, Write, "first record", 0).wait()?.ok()?;
+//! assert_eq!(count, 12);
+//! Iocb::alloc().init_fdsync(log).wait()?.ok()?; // what has come back is durable now
 //!
 //! let log = std::fs::File::options().write(true).open(&path)?;
 //! let record = Iocb::alloc().init_rw(log, Write, "second record", 12).rw_flags(RwFlags::DSYNC);
@@ -200,10 +206,10 @@
 //!
 //! # How many at once
 //!
-//! As many as there is memory for. [`Builder::depth`] of them are with the kernel, 128 unless said otherwise;
-//! the others queue in user space, and `submit` neither fails nor blocks for that. The depth counts against
-//! `fs.aio-max-nr`, a quota of the whole machine: where it is nearly used up a context takes fewer, and where
-//! nothing is left the error says so, with the numbers.
+//! As many as there is memory for. [`AioBuilder::depth`] of them are with the kernel, 128 unless said
+//! otherwise; the others queue in user space, and `submit` neither fails nor blocks for that. The depth
+//! counts against `fs.aio-max-nr`, a quota of the whole machine: where it is nearly used up a context takes
+//! fewer, and where nothing is left the error says so, with the numbers.
 //!
 //! # The end
 //!
@@ -213,7 +219,7 @@
 //! [`Aio::shutdown`] sets a limit to that. Past the limit nothing is freed: what the kernel may still write
 //! to leaks rather.
 //!
-//! After `fork` the child's handles say [`Unavailable::Forked`], and dropping them does nothing to the
+//! After `fork` the child's handles say [`AioError::Forked`], and dropping them does nothing to the
 //! parent's requests. A context that the child builds for itself works.
 //!
 //! # What it does not do
@@ -241,56 +247,48 @@
 //!
 //! - `bindgen` (default): generates the raw types from the machine's `<linux/aio_abi.h>`; without libclang,
 //!   or without the feature, a committed copy is used, which is the same.
-//! - `bytes`: `bytes::Bytes` and `bytes::BytesMut` are buffers. (Where [`IoBuf`] is in scope, `Bytes`'s own
-//!   `slice` is written `Bytes::slice(&bytes, 1..2)`.)
+//! - `bytes`: `bytes::Bytes` and `bytes::BytesMut` are buffers.
 //!
 //! The raw layer, [`sys`], is public: six `unsafe` system calls and their types.
 #![doc(test(attr(deny(warnings))))]
 
+pub mod buf;
+pub mod direct;
+pub mod op;
 pub mod sys;
 
 mod aio;
-mod aligned;
 mod barrier;
 mod batch;
-mod buf_pool;
-mod buffer;
-#[cfg(feature = "bytes")]
-mod bytes;
+mod cancel_handle;
 mod completion;
-mod direct;
 mod dispatch;
 mod engine;
 mod error;
-mod exact;
 mod flags;
-mod future;
 mod iocb;
-mod operation;
 mod order;
-mod poll;
+mod pending;
 mod scope;
 mod stats;
 mod submission;
 mod sync;
+mod user_code;
 
-pub use aio::{Aio, Builder};
-pub use aligned::AlignedBuf;
+pub use aio::{Aio, AioBuilder};
 pub use barrier::SyncKind;
-pub use batch::{Batch, Refused, Ticket};
-pub use buf_pool::{BufPool, BufPoolBuilder, HugePages, PoolBuf};
-pub use buffer::{IoBuf, IoBufMut, IoBufs, IoBufsMut, IoVec, IoVecArray, Slice};
-pub use completion::Completion;
-pub use direct::{AtomicWrite, DirectFile, DirectOptions};
+pub use batch::{Batch, BatchErrors, Ticket};
+pub use buf::{AlignedBuf, BufPool};
+pub use cancel_handle::CancelHandle;
+pub use completion::{Completion, CompletionError};
+pub use direct::DirectFile;
 pub use dispatch::Dispatch;
-pub use error::{SetupError, SubmitError, Unavailable};
-pub use exact::{Exact, FromFile, ToFile};
+pub use error::{AioError, SetupError, SubmitError};
 pub use flags::{IoPriority, IoPriorityClass, PollFlags, RwFlags};
-pub use future::Pending;
-pub use iocb::{Blank, Iocb, Request, Submit};
-pub use operation::{Callback, Fsync, Operation, Read, ReadV, Rw, Write, WriteV};
+pub use iocb::Iocb;
+pub use op::Readiness;
 pub use order::{BarrierCallback, Journal, Tracked};
-pub use poll::{Poll, Readiness};
-pub use scope::{Borrowed, Scope};
+pub use pending::Pending;
+pub use scope::{Scope, ScopedIo};
 pub use stats::Stats;
 pub use submission::Submission;

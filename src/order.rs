@@ -5,13 +5,13 @@
 
 use crate::aio::Aio;
 use crate::barrier::{Next, Order, SyncKind};
-use crate::buffer::IoBuf;
+use crate::buf::IoBuf;
 use crate::completion::Completion;
-use crate::error::{SubmitError, Unavailable};
-use crate::exact::Exact;
+use crate::error::{AioError, SubmitError};
 use crate::flags::RwFlags;
 use crate::iocb::Iocb;
-use crate::operation::{Callback, Write};
+use crate::op::Exact;
+use crate::op::{Callback, Write};
 use parking_lot::Mutex;
 use std::fmt;
 use std::io;
@@ -64,7 +64,7 @@ pub type BarrierCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 ///
 /// # The end
 /// What is under way keeps the [`Aio`] alive. [`Aio::drain`] waits for barriers too; [`Aio::shutdown`] makes
-/// those fail whose sync has not been submitted ([`Unavailable::ShutDown`]), so drain before.
+/// those fail whose sync has not been submitted ([`AioError::ShutDown`]), so drain before.
 #[doc(alias = "group commit")]
 #[doc(alias = "fsync")]
 pub struct Journal<F>(Arc<Inner<F>>);
@@ -198,7 +198,8 @@ impl<F: AsFd + Send + Sync + 'static> Journal<F> {
     /// Says that a write of one's own begins now: of any kind, on any context, not yet submitted.
     ///
     /// ```
-    /// use kiocb::{Aio, Iocb, Journal, WriteV};
+    /// use kiocb::op::WriteV;
+    /// use kiocb::{Aio, Iocb, Journal};
     ///
     /// # fn main() -> std::io::Result<()> {
     /// # let log = Journal::new(&Aio::global()?, tempfile::tempfile()?);
@@ -363,7 +364,7 @@ fn again(error: &io::Error) -> io::Error {
         return io::Error::from_raw_os_error(errno);
     }
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(unavailable) => Unavailable::clone(unavailable).into(),
+        Some(unavailable) => AioError::clone(unavailable).into(),
         None => io::Error::new(error.kind(), error.to_string()),
     }
 }

@@ -10,21 +10,20 @@
 
 use crate::aio::Aio;
 use crate::completion::outcome;
-use crate::engine::Request as Cell;
-use crate::engine::{Engine, List, Watch};
-use crate::operation::Work;
+use crate::engine::{Engine, List, OwnedCell, Watch};
+use crate::op::Work;
 use crate::sys::{IOCB_CMD_PREAD, IOCB_CMD_PWRITE, iocb};
+use crate::user_code;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 /// A read or write over borrowed memory. The borrow is the scope's affair: here are only the numbers.
 #[derive(Debug)]
-struct Lent {
+struct BorrowedOp {
     opcode: u16,
     descriptor: u32,
     address: u64,
@@ -32,15 +31,15 @@ struct Lent {
     offset: u64,
 }
 
-impl Lent {
+impl BorrowedOp {
     fn new(
         opcode: u16,
         file: BorrowedFd<'_>,
         (address, length): (usize, usize),
         offset: u64,
-    ) -> Lent {
+    ) -> BorrowedOp {
         let descriptor = file.as_raw_fd().cast_unsigned();
-        Lent {
+        BorrowedOp {
             opcode,
             descriptor,
             address: address as u64,
@@ -51,8 +50,8 @@ impl Lent {
 }
 
 // SAFETY: file and memory are borrowed for longer than the request takes: `Scope::add` takes the borrows for
-// the scope's lifetime, and `Scope::finish` waits for the request within it; `Aio::lend` waits itself.
-unsafe impl Work for Lent {
+// the scope's lifetime, and `Scope::finish` waits for the request within it; `Aio::run_borrowed` waits itself.
+unsafe impl Work for BorrowedOp {
     type Output = io::Result<usize>;
 
     fn describe(&mut self, iocb: &mut iocb) {
@@ -86,14 +85,14 @@ struct Requests {
 }
 
 enum State {
-    Waiting(Watch<Lent>),
+    Waiting(Watch<BorrowedOp>),
     Done(io::Result<usize>),
     Taken,
 }
 
 /// Stands for one request of a [`Scope`]. It may be dropped: the scope waits for the request all the same.
-#[must_use = "the result of the request is asked for by `wait`"]
-pub struct Borrowed<'scope> {
+#[must_use = "the request may fail, and only `wait` returns its result"]
+pub struct ScopedIo<'scope> {
     place: usize,
     wait: &'scope dyn WaitFor,
 }
@@ -138,10 +137,10 @@ impl Aio {
             env: PhantomData,
         };
         let never_left_early = AbortOnUnwind;
-        let outcome = catch_unwind(AssertUnwindSafe(|| body(&scope)));
+        let outcome = user_code::try_run(|| body(&scope));
         scope.finish();
         std::mem::forget(never_left_early);
-        outcome.unwrap_or_else(|panic| resume_unwind(panic))
+        outcome.unwrap_or_else(|panic| panic.resume())
     }
 
     /// Reads into borrowed memory at `offset`: `pread(2)`. Blocks; the thread takes the completion itself.
@@ -151,7 +150,12 @@ impl Aio {
     /// As [`Iocb::submit`](crate::Iocb::submit) and [`Completion::result`](crate::Completion::result).
     pub fn read_at(&self, file: &impl AsFd, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let memory = (buf.as_mut_ptr().expose_provenance(), buf.len());
-        self.lend(Lent::new(IOCB_CMD_PREAD, file.as_fd(), memory, offset))
+        self.run_borrowed(BorrowedOp::new(
+            IOCB_CMD_PREAD,
+            file.as_fd(),
+            memory,
+            offset,
+        ))
     }
 
     /// Writes borrowed memory at `offset`: `pwrite(2)`. Otherwise as [`read_at`](Aio::read_at).
@@ -160,37 +164,57 @@ impl Aio {
     /// As `read_at`.
     pub fn write_at(&self, file: &impl AsFd, buf: &[u8], offset: u64) -> io::Result<usize> {
         let memory = (buf.as_ptr().expose_provenance(), buf.len());
-        self.lend(Lent::new(IOCB_CMD_PWRITE, file.as_fd(), memory, offset))
+        self.run_borrowed(BorrowedOp::new(
+            IOCB_CMD_PWRITE,
+            file.as_fd(),
+            memory,
+            offset,
+        ))
     }
 
     /// Submits what is borrowed for the time of this call, and waits for it.
-    fn lend(&self, lent: Lent) -> io::Result<usize> {
+    fn run_borrowed(&self, op: BorrowedOp) -> io::Result<usize> {
         let never_left_early = AbortOnUnwind;
-        let result = self.engine().submit_and_wait(lent);
+        let result = self.engine().submit_and_wait(op);
         std::mem::forget(never_left_early);
         result.unwrap_or_else(|(refused, _)| Err(refused))
     }
 
-    /// Reads many pieces of one file at once, by as few system calls as there are slots for: each buffer with
-    /// its offset, each result in its place, with the errnos of [`read_at`](Aio::read_at). Blocks
-    /// until all are complete.
+    /// Reads many pieces of one file at once, by as few system calls as there are slots for: each piece is a
+    /// buffer and its offset, in the order of [`read_at`](Aio::read_at), each result is in the place of its
+    /// piece, with the errnos of `read_at`. Blocks until all are complete.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let file = std::fs::File::open("/dev/zero")?;
+    /// let mut pages = [[1; 512]; 2];
+    /// let pieces = pages.iter_mut().map(|page| &mut page[..]).zip([0, 512]);
+    /// for count in kiocb::Aio::global()?.read_many(&file, pieces) {
+    ///     assert_eq!(count?, 512);
+    /// }
+    /// assert_eq!(pages, [[0; 512]; 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use = "each read may have failed: its result is its only sign"]
     pub fn read_many<'b>(
         &self,
         file: &impl AsFd,
-        pieces: impl IntoIterator<Item = (u64, &'b mut [u8])>,
+        pieces: impl IntoIterator<Item = (&'b mut [u8], u64)>,
     ) -> Vec<io::Result<usize>> {
         let pieces = pieces.into_iter();
-        self.scope(|s| s.wait_for_all(pieces.map(|(offset, buf)| s.read_at(file, buf, offset))))
+        self.scope(|s| s.wait_for_all(pieces.map(|(buf, offset)| s.read_at(file, buf, offset))))
     }
 
     /// Writes many pieces of one file at once. Otherwise as [`read_many`](Aio::read_many).
+    #[must_use = "each write may have failed: its result is its only sign"]
     pub fn write_many<'b>(
         &self,
         file: &impl AsFd,
-        pieces: impl IntoIterator<Item = (u64, &'b [u8])>,
+        pieces: impl IntoIterator<Item = (&'b [u8], u64)>,
     ) -> Vec<io::Result<usize>> {
         let pieces = pieces.into_iter();
-        self.scope(|s| s.wait_for_all(pieces.map(|(offset, buf)| s.write_at(file, buf, offset))))
+        self.scope(|s| s.wait_for_all(pieces.map(|(buf, offset)| s.write_at(file, buf, offset))))
     }
 }
 
@@ -201,7 +225,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         file: &'scope F,
         buf: &'scope mut [u8],
         offset: u64,
-    ) -> Borrowed<'scope> {
+    ) -> ScopedIo<'scope> {
         self.add(
             IOCB_CMD_PREAD,
             file.as_fd(),
@@ -216,7 +240,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         file: &'scope F,
         buf: &'scope [u8],
         offset: u64,
-    ) -> Borrowed<'scope> {
+    ) -> ScopedIo<'scope> {
         self.add(
             IOCB_CMD_PWRITE,
             file.as_fd(),
@@ -232,13 +256,13 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         file: BorrowedFd<'scope>,
         memory: (usize, usize),
         offset: u64,
-    ) -> Borrowed<'scope> {
-        let lent = Lent::new(opcode, file, memory, offset);
-        let (cell, watch) = Cell::watched(lent, false);
+    ) -> ScopedIo<'scope> {
+        let op = BorrowedOp::new(opcode, file, memory, offset);
+        let (cell, watch) = OwnedCell::watched(op, false);
         let mut requests = self.requests.borrow_mut();
         requests.unsent.push(cell);
         requests.all.push(State::Waiting(watch));
-        Borrowed {
+        ScopedIo {
             place: requests.all.len() - 1,
             wait: self,
         }
@@ -250,14 +274,10 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         self.send(false);
     }
 
-    /// As `submit`, for a thread that will do nothing but wait.
-    fn attend(&self) {
-        self.send(true);
-    }
-
-    fn send(&self, attended: bool) {
+    /// `reaps_itself`: this thread will do nothing but wait.
+    fn send(&self, reaps_itself: bool) {
         let unsent = std::mem::take(&mut self.requests.borrow_mut().unsent);
-        let list = unsent.inspect(|cell| cell.set_attended(attended));
+        let list = unsent.inspect(|cell| cell.set_reaps_itself(reaps_itself));
         if list.len() > 0 {
             for (error, cell) in self.engine.submit_list(list) {
                 self.engine.settle_refused(cell, &error);
@@ -267,16 +287,16 @@ impl<'scope, 'env> Scope<'scope, 'env> {
 
     fn wait_for_all(
         &self,
-        requests: impl Iterator<Item = Borrowed<'scope>>,
+        requests: impl Iterator<Item = ScopedIo<'scope>>,
     ) -> Vec<io::Result<usize>> {
         let requests: Vec<_> = requests.collect();
-        self.attend();
-        requests.into_iter().map(Borrowed::wait).collect()
+        self.send(true);
+        requests.into_iter().map(ScopedIo::wait).collect()
     }
 
     /// Waits for everything. Nothing of the scope's is with the kernel afterwards.
     fn finish(&self) {
-        self.attend();
+        self.send(true);
         let count = self.requests.borrow().all.len();
         for place in 0..count {
             self.complete(place);
@@ -292,19 +312,15 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         self.requests.borrow_mut().all[place] = state;
     }
 
-    fn wait_until_done(&self, mut watch: Watch<Lent>) -> io::Result<usize> {
-        loop {
-            if let Err(forked) = self.engine.check_origin() {
-                // The parent's request: here nothing will ever write to the memory.
-                watch.forget();
-                return Err(forked.into());
-            }
-            self.engine.wait_for(&mut watch, None);
-            match watch.take() {
-                Ok(result) => return result,
-                Err(unfinished) => watch = unfinished,
-            }
+    /// In a forked child the request is the parent's: here nothing will ever write to the memory.
+    fn wait_until_done(&self, mut watch: Watch<BorrowedOp>) -> io::Result<usize> {
+        if self.engine.is_here() {
+            self.engine.wait(&mut watch, None);
         }
+        if !self.engine.is_here() {
+            return watch.take_in_child();
+        }
+        watch.take().expect("without a deadline there is a result")
     }
 }
 
@@ -321,7 +337,7 @@ impl WaitFor for Scope<'_, '_> {
     }
 }
 
-impl Borrowed<'_> {
+impl ScopedIo<'_> {
     /// Blocks until the request is complete; submits it first, with all others of the scope, if that has not
     /// been done.
     ///
@@ -347,9 +363,9 @@ impl fmt::Debug for Scope<'_, '_> {
     }
 }
 
-impl fmt::Debug for Borrowed<'_> {
+impl fmt::Debug for ScopedIo<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Borrowed")
+        f.debug_struct("ScopedIo")
             .field("place", &self.place)
             .finish_non_exhaustive()
     }

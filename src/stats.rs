@@ -1,13 +1,34 @@
 //! Counters of an `Aio`.
 
-use std::ops::Add;
+use std::iter::Sum;
+use std::ops::{Add, Sub};
 
 /// What an [`Aio`](crate::Aio) has done and has to do, from [`Aio::stats`](crate::Aio::stats).
 ///
 /// `accepted` is `completed + in_flight + queued`. The figures are gathered one after the other while work
-/// goes on, so they belong to about one moment, and to exactly one when the `Aio` is silent.
+/// goes on, so they belong to about one moment, and to exactly one while nothing is outstanding.
+///
+/// Two snapshots can be subtracted, and those of several contexts added:
+///
+/// ```
+/// use kiocb::op::Read;
+/// use kiocb::{Aio, Dispatch, Stats};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let aio = Aio::builder().dispatch(Dispatch::Manual).build()?;
+/// let before = aio.stats();
+/// let zeroes = std::fs::File::open("/dev/zero")?;
+/// let (count, ..) = aio.alloc().init_rw(zeroes, Read, vec![1; 512], 0).wait()?.ok()?;
+/// assert_eq!(count, 512);
+/// assert_eq!((aio.stats() - before).completed, 1);
+/// let both: Stats = [before, aio.stats()].iter().sum();
+/// assert_eq!(both.completed, before.completed + aio.stats().completed);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "the figures are all that this does"]
 pub struct Stats {
     /// Requests for which `submit`, `wait` or `start` took responsibility.
     pub accepted: u64,
@@ -32,21 +53,50 @@ pub struct Stats {
     pub waits: u64,
 }
 
+impl Stats {
+    /// Each figure of the one with the same figure of the other.
+    fn combine(self, other: Stats, figure: impl Fn(u64, u64) -> u64) -> Stats {
+        Stats {
+            accepted: figure(self.accepted, other.accepted),
+            completed: figure(self.completed, other.completed),
+            in_flight: figure(self.in_flight, other.in_flight),
+            queued: figure(self.queued, other.queued),
+            depth: figure(self.depth, other.depth),
+            refused_late: figure(self.refused_late, other.refused_late),
+            panics: figure(self.panics, other.panics),
+            submits: figure(self.submits, other.submits),
+            waits: figure(self.waits, other.waits),
+        }
+    }
+}
+
 impl Add for Stats {
     type Output = Stats;
 
     /// The sums: what several contexts have done together.
     fn add(self, other: Stats) -> Stats {
-        Stats {
-            accepted: self.accepted + other.accepted,
-            completed: self.completed + other.completed,
-            in_flight: self.in_flight + other.in_flight,
-            queued: self.queued + other.queued,
-            depth: self.depth + other.depth,
-            refused_late: self.refused_late + other.refused_late,
-            panics: self.panics + other.panics,
-            submits: self.submits + other.submits,
-            waits: self.waits + other.waits,
-        }
+        self.combine(other, |one, other| one + other)
+    }
+}
+
+impl Sub for Stats {
+    type Output = Stats;
+
+    /// The differences: what was done between an earlier snapshot, on the right, and a later one. Where a
+    /// figure has become less (`in_flight`, `queued`) the difference is 0.
+    fn sub(self, earlier: Stats) -> Stats {
+        self.combine(earlier, u64::saturating_sub)
+    }
+}
+
+impl Sum for Stats {
+    fn sum<I: Iterator<Item = Stats>>(all: I) -> Stats {
+        all.fold(Stats::default(), Add::add)
+    }
+}
+
+impl<'a> Sum<&'a Stats> for Stats {
+    fn sum<I: Iterator<Item = &'a Stats>>(all: I) -> Stats {
+        all.copied().sum()
     }
 }

@@ -1,8 +1,9 @@
 //! `.await` on a request: submitted at the first poll.
 
 use crate::error::SubmitError;
-use crate::future::Pending;
-use crate::iocb::{Iocb, Request};
+use crate::iocb::Iocb;
+use crate::op::Request;
+use crate::pending::Pending;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -22,7 +23,8 @@ use std::task::{Context, Poll};
 /// #         if let Poll::Ready(output) = polled { return output }
 /// #     }
 /// # }
-/// use kiocb::{Iocb, Read};
+/// use kiocb::Iocb;
+/// use kiocb::op::Read;
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let file = std::fs::File::open("/dev/zero")?;
@@ -31,7 +33,7 @@ use std::task::{Context, Poll};
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "a future does nothing before it is polled"]
+#[must_use = "a future does nothing before it is polled: nothing is submitted"]
 pub struct Submission<S: Request>(Stage<S>);
 
 enum Stage<S: Request> {

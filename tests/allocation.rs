@@ -4,7 +4,8 @@
 mod common;
 
 use common::*;
-use kiocb::{Aio, AlignedBuf, Dispatch, Read};
+use kiocb::op::Read;
+use kiocb::{Aio, AlignedBuf, Dispatch};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 /// make a circle. A folder counts as one module. Not every module need exist.
 #[rustfmt::skip]
 const ROWS: &[&[&str]] = &[
-    // What everything stands on: threads' tools (loom's in a model), and the kernel.
-    &["sync"],
+    // What everything stands on: threads' tools (loom's in a model), the door to user code, and the kernel.
+    &["sync", "user_code"],
     &["sys"],
     // The nouns: plain values, each of which can be read alone.
-    &["aligned", "barrier", "buf_pool", "buffer", "bytes", "completion", "direct", "dispatch", "error", "flags", "stats"],
-    &["operation", "exact", "poll"],
+    &["barrier", "buf", "completion", "direct", "dispatch", "error", "flags", "stats"],
+    &["op"],
     // The machine.
     &["engine"],
     // What a user holds in his hands.
-    &["aio", "batch", "future", "iocb", "order", "scope", "submission"],
+    &["aio", "batch", "cancel_handle", "iocb", "order", "pending", "scope", "submission"],
     &["lib"],
 ];
 
@@ -32,25 +32,36 @@ const UNSAFE: &[(&str, &str)] = &[
     ("sys/simulated", "a kernel for tests, which reads iocbs as the true one does"),
     ("sys/fork", "a page that a fork wipes"),
     ("sys/statx", "a system call that nix lacks"),
-    ("engine/cell", "memory shared with the kernel, behind a type-erased pointer"),
-    ("engine/request", "owns a cell, and is a number while the kernel has it"),
-    ("engine/watch", "shares a cell with its owner by turns"),
-    ("engine/list", "knows its last request twice"),
-    ("engine/pool", "memory of cells"),
-    ("engine/probe", "requests of tests, which promise to lend nothing"),
+    ("sys/process_once", "publishes a value by its address"),
+    ("engine/request/cell", "memory shared with the kernel, behind a type-erased pointer"),
+    ("engine/request/vtable", "what depends on the type behind that pointer"),
+    ("engine/request/owned", "owns a cell, and is a number while the kernel has it"),
+    ("engine/request/outgoing", "passes the address of an iocb to the kernel"),
+    ("engine/request/watch", "shares a cell with its owner by turns"),
+    ("engine/request/list", "its tail pointer aliases its last node, and each node its neighbour"),
+    ("engine/request/pool", "memory of cells"),
+    ("engine/testing", "requests of tests, which promise to lend nothing"),
+    ("engine/backlog", "takes a cancelled request out of the middle"),
+    ("engine/polls", "keeps a second reference to the cells of what can be cancelled"),
     ("engine/reap", "an event's number is a cell's address"),
-    ("engine/gather", "a thread remembers the engines whose callbacks are on its stack"),
-    ("operation", "the contract between a request and the memory that its iocb names"),
-    ("exact", "keeps that contract while an iocb moves on to the rest of a short transfer"),
-    ("poll", "keeps that contract for a wait for readiness"),
+    ("engine/end", "destroys the context whose ring other threads read"),
+    ("engine/plug", "a thread remembers the engines whose callbacks are on its stack"),
+    ("op/work", "the contract between a request and the memory that its iocb names"),
+    ("op/transfer", "where a buffer is, for that contract"),
+    ("op/rw", "keeps that contract for a read or write"),
+    ("op/exact", "keeps that contract while an iocb moves on to the rest of a short transfer"),
+    ("op/fsync", "keeps that contract for a sync"),
+    ("op/poll_ready", "keeps that contract for a wait for readiness"),
+    ("op/job", "passes that contract on"),
+    ("op/callback", "passes that contract on"),
     ("scope", "keeps that contract for memory that is borrowed"),
-    ("buffer", "what may be lent to the kernel: unsafe traits and their implementations"),
-    ("buffer/slice", "a part of such a buffer"),
-    ("buffer/vectored", "several of them"),
-    ("bytes", "the same for types of the crate `bytes`"),
-    ("aligned", "aligned memory"),
-    ("buf_pool/mapping", "maps memory"),
-    ("buf_pool/buf", "a piece of that memory"),
+    ("buf", "which memory the kernel may use: unsafe traits and their implementations"),
+    ("buf/slice", "a part of such a buffer"),
+    ("buf/vectored", "several of them"),
+    ("buf/bytes", "the same for types of the crate `bytes`"),
+    ("buf/aligned", "aligned memory"),
+    ("buf/pool/mapping", "maps memory"),
+    ("buf/pool/buf", "a piece of that memory"),
 ];
 
 /// A source file: its path, its module below `src` (`engine/request`; `engine` for its `mod.rs`), its

@@ -7,7 +7,8 @@
 mod common;
 
 use common::*;
-use kiocb::{Aio, Builder, Dispatch, Read, Write};
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, AioBuilder, Dispatch};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -75,7 +76,7 @@ fn append(
 }
 
 /// 200 000 requests from `writers` threads; with `at_once` all are submitted before the first completes.
-fn flood(builder: Builder, writers: u32, at_once: bool) {
+fn flood(builder: AioBuilder, writers: u32, at_once: bool) {
     const ALL: u32 = 200_000;
     let aio = build(builder.depth(8));
     let each = ALL / writers;
@@ -185,7 +186,7 @@ fn append_from_callbacks(aio: &Aio, log: Arc<File>, number: u32, end: u32) {
                 .alloc()
                 .init_rw(file.clone(), Write, record(0, next), 0);
             if next % 10 == 0 {
-                request.wait().unwrap();
+                assert!(request.wait().unwrap().result.is_ok());
             } else {
                 request.init_callback(drop).submit().unwrap();
             }

@@ -3,10 +3,8 @@
 mod common;
 
 use common::*;
-use kiocb::{
-    Aio, Batch, Dispatch, Iocb, PollFlags, Read, ReadV, SubmitError, Ticket, Unavailable, Write,
-    WriteV,
-};
+use kiocb::op::{Read, ReadV, Write, WriteV};
+use kiocb::{Aio, AioError, Batch, Dispatch, Iocb, PollFlags, SubmitError, Ticket};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -24,21 +22,21 @@ fn errno<T>(error: &SubmitError<T>) -> i32 {
     error.error().raw_os_error().expect("an errno")
 }
 
-fn unavailable(error: &io::Error) -> Option<Unavailable> {
+fn unavailable(error: &io::Error) -> Option<AioError> {
     error.get_ref()?.downcast_ref().copied()
 }
 
 /// A callback that counts, on a request that the kernel takes.
-fn good(batch: &mut Batch<'_>, fates: &Fates) -> Ticket<impl kiocb::Submit + use<>> {
+fn good(batch: &mut Batch<'_>, fates: &Fates) -> Ticket<impl kiocb::op::Submit + use<>> {
     let write = Iocb::alloc().init_rw(fates.file(null()), Write, fates.buffer(vec![0; 8]), 0);
-    batch.push(write.init_callback(fates.callback()))
+    batch.push_callback(write.init_callback(fates.callback()))
 }
 
 /// The same for one that it refuses with EBADF.
-fn bad(batch: &mut Batch<'_>, fates: &Fates) -> Ticket<impl kiocb::Submit + use<>> {
+fn bad(batch: &mut Batch<'_>, fates: &Fates) -> Ticket<impl kiocb::op::Submit + use<>> {
     let read_only = File::open("/dev/null").unwrap();
     let write = Iocb::alloc().init_rw(fates.file(read_only), Write, fates.buffer(vec![7; 8]), 0);
-    batch.push(write.init_callback(fates.callback()))
+    batch.push_callback(write.init_callback(fates.callback()))
 }
 
 #[test]
@@ -52,7 +50,7 @@ fn sixty_four_requests_are_one_system_call() {
         let reads: Vec<_> = (0..64)
             .map(|page| {
                 let request = Iocb::alloc().init_rw(Arc::clone(&file), Read, [0; 512], page * 512);
-                batch.start(request)
+                batch.push(request)
             })
             .collect();
         assert_eq!((batch.len(), batch.is_empty()), (64, false));
@@ -89,19 +87,19 @@ fn all_kinds_of_requests_go_together() {
         let (aio, file) = (of(dispatch, 16), Arc::new(file_of(b"0123456789")));
         let (reader, writer) = io::pipe().unwrap();
         let mut batch = aio.batch();
-        let read = batch.start(aio.alloc().init_rw(Arc::clone(&file), Read, [0; 4], 2));
+        let read = batch.push(aio.alloc().init_rw(Arc::clone(&file), Read, [0; 4], 2));
         let pieces = vec![[0; 2], [0; 2]];
-        let vectored = batch.start(aio.alloc().init_rw(Arc::clone(&file), ReadV, pieces, 5));
-        let sync = batch.start(aio.alloc().init_fsync(Arc::clone(&file)));
-        let data = batch.start(aio.alloc().init_fdsync(Arc::clone(&file)));
+        let vectored = batch.push(aio.alloc().init_rw(Arc::clone(&file), ReadV, pieces, 5));
+        let sync = batch.push(aio.alloc().init_fsync(Arc::clone(&file)));
+        let data = batch.push(aio.alloc().init_fdsync(Arc::clone(&file)));
         let request = aio
             .alloc()
             .init_rw(OwnedFd::from(writer), WriteV, vec!["a", "bc"], 0);
-        let written = batch.start(request.write_all());
-        let poll = batch.start(aio.alloc().init_poll(OwnedFd::from(reader), PollFlags::IN));
+        let written = batch.push(request.write_all());
+        let poll = batch.push(aio.alloc().init_poll(OwnedFd::from(reader), PollFlags::IN));
         let (send, receive) = mpsc::channel();
         let request = aio.alloc().init_rw(Arc::clone(&file), Read, [0; 1], 9);
-        batch.push(request.init_callback(move |done| send.send(done.buf).unwrap()));
+        batch.push_callback(request.init_callback(move |done| send.send(done.buf).unwrap()));
         assert!(batch.submit().is_empty());
         assert_eq!(&read.wait().buf, b"2345");
         assert_eq!(vectored.wait().buf.concat(), b"5678");
@@ -168,7 +166,7 @@ fn a_refused_request_is_whole_and_can_be_submitted_again() {
     let counted = calls.clone();
     let read_only = File::open("/dev/null").unwrap();
     let write = aio.alloc().init_rw(read_only, Write, vec![1, 2, 3], 0);
-    let ticket = batch.push(write.init_callback(move |_| {
+    let ticket = batch.push_callback(write.init_callback(move |_| {
         counted.add();
     }));
     let error = batch.submit().take(ticket).unwrap();
@@ -207,9 +205,9 @@ fn a_refused_handle_says_so_as_its_result() {
         let aio = of(dispatch, 16);
         let mut batch = aio.batch();
         let read_only = File::open("/dev/null").unwrap();
-        let refused = batch.start(aio.alloc().init_rw(read_only, Write, vec![7; 8], 0));
-        let other = batch.start(aio.alloc().init_rw(null(), Write, vec![7; 8], 0));
-        let impossible = batch.start(aio.alloc().init_poll(scratch(), PollFlags::PRI));
+        let refused = batch.push(aio.alloc().init_rw(read_only, Write, vec![7; 8], 0));
+        let other = batch.push(aio.alloc().init_rw(null(), Write, vec![7; 8], 0));
+        let impossible = batch.push(aio.alloc().init_poll(scratch(), PollFlags::PRI));
         assert!(!refused.is_complete());
         assert!(batch.submit().is_empty(), "a handle keeps its own bad news");
         assert!(refused.is_complete());
@@ -235,8 +233,8 @@ fn an_unsubmitted_batch_is_dropped_whole_and_its_handles_say_so() {
             let (file, buf) = (fates.file(null()), fates.buffer(vec![0; 8]));
             aio.alloc().init_rw(file, Write, buf, 0)
         };
-        let kept = batch.start(write());
-        drop(batch.start(write()));
+        let kept = batch.push(write());
+        drop(batch.push(write()));
         assert_eq!(fates.seen(), [0; 4]);
         drop(batch);
         assert_eq!(fates.seen(), [2, 2, 1, 0]);
@@ -255,7 +253,7 @@ fn a_forgotten_batch_leaks_and_harms_nobody() {
     let (aio, fates) = (aio(), Fates::default());
     let mut batch = aio.batch();
     let _ticket = good(&mut batch, &fates);
-    let handle = batch.start(aio.alloc().init_rw(null(), Write, [0; 8], 0));
+    let handle = batch.push(aio.alloc().init_rw(null(), Write, [0; 8], 0));
     std::mem::forget(batch);
     assert!(handle.wait_timeout(Duration::from_millis(2)).is_err());
     assert_eq!(fates.seen(), [0; 4]);
@@ -271,7 +269,7 @@ fn handles_dropped_before_the_batch_is_submitted_are_done_all_the_same() {
         let mut batch = aio.batch();
         for place in 0..8 {
             let buf = fates.buffer(vec![b'x'; 1]);
-            drop(batch.start(aio.alloc().init_rw(Arc::clone(&file), Write, buf, place)));
+            drop(batch.push(aio.alloc().init_rw(Arc::clone(&file), Write, buf, place)));
         }
         assert!(batch.submit().is_empty());
         aio.drain().unwrap();
@@ -292,7 +290,7 @@ fn more_than_there_are_slots_goes_through_in_order() {
         let mut writes = Vec::new();
         for number in &numbers {
             let buf = number.to_ne_bytes();
-            writes.push(batch.start(aio.alloc().init_rw(Arc::clone(&writer), Write, buf, 0)));
+            writes.push(batch.push(aio.alloc().init_rw(Arc::clone(&writer), Write, buf, 0)));
         }
         assert!(batch.submit().is_empty());
         for write in writes {
@@ -321,8 +319,9 @@ fn what_queues_and_is_then_refused_has_the_refusal_as_its_result() {
         let read_only = || File::open("/dev/null").unwrap();
         let (send, receive) = mpsc::channel();
         let request = aio.alloc().init_rw(read_only(), Write, [0; 8], 0);
-        let ticket = batch.push(request.init_callback(move |done| send.send(done.result).unwrap()));
-        let handle = batch.start(aio.alloc().init_rw(read_only(), Write, [0; 8], 0));
+        let ticket =
+            batch.push_callback(request.init_callback(move |done| send.send(done.result).unwrap()));
+        let handle = batch.push(aio.alloc().init_rw(read_only(), Write, [0; 8], 0));
         let mut refused = batch.submit();
         assert!(refused.is_empty() && refused.take(ticket).is_none());
         drop(occupied);
@@ -359,7 +358,7 @@ fn a_callback_may_submit_a_batch_and_wait_for_it() {
                 .init_callback(move |_| {
                     let mut batch = target.batch();
                     let writes: Vec<_> = (0..4)
-                        .map(|_| batch.start(target.alloc().init_rw(null(), Write, [0; 8], 0)))
+                        .map(|_| batch.push(target.alloc().init_rw(null(), Write, [0; 8], 0)))
                         .collect();
                     assert!(batch.submit().is_empty());
                     for write in writes {
@@ -389,8 +388,8 @@ fn a_batch_in_a_callback_does_not_overtake() {
             let write = |byte: u8| inner.alloc().init_rw(Arc::clone(&writer), Write, [byte], 0);
             write(b'1').init_callback(drop).submit().unwrap();
             let mut batch = inner.batch();
-            let _ = batch.push(write(b'2').init_callback(drop));
-            drop(batch.start(write(b'3')));
+            let _ = batch.push_callback(write(b'2').init_callback(drop));
+            drop(batch.push(write(b'3')));
             assert!(batch.submit().is_empty());
             write(b'4').init_callback(drop).submit().unwrap();
         })
@@ -410,13 +409,13 @@ fn after_shutdown_all_is_refused() {
         let (aio, fates) = (of(dispatch, 8), Fates::default());
         let mut batch = aio.batch();
         let tickets = [(); 3].map(|()| good(&mut batch, &fates));
-        let handle = batch.start(aio.alloc().init_rw(null(), Write, [0; 8], 0));
+        let handle = batch.push(aio.alloc().init_rw(null(), Write, [0; 8], 0));
         aio.shutdown(Duration::from_secs(60)).unwrap();
         let mut refused = batch.submit();
         assert_eq!(refused.len(), 3);
         for ticket in tickets {
             let error = refused.take(ticket).unwrap();
-            assert_eq!(unavailable(error.error()), Some(Unavailable::ShutDown));
+            assert_eq!(unavailable(error.error()), Some(AioError::ShutDown));
         }
         let error = handle.wait().result.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ECANCELED));
@@ -462,7 +461,7 @@ fn batches_of_several_threads_are_all_done() {
                             }
                         }
                         let write = aio.alloc().init_rw(null(), Write, [0; 8], 0);
-                        let handle = batch.start(write);
+                        let handle = batch.push(write);
                         drop(batch.submit());
                         assert_eq!(handle.wait().result.unwrap(), 8);
                     }

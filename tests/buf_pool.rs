@@ -7,7 +7,8 @@
 #[path = "common/seccomp.rs"]
 mod seccomp;
 
-use kiocb::{BufPool, HugePages, IoBuf, IoBufMut, PoolBuf};
+use kiocb::BufPool;
+use kiocb::buf::{HugePages, IoBuf, IoBufMut, PoolBuf};
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
 use std::sync::Barrier;
@@ -33,7 +34,7 @@ fn a_pool_hands_out_each_buffer_once() {
     );
     let mut bufs = all(&pool);
     assert_eq!((bufs.len(), pool.available()), (100, 0));
-    let places: HashSet<_> = bufs.iter().map(|buf| IoBuf::as_ptr(buf) as usize).collect();
+    let places: HashSet<_> = bufs.iter().map(|buf| buf.buf_ptr() as usize).collect();
     assert_eq!(places.len(), 100);
     for (mark, buf) in (1..).zip(&mut bufs) {
         assert!(
@@ -67,10 +68,10 @@ fn buffers_have_the_size_and_alignment_that_were_asked_for() {
         assert_eq!(pool.alignment(), alignment);
         for mut buf in all(&pool) {
             assert_eq!(
-                (buf.len(), IoBuf::len(&buf), buf.capacity()),
+                (buf.len(), buf.buf_len(), buf.buf_capacity()),
                 (size, size, size)
             );
-            assert_eq!(buf.as_mut_ptr() as usize % alignment, 0);
+            assert_eq!(buf.buf_mut_ptr() as usize % alignment, 0);
             buf.fill(1);
         }
     }
@@ -80,11 +81,11 @@ fn buffers_have_the_size_and_alignment_that_were_asked_for() {
 fn a_buffer_that_comes_back_is_handed_out_next_with_its_old_bytes() {
     let pool = BufPool::new(2, 64).unwrap();
     let mut buf = pool.take();
-    let place = IoBuf::as_ptr(&buf);
+    let place = buf.buf_ptr();
     buf.fill(7);
     drop(buf);
     let again = pool.take();
-    assert_eq!(IoBuf::as_ptr(&again), place);
+    assert_eq!(again.buf_ptr(), place);
     assert!(again.iter().all(|&byte| byte == 7));
 }
 
@@ -235,8 +236,7 @@ fn present(bufs: &[PoolBuf]) -> usize {
     for buf in bufs {
         let mut page = 0u8;
         // SAFETY: one page of a live mapping, one byte for the answer.
-        let result =
-            unsafe { libc::mincore(IoBuf::as_ptr(buf).cast_mut().cast(), 4096, &raw mut page) };
+        let result = unsafe { libc::mincore(buf.buf_ptr().cast_mut().cast(), 4096, &raw mut page) };
         assert_eq!(result, 0, "{}", io::Error::last_os_error());
         present += usize::from(page & 1);
     }
@@ -301,11 +301,7 @@ fn huge_pages_are_used_where_they_are_and_do_without_where_not() {
         let is_all = |(mark, buf): (u8, &PoolBuf)| buf.iter().all(|&byte| byte == mark);
         assert!(marks().zip(&bufs).all(is_all));
         if got != HugePages::Never {
-            let start = bufs
-                .iter()
-                .map(|buf| IoBuf::as_ptr(buf) as usize)
-                .min()
-                .unwrap();
+            let start = bufs.iter().map(|buf| buf.buf_ptr() as usize).min().unwrap();
             assert_eq!(start % (1 << 20), 0, "no huge page starts anywhere else");
         }
     }
@@ -325,9 +321,9 @@ fn pool_and_buffer_show_their_shape() {
 #[test]
 fn a_pool_buffer_is_a_buffer_like_any_other() {
     let pool = BufPool::new(2, 8).unwrap();
-    let mut cell = Box::new(pool.take().slice(2..6));
-    assert_eq!(cell.capacity(), 4);
-    let target = cell.as_mut_ptr();
+    let mut cell = Box::new(pool.take().buf_slice(2..6));
+    assert_eq!(cell.buf_capacity(), 4);
+    let target = cell.buf_mut_ptr();
     // SAFETY: good for four writes, and nobody touches the buffer meanwhile.
     unsafe { target.copy_from_nonoverlapping(b"page".as_ptr(), 4) };
     // SAFETY: just written.

@@ -10,10 +10,9 @@
     reason = "plays the kernel: reads and writes through the pointers of the buffers"
 )]
 
-use kiocb::{
-    Aio, AlignedBuf, BufPool, IoBuf, IoBufMut, IoBufs, IoBufsMut, IoVec, Iocb, Operation, Read,
-    ReadV, Slice, Write, WriteV,
-};
+use kiocb::buf::{IoBuf, IoBufMut, IoBufs, IoBufsMut, IoVec};
+use kiocb::op::{Operation, Read, ReadV, Write, WriteV};
+use kiocb::{Aio, AlignedBuf, BufPool, Iocb};
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsRawFd;
@@ -23,12 +22,12 @@ use std::sync::Arc;
 /// A read of `bytes` into a buffer that is already at its final place.
 fn read_into<B: IoBufMut>(buf: B, bytes: &[u8]) -> B {
     let mut cell = Box::new(buf);
-    let n = bytes.len().min(cell.capacity());
-    let target = cell.as_mut_ptr();
-    // SAFETY: `target` is good for `capacity()` writes until the value is touched again, and `n` is no more
+    let n = bytes.len().min(cell.buf_capacity());
+    let target = cell.buf_mut_ptr();
+    // SAFETY: `target` is good for `buf_capacity()` writes until the value is touched again, and `n` is no more
     // than that.
     unsafe { target.copy_from_nonoverlapping(bytes.as_ptr(), n) };
-    // SAFETY: `n <= capacity()`, and these bytes have just been written.
+    // SAFETY: `n <= buf_capacity()`, and these bytes have just been written.
     unsafe { cell.set_init(n) };
     *cell
 }
@@ -36,14 +35,14 @@ fn read_into<B: IoBufMut>(buf: B, bytes: &[u8]) -> B {
 /// A write of a buffer that is already at its final place: the bytes that would reach the file.
 fn written_from<B: IoBuf>(buf: B) -> Vec<u8> {
     let cell = Box::new(buf);
-    let (source, len) = (cell.as_ptr(), cell.len());
+    let (source, len) = (cell.buf_ptr(), cell.buf_len());
     assert!(!source.is_null());
     assert_eq!(
-        (cell.as_ptr(), cell.len()),
+        (cell.buf_ptr(), cell.buf_len()),
         (source, len),
         "a second look gives another answer"
     );
-    // SAFETY: `source` is good for `len()` reads of initialised bytes until the value is touched.
+    // SAFETY: `source` is good for `buf_len()` reads of initialised bytes until the value is touched.
     unsafe { std::slice::from_raw_parts(source, len) }.to_vec()
 }
 
@@ -73,7 +72,7 @@ fn written_from_all<V: IoBufs>(bufs: V) -> Vec<u8> {
     let cell = Box::new(bufs);
     let mut bytes = Vec::new();
     for piece in cell.io_vecs().iter() {
-        // SAFETY: the piece is good for `len()` reads of initialised bytes.
+        // SAFETY: the piece is good for `buf_len()` reads of initialised bytes.
         bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(piece.as_ptr(), piece.len()) });
     }
     bytes
@@ -103,7 +102,7 @@ fn every_kind_of_buffer_sends_its_bytes() {
     assert_eq!(written_from(Arc::new(*b"hello")), hello);
     assert_eq!(written_from(Arc::new(hello.to_vec())), hello);
     assert_eq!(written_from(Arc::new(AlignedBuf::from(hello))), hello);
-    assert_eq!(written_from(b"say hello twice".slice(4..9)), hello);
+    assert_eq!(written_from(b"say hello twice".buf_slice(4..9)), hello);
 }
 
 #[test]
@@ -118,7 +117,7 @@ fn every_kind_of_buffer_receives_bytes() {
     assert_eq!(*read_into(Box::new([0; 5]), b"hello"), *b"hello");
     assert_eq!(*read_into(AlignedBuf::zeroed(5), b"hello"), *b"hello");
     assert_eq!(
-        read_into(vec![b'.'; 9].slice(2..7), b"hello").into_inner(),
+        read_into(vec![b'.'; 9].buf_slice(2..7), b"hello").into_inner(),
         b"..hello.."
     );
 }
@@ -131,8 +130,8 @@ fn empty_buffers_move_nothing() {
     assert_eq!(*read_into(AlignedBuf::zeroed(0), b"hello"), *b"");
     assert_eq!(written_from(Vec::new()), b"");
     assert_eq!(written_from(AlignedBuf::default()), b"");
-    assert_eq!(written_from(vec![1, 2, 3].slice(3..)), b"");
-    assert!(IoBuf::is_empty(&Vec::new()) && !IoBuf::is_empty(&"x"));
+    assert_eq!(written_from(vec![1, 2, 3].buf_slice(3..)), b"");
+    assert!(Vec::new().buf_len() == 0 && "x".buf_len() == 1);
 }
 
 #[test]
@@ -149,8 +148,8 @@ fn a_read_into_a_vec_starts_at_its_first_byte_and_never_shrinks_it() {
 fn a_slice_of_spare_capacity_appends() {
     let mut log = Vec::with_capacity(64);
     log.extend_from_slice(b"old ");
-    let tail = log.slice_mut(4..10);
-    assert_eq!((tail.capacity(), IoBuf::len(&tail)), (6, 0));
+    let tail = log.buf_slice_mut(4..10);
+    assert_eq!((tail.buf_capacity(), tail.buf_len()), (6, 0));
     let tail = read_into(tail, b"new and more");
     assert_eq!(&tail[..], b"new an");
     assert_eq!(tail.into_inner(), b"old new an");
@@ -161,37 +160,37 @@ fn an_open_slice_reaches_the_length_or_the_capacity() {
     let mut v = Vec::with_capacity(64);
     v.extend_from_slice(b"12345");
     let capacity = v.capacity();
-    assert_eq!(v.clone().slice(..).capacity(), 5);
-    assert_eq!(v.slice_mut(2..).capacity(), capacity - 2);
-    assert_eq!(written_from(b"12345".slice(1..=3)), b"234");
+    assert_eq!(v.clone().buf_slice(..).buf_capacity(), 5);
+    assert_eq!(v.buf_slice_mut(2..).buf_capacity(), capacity - 2);
+    assert_eq!(written_from(b"12345".buf_slice(1..=3)), b"234");
 }
 
 #[test]
 fn a_slice_that_does_not_fit_panics_before_it_exists() {
     let spare = || Vec::<u8>::with_capacity(8);
-    assert!(panics(|| b"12345".slice(0..6)).contains("ends at 6, the buffer at 5"));
-    assert!(panics(|| b"12345".slice(6..)).contains("starts after it ends"));
+    assert!(panics(|| b"12345".buf_slice(0..6)).contains("ends at 6, the buffer at 5"));
+    assert!(panics(|| b"12345".buf_slice(6..)).contains("starts after it ends"));
     #[allow(clippy::reversed_empty_ranges, reason = "what is being tested")]
     let reversed = 3..2;
-    assert!(panics(move || b"12345".slice(reversed)).contains("starts after it ends"));
-    assert!(panics(|| b"12345".slice(..=usize::MAX)).contains("beyond"));
-    assert!(panics(move || spare().slice(0..1)).contains("the buffer at 0"));
-    assert!(panics(move || spare().slice_mut(0..9999)).contains("ends at 9999"));
+    assert!(panics(move || b"12345".buf_slice(reversed)).contains("starts after it ends"));
+    assert!(panics(|| b"12345".buf_slice(..=usize::MAX)).contains("beyond"));
+    assert!(panics(move || spare().buf_slice(0..1)).contains("the buffer at 0"));
+    assert!(panics(move || spare().buf_slice_mut(0..9999)).contains("ends at 9999"));
     // The gap would count as initialised once the read is done.
-    assert!(panics(move || spare().slice_mut(1..8)).contains("only 0 bytes are initialised"));
+    assert!(panics(move || spare().buf_slice_mut(1..8)).contains("only 0 bytes are initialised"));
 }
 
 #[test]
 fn the_clone_of_a_slice_stays_inside_its_own_buffer() {
     let mut v = Vec::with_capacity(64);
     v.extend_from_slice(b"1234");
-    let slice = v.slice_mut(4..64);
+    let slice = v.buf_slice_mut(4..64);
     let clone = slice.clone();
     assert!(
         clone.get_ref().capacity() < 64,
         "the clone of a Vec keeps no spare capacity"
     );
-    assert_eq!(clone.capacity(), clone.get_ref().capacity() - 4);
+    assert_eq!(clone.buf_capacity(), clone.get_ref().capacity() - 4);
     assert_eq!(
         &read_into(clone, b"too much for it").into_inner()[..4],
         b"1234"
@@ -203,20 +202,20 @@ struct Shrinking(Vec<u8>, std::cell::Cell<usize>);
 
 // SAFETY: never more than the Vec has; changes only when the test changes it.
 unsafe impl IoBuf for Shrinking {
-    fn as_ptr(&self) -> *const u8 {
+    fn buf_ptr(&self) -> *const u8 {
         self.0.as_ptr()
     }
-    fn len(&self) -> usize {
+    fn buf_len(&self) -> usize {
         self.1.get()
     }
 }
 
 // SAFETY: as above.
 unsafe impl IoBufMut for Shrinking {
-    fn as_mut_ptr(&mut self) -> *mut u8 {
+    fn buf_mut_ptr(&mut self) -> *mut u8 {
         self.0.as_mut_ptr()
     }
-    fn capacity(&self) -> usize {
+    fn buf_capacity(&self) -> usize {
         self.1.get()
     }
     unsafe fn set_init(&mut self, n: usize) {
@@ -226,19 +225,19 @@ unsafe impl IoBufMut for Shrinking {
 
 #[test]
 fn a_slice_of_a_buffer_that_has_shrunk_is_empty_rather_than_outside() {
-    let slice = Shrinking(vec![0; 8], 8.into()).slice(4..8);
-    assert_eq!((IoBuf::len(&slice), slice.capacity()), (4, 4));
+    let slice = Shrinking(vec![0; 8], 8.into()).buf_slice(4..8);
+    assert_eq!((slice.buf_len(), slice.buf_capacity()), (4, 4));
     slice.get_ref().1.set(6);
-    assert_eq!((IoBuf::len(&slice), slice.capacity()), (2, 2));
+    assert_eq!((slice.buf_len(), slice.buf_capacity()), (2, 2));
     slice.get_ref().1.set(3);
-    assert_eq!((IoBuf::len(&slice), slice.capacity()), (0, 0));
-    assert_eq!(slice.as_ptr(), slice.get_ref().0[3..].as_ptr());
+    assert_eq!((slice.buf_len(), slice.buf_capacity()), (0, 0));
+    assert_eq!(slice.buf_ptr(), slice.get_ref().0[3..].as_ptr());
     read_into(slice, b"nothing");
 }
 
 #[test]
 fn slices_nest() {
-    let inner = b"0123456789".to_vec().slice(2..9).slice(1..4);
+    let inner = b"0123456789".to_vec().buf_slice(2..9).buf_slice(1..4);
     assert_eq!(&inner[..], b"345");
     let inner = read_into(inner, b"abcdef");
     assert_eq!(inner.into_inner().into_inner(), b"012abc6789");
@@ -246,12 +245,12 @@ fn slices_nest() {
 
 #[test]
 fn a_slice_can_be_looked_at_and_changed_where_its_buffer_can() {
-    let mut page = AlignedBuf::zeroed(64).slice(32..);
+    let mut page = AlignedBuf::zeroed(64).buf_slice(32..);
     page[..2].copy_from_slice(b"hi");
     page.as_mut()[2] = b'!';
     assert_eq!(&page.as_ref()[..4], b"hi!\0");
     assert_eq!(
-        format!("{:?}", [1u8, 2, 3].slice(1..)),
+        format!("{:?}", [1u8, 2, 3].buf_slice(1..)),
         "Slice { range: 1..3, buf: [1, 2, 3] }"
     );
 }
@@ -429,7 +428,7 @@ fn an_aligned_buffer_serves_direct_io() {
         Err(error) => return skip(&format!("no O_DIRECT below target: {error}")),
     };
     let mut buf = Box::new(AlignedBuf::zeroed(8192));
-    let (len, target) = (buf.capacity(), buf.as_mut_ptr());
+    let (len, target) = (buf.buf_capacity(), buf.buf_mut_ptr());
     // SAFETY: good for `len` writes, and nobody touches it meanwhile.
     let n = unsafe { libc::pread(file.as_raw_fd(), target.cast(), len, 0) };
     assert_eq!(n, 8192, "{}", std::io::Error::last_os_error());
@@ -459,7 +458,7 @@ fn what_must_outlive_the_request_can_be_asked_for() {
     fn stored<V: IoBufs>(bufs: &V) -> Box<dyn std::any::Any + Send> {
         Box::new(bufs.io_vecs())
     }
-    let _ = stored(&vec![Slice::new(vec![1u8], ..)]);
+    let _ = stored(&vec![vec![1u8].buf_slice(..)]);
 }
 
 /// One request on the file, through the engine; all of the file's ten bytes are at stake.
@@ -501,7 +500,7 @@ fn the_engine_reads_into_every_kind_of_buffer() {
     );
     assert_eq!(read_by_engine(&file, Read, pool.take(), 1).1[..], *b"1234");
     assert_eq!(
-        read_by_engine(&file, Read, vec![b'.'; 6].slice(1..3), 0)
+        read_by_engine(&file, Read, vec![b'.'; 6].buf_slice(1..3), 0)
             .1
             .into_inner(),
         b".01..."
@@ -538,7 +537,7 @@ fn the_engine_writes_from_every_kind_of_buffer() {
     write(&file, Write, Arc::<[u8]>::from(&b"arc "[..]), &mut at);
     write(&file, Write, AlignedBuf::from(b"aligned "), &mut at);
     write(&file, Write, pooled, &mut at);
-    write(&file, Write, b"oliver".slice(1..2), &mut at);
+    write(&file, Write, b"oliver".buf_slice(1..2), &mut at);
     write(&file, WriteV, vec![" many ", "strs "], &mut at);
     write(&file, WriteV, [*b"ab", *b"cd"], &mut at);
     let mut text = vec![0; usize::try_from(at).unwrap()];

@@ -5,12 +5,14 @@ mod common;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use common::*;
-use kiocb::{AlignedBuf, IoBuf, IoBufMut, Iocb, Read, ReadV, Write, WriteV};
+use kiocb::buf::{IoBuf, IoBufMut};
+use kiocb::op::{Read, ReadV, Write, WriteV};
+use kiocb::{AlignedBuf, Iocb};
 use std::sync::Arc;
 
 /// Writes all of `buf` to a new file and says what is in it then.
 fn written<B: IoBuf + Send + 'static>(buf: B) -> Vec<u8> {
-    let len = buf.len();
+    let len = buf.buf_len();
     let done = Iocb::alloc()
         .init_rw(scratch(), Write, buf, 0)
         .wait()
@@ -33,7 +35,7 @@ fn every_kind_of_bytes_is_written_as_it_is() {
     assert_eq!(written(Bytes::from_static(b"static")), b"static");
     assert_eq!(written(shared.clone()), pattern(1, 5000));
     assert_eq!(
-        written(Bytes::slice(&shared, 100..4000)),
+        written(shared.slice(100..4000)),
         pattern(1, 5000)[100..4000]
     );
     assert_eq!(
@@ -41,7 +43,7 @@ fn every_kind_of_bytes_is_written_as_it_is() {
         b"owned"
     );
     assert_eq!(
-        written(IoBuf::slice(shared.clone(), 10..20)),
+        written(shared.clone().buf_slice(10..20)),
         pattern(1, 5000)[10..20]
     );
     assert_eq!(written(BytesMut::from(&shared[..])), pattern(1, 5000));
@@ -75,12 +77,12 @@ fn the_pointer_is_good_for_the_whole_capacity_and_taking_it_changes_nothing() {
         let mut buf = BytesMut::with_capacity(100);
         buf.put_bytes(5, len);
         let (before, start) = (buf.clone(), buf.as_ref().as_ptr());
-        assert_eq!(IoBufMut::as_mut_ptr(&mut buf).cast_const(), start);
+        assert_eq!(IoBufMut::buf_mut_ptr(&mut buf).cast_const(), start);
         assert_eq!(buf, before);
-        assert_eq!(IoBufMut::capacity(&buf), buf.capacity());
+        assert_eq!(IoBufMut::buf_capacity(&buf), buf.capacity());
         // Through moving the handle, too.
         let mut moved = Box::new(buf);
-        assert_eq!(IoBufMut::as_mut_ptr(&mut *moved).cast_const(), start);
+        assert_eq!(IoBufMut::buf_mut_ptr(&mut *moved).cast_const(), start);
     }
 }
 

@@ -5,7 +5,8 @@
 mod common;
 
 use common::*;
-use kiocb::{Aio, Dispatch, Iocb, Read, Write};
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, Dispatch, Iocb};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -88,7 +89,7 @@ fn callbacks_of_one_context_run_one_after_the_other_and_outside_submit() {
                         .unwrap();
                     // Waiters that reap may not run callbacks either.
                     let request = aio.alloc().init_rw(null(), Read, Vec::new(), 0);
-                    request.wait().unwrap();
+                    assert_eq!(request.wait().unwrap().result.unwrap(), 0);
                 }
             });
         }

@@ -10,7 +10,8 @@
 #[path = "common/seccomp.rs"]
 mod seccomp;
 
-use kiocb::{AlignedBuf, DirectFile, Iocb, Read, RwFlags, Write, sys};
+use kiocb::op::{Read, Write};
+use kiocb::{AlignedBuf, DirectFile, Iocb, RwFlags, sys};
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

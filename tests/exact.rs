@@ -9,9 +9,8 @@ mod huge;
 
 use common::*;
 use huge::{HUGE, Huge};
-use kiocb::{
-    Aio, AlignedBuf, Dispatch, IoPriority, Iocb, PollFlags, Read, ReadV, RwFlags, Write, WriteV,
-};
+use kiocb::op::{Read, ReadV, Write, WriteV};
+use kiocb::{Aio, AlignedBuf, Dispatch, IoPriority, Iocb, PollFlags, RwFlags};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::resource::{Resource, setrlimit};
 use std::fs::File;
@@ -390,7 +389,7 @@ fn options_given_before_and_after_are_kept() {
         .init_rw(done.file, Read, vec![0; 8], 0)
         .read_exact();
     let refused = read
-        .priority(IoPriority::from_raw(7 << 13))
+        .priority(IoPriority::from_bits_retain(7 << 13))
         .wait()
         .unwrap_err();
     assert_eq!(refused.error().raw_os_error(), Some(libc::EINVAL));

@@ -12,11 +12,9 @@
 
 mod common;
 
+use kiocb::op::{Read, Request, Write};
 use kiocb::sys;
-use kiocb::{
-    Completion, IoPriority, IoPriorityClass, Iocb, PollFlags, Read, Request, RwFlags, SubmitError,
-    Write,
-};
+use kiocb::{Completion, IoPriority, IoPriorityClass, Iocb, PollFlags, RwFlags, SubmitError};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::cell::Cell;
 use std::fs::File;
@@ -583,12 +581,12 @@ fn a_poll_reports_what_it_waited_for_and_hang_ups_always() {
 
 #[test]
 fn a_priority_is_encoded_as_ioprio_set_has_it() {
-    assert_eq!(IoPriority::NONE.raw(), 0);
-    assert_eq!(IoPriority::real_time(0).raw(), 1 << 13);
-    assert_eq!(IoPriority::best_effort(4).raw(), 2 << 13 | 4);
-    assert_eq!(IoPriority::IDLE.raw(), 3 << 13);
+    assert_eq!(IoPriority::NONE.bits(), 0);
+    assert_eq!(IoPriority::real_time(0).bits(), 1 << 13);
+    assert_eq!(IoPriority::best_effort(4).bits(), 2 << 13 | 4);
+    assert_eq!(IoPriority::IDLE.bits(), 3 << 13);
     assert_eq!(
-        IoPriority::best_effort(7).with_hint(3).raw(),
+        IoPriority::best_effort(7).with_hint(3).bits(),
         2 << 13 | 3 << 3 | 7
     );
     assert_eq!(
@@ -604,8 +602,8 @@ fn a_priority_is_encoded_as_ioprio_set_has_it() {
 #[test]
 fn a_priority_comes_apart_as_it_was_put_together() {
     for raw in 0..=u16::MAX {
-        let priority = IoPriority::from_raw(raw);
-        assert_eq!(priority.raw(), raw);
+        let priority = IoPriority::from_bits_retain(raw);
+        assert_eq!(priority.bits(), raw);
         let class = match priority.class() {
             Some(class) => class as u16,
             None => raw >> 13,
@@ -619,7 +617,7 @@ fn a_priority_comes_apart_as_it_was_put_together() {
         IoPriority::real_time(2).class(),
         Some(IoPriorityClass::RealTime)
     );
-    assert_eq!(IoPriority::from_raw(0xffff).class(), None);
+    assert_eq!(IoPriority::from_bits_retain(0xffff).class(), None);
 }
 
 #[test]
@@ -643,7 +641,7 @@ fn a_priority_is_shown_by_class_level_and_hint() {
         "IoPriority(IOPRIO_CLASS_RT, level 1, hint 2)"
     );
     assert_eq!(
-        format!("{:?}", IoPriority::from_raw(0xe000)),
+        format!("{:?}", IoPriority::from_bits_retain(0xe000)),
         "IoPriority(0xe000)"
     );
 }
@@ -657,7 +655,7 @@ fn the_kernel_takes_good_priorities_and_refuses_bad_ones() {
                 let read = Iocb::alloc().init_rw(file.try_clone().unwrap(), Read, [0; 0], 0);
                 return said(read.priority(priority).wait()).map(|(result, _)| result);
             }
-            let raw = i16::from_ne_bytes(priority.raw().to_ne_bytes());
+            let raw = i16::from_ne_bytes(priority.bits().to_ne_bytes());
             let request = request(&file, sys::IOCB_CMD_PREAD, RwFlags::empty());
             run(sys::iocb {
                 aio_flags: sys::IOCB_FLAG_IOPRIO,
@@ -673,10 +671,10 @@ fn the_kernel_takes_good_priorities_and_refuses_bad_ones() {
         ] {
             assert_eq!(with(good).unwrap(), Ok(0), "{good:?}");
         }
-        let nonsense = IoPriority::from_raw(0xe000);
+        let nonsense = IoPriority::from_bits_retain(0xe000);
         assert_eq!(refused(with(nonsense)), libc::EINVAL);
         assert_eq!(
-            refused(with(IoPriority::from_raw(1))),
+            refused(with(IoPriority::from_bits_retain(1))),
             libc::EINVAL,
             "a level without a class"
         );
@@ -739,7 +737,7 @@ fn eventfd() -> EventFd {
 #[test]
 fn an_eventfd_and_a_priority_go_together() {
     let counter = Arc::new(OwnedFd::from(eventfd()));
-    let bad = IoPriority::from_raw(0xe000);
+    let bad = IoPriority::from_bits_retain(0xe000);
     let write = || {
         let write = Iocb::alloc().init_rw(disk_file(), Write, *b"bytes", 0);
         write.eventfd(Arc::clone(&counter))

@@ -3,7 +3,8 @@
 mod common;
 
 use common::*;
-use kiocb::{Aio, Dispatch, Iocb, Pending, Read, Rw, Write};
+use kiocb::op::{Read, Rw, Write};
+use kiocb::{Aio, Dispatch, Iocb, Pending};
 use std::fs::File;
 use std::future::{Future, IntoFuture};
 use std::pin::{Pin, pin};

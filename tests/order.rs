@@ -3,7 +3,8 @@
 mod common;
 
 use common::*;
-use kiocb::{Aio, Dispatch, Iocb, Journal, SyncKind, Unavailable, Write, WriteV};
+use kiocb::op::{Write, WriteV};
+use kiocb::{Aio, AioError, Dispatch, Iocb, Journal, SyncKind};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
@@ -446,7 +447,7 @@ fn after_a_shutdown_each_barrier_is_called_or_refused() {
     assert_eq!(story.tell(), ["waiting!-1"]);
     let refused = journal.barrier(SyncKind::Data, |_| {}).unwrap_err();
     let why = refused.error().get_ref().unwrap();
-    assert_eq!(why.downcast_ref(), Some(&Unavailable::ShutDown));
+    assert_eq!(why.downcast_ref(), Some(&AioError::ShutDown));
     assert!(journal.write("x", 0, |_| {}).is_err());
 }
 

@@ -9,7 +9,9 @@
 mod common;
 
 use common::*;
-use kiocb::{Aio, Dispatch, IoBuf, Iocb, Read, Write};
+use kiocb::buf::IoBuf;
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, Dispatch, Iocb};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -25,7 +27,7 @@ fn burst() -> ! {
 
 const KINDS: [Dispatch; 3] = [Dispatch::Thread, Dispatch::Anywhere, Dispatch::Manual];
 
-fn write(aio: &Aio) -> Iocb<kiocb::Rw<File, Write, [u8; 4]>> {
+fn write(aio: &Aio) -> Iocb<kiocb::op::Rw<File, Write, [u8; 4]>> {
     aio.alloc().init_rw(null(), Write, [0; 4], 0)
 }
 
@@ -169,11 +171,11 @@ impl<D: FnMut()> Drop for Trap<D> {
 
 // SAFETY: the array's own promise.
 unsafe impl<D: FnMut()> IoBuf for Trap<D> {
-    fn as_ptr(&self) -> *const u8 {
+    fn buf_ptr(&self) -> *const u8 {
         self.0.as_ptr()
     }
 
-    fn len(&self) -> usize {
+    fn buf_len(&self) -> usize {
         4
     }
 }

@@ -11,10 +11,9 @@ mod huge;
 
 use common::*;
 use huge::Huge;
-use kiocb::{
-    AlignedBuf, Completion, DirectFile, IoBuf, IoBufMut, IoPriority, Iocb, Read, ReadV, RwFlags,
-    Write, WriteV,
-};
+use kiocb::buf::{IoBuf, IoBufMut};
+use kiocb::op::{Read, ReadV, Write, WriteV};
+use kiocb::{AlignedBuf, Completion, DirectFile, IoPriority, Iocb, RwFlags};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -176,10 +175,10 @@ fn a_read_makes_a_vector_longer_and_never_shorter() {
 fn a_part_of_a_buffer_may_be_lent() {
     let _watchdog = watchdog();
     let file = Arc::new(file_of(b"0123456789"));
-    let part = vec![b'.'; 8].slice_mut(2..5);
+    let part = vec![b'.'; 8].buf_slice_mut(2..5);
     let done = Iocb::alloc().init_rw(file.clone(), Read, part, 0).wait();
     assert_eq!(done.unwrap().buf.into_inner(), b"..012...");
-    let part = b"abcdefgh".slice(3..5);
+    let part = b"abcdefgh".buf_slice(3..5);
     let done = Iocb::alloc().init_rw(file.clone(), Write, part, 1).wait();
     assert_eq!(done.unwrap().result.unwrap(), 2);
     assert_eq!(content(&file), b"0de3456789");
@@ -388,23 +387,42 @@ fn what_would_block_says_eagain_where_that_is_asked_for() {
     assert_eq!(done.result.unwrap_err().kind(), io::ErrorKind::WouldBlock);
 }
 
-#[test]
-fn an_eventfd_is_raised_by_each_completion() {
-    let _watchdog = watchdog();
+/// One eventfd by two descriptors.
+fn eventfd_and_clone() -> (OwnedFd, OwnedFd) {
     // SAFETY: numbers only.
     let eventfd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
     // SAFETY: a new descriptor that nobody else has.
     let eventfd: OwnedFd = unsafe { std::os::fd::FromRawFd::from_raw_fd(eventfd) };
-    let eventfd = Arc::new(eventfd);
+    let clone = eventfd.try_clone().unwrap();
+    (eventfd, clone)
+}
+
+#[test]
+fn an_eventfd_is_raised_by_each_completion() {
+    let _watchdog = watchdog();
+    let eventfd = Arc::new(eventfd_and_clone().0);
     for _ in 0..3 {
         let request = Iocb::alloc().init_rw(file_of(b"bytes"), Read, [0; 5], 0);
-        request.eventfd(eventfd.clone()).wait().unwrap();
+        let done = request.eventfd(eventfd.clone()).wait().unwrap();
+        assert_eq!(done.result.unwrap(), 5);
     }
     let mut count = [0; 8];
     File::from(eventfd.try_clone().unwrap())
         .read_exact(&mut count)
         .unwrap();
     assert_eq!(u64::from_ne_bytes(count), 3);
+}
+
+#[test]
+fn an_eventfd_may_be_given_away_with_its_request() {
+    let _watchdog = watchdog();
+    let (mine, theirs) = eventfd_and_clone();
+    let request = Iocb::alloc().init_rw(file_of(b"bytes"), Read, [0; 5], 0);
+    let (count, ..) = request.eventfd(theirs).wait().unwrap().ok().unwrap();
+    assert_eq!(count, 5);
+    let mut raised = [0; 8];
+    File::from(mine).read_exact(&mut raised).unwrap();
+    assert_eq!(u64::from_ne_bytes(raised), 1);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 mod common;
 
 use common::*;
-use kiocb::{Aio, Dispatch, Read, Write};
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, Dispatch};
 use std::cell::Cell;
 use std::fs::File;
 use std::io;
@@ -122,7 +123,7 @@ fn the_value_of_the_closure_is_returned() {
         late = s.write_at(&file, b"X", 0).wait().map(|_| late)?;
         Err(io::Error::other(format!("{late:?} is not over")))
     });
-    assert!(error.unwrap_err().to_string().contains("Borrowed"));
+    assert!(error.unwrap_err().to_string().contains("ScopedIo"));
     all_over(&aio, 3);
 }
 
@@ -291,23 +292,23 @@ fn the_short_forms_for_many_take_one_system_call_and_keep_each_result() {
     for dispatch in KINDS {
         let (aio, file) = (of(dispatch, 64), scratch());
         let bytes = pattern(10, 64 * 100);
-        let pieces = (0..).step_by(100).zip(bytes.chunks(100));
+        let pieces = bytes.chunks(100).zip((0..).step_by(100));
         let written = aio.write_many(&file, pieces);
         assert!(written.into_iter().all(|result| result.unwrap() == 100));
         assert_eq!(aio.stats().submits, 1);
 
         let mut back = vec![0; 65 * 100];
-        let pieces = (0..).step_by(100).zip(back.chunks_mut(100));
+        let pieces = back.chunks_mut(100).zip((0..).step_by(100));
         let mut read = aio.read_many(&file, pieces.rev_pairs());
         assert_eq!(read.remove(0).unwrap(), 0, "beyond the end");
         assert!(read.into_iter().all(|result| result.unwrap() == 100));
         assert!(back[..6400] == bytes);
-        let nothing: Vec<(u64, &mut [u8])> = Vec::new();
+        let nothing: Vec<(&mut [u8], u64)> = Vec::new();
         assert!(aio.read_many(&file, nothing).is_empty());
 
         let mut bufs = [[0; 4]; 3];
         let offsets = [0, u64::MAX, 4].into_iter();
-        let pieces = offsets.zip(bufs.iter_mut().map(|buf| &mut buf[..]));
+        let pieces = bufs.iter_mut().map(|buf| &mut buf[..]).zip(offsets);
         let read = aio.read_many(&file, pieces);
         assert!(read[0].is_ok() && read[1].is_err() && read[2].is_ok());
     }
@@ -332,7 +333,7 @@ fn an_iterator_that_panics_leaves_nothing_in_flight() {
         if place == 6 {
             resume_unwind(Box::new("on purpose"));
         }
-        (place as u64 * P, frame)
+        (frame, place as u64 * P)
     });
     assert!(catch_unwind(AssertUnwindSafe(|| aio.read_many(&file, pieces))).is_err());
     all_over(&aio, 6);

@@ -2,13 +2,14 @@
 mod common;
 
 use common::*;
-use kiocb::{Aio, Builder, Dispatch, Iocb, Read, SetupError, Write};
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, AioBuilder, Dispatch, Iocb, SetupError};
 use nix::sys::resource::Resource;
 use std::io;
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 
-fn refusal(builder: Builder) -> (io::ErrorKind, SetupError) {
+fn refusal(builder: AioBuilder) -> (io::ErrorKind, SetupError) {
     let error = builder.build().unwrap_err();
     let kind = error.kind();
     let inner = error.into_inner().expect("not an errno but a reason");
@@ -26,7 +27,7 @@ fn depths_that_make_no_sense_are_refused() {
     for depth in [0, 65_536, u32::MAX] {
         let (kind, reason) = refusal(Aio::builder().depth(depth));
         assert!(
-            matches!(reason, SetupError::Depth(refused) if refused == depth),
+            matches!(reason, SetupError::InvalidDepth(refused) if refused == depth),
             "{reason}"
         );
         assert_eq!(kind, io::ErrorKind::InvalidInput);

@@ -3,7 +3,8 @@
 mod common;
 
 use common::*;
-use kiocb::{Aio, Dispatch, Iocb, Rw, Unavailable, Write};
+use kiocb::op::{Rw, Write};
+use kiocb::{Aio, AioError, Dispatch, Iocb};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Barrier, Mutex};
@@ -53,7 +54,7 @@ fn shards_have_a_context_and_a_thread_each_and_none_afterwards() {
             until(|| count_threads() == threads);
             let refused = request(&aio).wait().unwrap_err();
             let reason = refused.error().get_ref().unwrap().downcast_ref();
-            assert_eq!(reason, Some(&Unavailable::ShutDown));
+            assert_eq!(reason, Some(&AioError::ShutDown));
         },
     );
 }

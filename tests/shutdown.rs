@@ -4,7 +4,8 @@
 mod common;
 
 use common::*;
-use kiocb::{Aio, Dispatch, Iocb, Read, Rw, Unavailable, Write};
+use kiocb::op::{Read, Rw, Write};
+use kiocb::{Aio, AioError, Dispatch, Iocb};
 use std::fs::File;
 use std::io;
 use std::sync::mpsc;
@@ -26,7 +27,7 @@ fn submit(aio: &Aio, fates: &Fates, count: usize) {
     }
 }
 
-fn reason(error: &io::Error) -> Unavailable {
+fn reason(error: &io::Error) -> AioError {
     let inner = error.get_ref().expect("no errno but a reason");
     *inner.downcast_ref().expect("a reason of ours")
 }
@@ -34,12 +35,12 @@ fn reason(error: &io::Error) -> Unavailable {
 fn assert_is_shut_down(aio: &Aio) {
     let refused = request(aio).init_callback(|_| unreachable!()).submit();
     let refused = refused.unwrap_err();
-    assert_eq!(reason(refused.error()), Unavailable::ShutDown);
+    assert_eq!(reason(refused.error()), AioError::ShutDown);
     drop(refused.into_request());
     let refused = request(aio).wait().unwrap_err();
-    assert_eq!(reason(refused.error()), Unavailable::ShutDown);
+    assert_eq!(reason(refused.error()), AioError::ShutDown);
     let refused = request(aio).start().unwrap_err();
-    assert_eq!(reason(refused.error()), Unavailable::ShutDown);
+    assert_eq!(reason(refused.error()), AioError::ShutDown);
 }
 
 /// How an `Aio` ends.
@@ -157,7 +158,7 @@ fn requests_never_submitted_outlive_their_context() {
     aio.shutdown(LONG).unwrap();
     drop((aio, other));
     let refused = unsubmitted.wait().unwrap_err();
-    assert_eq!(reason(refused.error()), Unavailable::ShutDown);
+    assert_eq!(reason(refused.error()), AioError::ShutDown);
     assert_eq!(fates.seen(), [0; 4]);
     drop(refused);
     assert_eq!(fates.seen(), [1, 1, 0, 0]);
@@ -336,20 +337,20 @@ fn what_would_wait_for_the_callback_itself_says_so() {
         while dispatch == Dispatch::Manual && aio.poll(1, 64, None).unwrap() > 0 {}
         let (answers, submission) = receive.recv().unwrap();
         let polling = match dispatch {
-            Dispatch::Manual => Unavailable::WouldDeadlock,
-            _ => Unavailable::NotManual,
+            Dispatch::Manual => AioError::WouldDeadlock,
+            _ => AioError::NotManual,
         };
         let expected = [
-            Unavailable::WouldDeadlock,
-            Unavailable::WouldDeadlock,
-            Unavailable::WouldDeadlock,
+            AioError::WouldDeadlock,
+            AioError::WouldDeadlock,
+            AioError::WouldDeadlock,
             polling,
         ];
         let seen = answers.map(|answer| reason(&answer.unwrap_err()));
         assert_eq!(seen, expected, "{dispatch:?}");
         // But it was shut down all the same.
         let refused = submission.unwrap_err();
-        assert_eq!(reason(refused.error()), Unavailable::ShutDown);
+        assert_eq!(reason(refused.error()), AioError::ShutDown);
         aio.drain().unwrap();
     }
 }
@@ -363,7 +364,7 @@ fn a_drain_that_is_too_short_says_so_and_changes_nothing() {
         submit(&aio, &fates, 10);
         for timeout in [Duration::ZERO, Duration::from_millis(5)] {
             let error = aio.drain_timeout(timeout).unwrap_err();
-            assert_eq!(reason(&error), Unavailable::TimedOut);
+            assert_eq!(reason(&error), AioError::TimedOut);
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         }
         assert_eq!(fates.seen(), [0; 4]);
@@ -389,11 +390,11 @@ fn a_shutdown_past_its_deadline_frees_nothing_and_completes_later() {
                 };
                 drop(abandoned);
                 let error = aio.shutdown(Duration::from_millis(5)).unwrap_err();
-                assert_eq!(reason(&error), Unavailable::TimedOut);
+                assert_eq!(reason(&error), AioError::TimedOut);
                 assert_is_shut_down(&aio);
                 // None of these waits for the request that hangs.
                 let error = aio.shutdown(Duration::ZERO).unwrap_err();
-                assert_eq!(reason(&error), Unavailable::TimedOut);
+                assert_eq!(reason(&error), AioError::TimedOut);
                 drop(aio);
                 assert_eq!(fates.seen(), [0; 4]);
                 assert_eq!(count_contexts(), contexts + 1);
@@ -422,7 +423,7 @@ fn many_threads_may_drain_and_shut_down_at_once() {
                         match request.init_callback(fates.callback()).submit() {
                             Ok(()) => drop(accepted.add()),
                             Err(refused) => {
-                                assert_eq!(reason(refused.error()), Unavailable::ShutDown);
+                                assert_eq!(reason(refused.error()), AioError::ShutDown);
                             }
                         }
                         if step == 30 + 10 * part {

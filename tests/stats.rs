@@ -3,7 +3,8 @@
 mod common;
 
 use common::*;
-use kiocb::{Aio, Dispatch, Read, Stats, Write};
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, Dispatch, Stats};
 use std::fs::File;
 
 fn assert_adds_up(stats: Stats) {
@@ -41,7 +42,8 @@ fn nothing_is_outstanding_at_rest() {
         let aio = build(Aio::builder().depth(3).dispatch(dispatch));
         for _ in 0..100 {
             submit(&aio);
-            aio.alloc().init_rw(null(), Read, [0; 1], 0).wait().unwrap();
+            let read = aio.alloc().init_rw(null(), Read, [0; 1], 0);
+            assert_eq!(read.wait().unwrap().result.unwrap(), 0);
             drop(
                 aio.alloc()
                     .init_rw(null(), Read, [0; 1], 0)
@@ -159,4 +161,20 @@ fn the_counters_add_up_in_the_middle_of_a_batch() {
     gate.open();
     assert_eq!((stats.accepted, stats.queued), (11, 0));
     assert_adds_up(stats);
+}
+
+#[test]
+fn two_snapshots_can_be_subtracted_and_many_added() {
+    let _watchdog = watchdog();
+    let aio = build(Aio::builder().depth(3));
+    let before = aio.stats();
+    submit(&aio);
+    aio.drain().unwrap();
+    let done = aio.stats() - before;
+    assert_eq!((done.accepted, done.completed), (1, 1));
+    assert_eq!(done.depth, 0, "both have the same");
+    assert_eq!((before - aio.stats()).completed, 0, "never below 0");
+    let both = [before, aio.stats()];
+    assert_eq!(both.iter().sum::<Stats>(), before + aio.stats());
+    assert_eq!(both.into_iter().sum::<Stats>().depth, 6);
 }

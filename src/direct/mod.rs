@@ -6,7 +6,7 @@ mod options;
 pub use limits::AtomicWrite;
 pub use options::DirectOptions;
 
-use crate::aligned::AlignedBuf;
+use crate::buf::AlignedBuf;
 use crate::sys::statx;
 use limits::Limits;
 use nix::fcntl::{FallocateFlags, fallocate};

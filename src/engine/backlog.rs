@@ -3,8 +3,9 @@
 //! A request that was taken off to be submitted still counts as queued until the kernel has dealt with it. So
 //! its thread's next request sees a backlog, goes behind it, and can't overtake (I7). For the same reason one
 //! thread at a time takes requests off.
+#![allow(unsafe_code, reason = "takes a cancelled request out of the middle")]
 
-use super::list::List;
+use super::request::{Cell, List, OwnedCell};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(super) struct Backlog {
 #[derive(Debug)]
 struct Queue {
     list: List,
-    /// Somebody is submitting from the head.
+    /// A thread is submitting from the head.
     pumping: bool,
 }
 
@@ -42,10 +43,10 @@ impl Backlog {
         self.queued.load(Ordering::SeqCst)
     }
 
-    /// How many wait. Not those on their way through the pump, which have a slot: for who counts each request
-    /// once.
+    /// How many wait. Not those on their way through the pump, which have a slot: for a sum in which each
+    /// request counts once.
     pub(super) fn waiting(&self) -> usize {
-        // Not `lock`: in a forked child it may be locked for ever.
+        // Not `lock`: the statistics never wait.
         self.queue
             .try_lock()
             .map_or_else(|| self.len(), |queue| queue.list.len())
@@ -61,7 +62,7 @@ impl Backlog {
         let _ = self.push_unless(list, || false);
     }
 
-    /// Queues the list, unless `refuse` says no once it counts as queued.
+    /// Queues the list, unless `refuse` returns true once it counts as queued.
     pub(super) fn push_unless(
         &self,
         list: List,
@@ -71,18 +72,18 @@ impl Backlog {
         // SeqCst: counted, and only then the submitter looks for a free slot (it pumps): see `Slots::take`.
         self.queued.fetch_add(list.len(), Ordering::SeqCst);
         if refuse() {
-            // SeqCst as in `end`; nobody was served meanwhile.
+            // SeqCst as in `end`; nothing was taken off meanwhile.
             self.queued.fetch_sub(list.len(), Ordering::SeqCst);
             return Err(list);
         }
         // SeqCst, after counting and before the list leaves its old place: see `Engine::outstanding`.
         self.pushes.fetch_add(1, Ordering::SeqCst);
-        queue.list.append(list);
+        queue.list.append(mark_queued(list));
         Ok(())
     }
 
     /// Takes the oldest off: as many as `slots` gives for all that are there. `None`: nothing to do, no slot,
-    /// or somebody else is at it and will look again when it is done.
+    /// or another thread is at it and will look again when it is done.
     pub(super) fn begin(&self, most: usize, slots: impl FnOnce(usize) -> usize) -> Option<List> {
         let mut queue = self.queue.lock();
         if queue.pumping || queue.list.len() == 0 {
@@ -91,23 +92,21 @@ impl Backlog {
         let wanted = queue.list.len().min(most);
         let batch = queue.list.split(slots(wanted));
         queue.pumping = batch.len() > 0;
-        queue.pumping.then_some(batch)
+        queue.pumping.then(|| mark_taken(batch))
     }
 
-    /// Takes off what was cancelled before it was submitted. It ceases to be queued by `forget`.
-    pub(super) fn take_cancelled(&self) -> List {
+    /// Takes a request that is being cancelled out of the queue, if it waits there. It ceases to count as
+    /// queued by [`forget`](Backlog::forget).
+    pub(super) fn remove(&self, cell: &Cell) -> Option<OwnedCell> {
         let mut queue = self.queue.lock();
-        let (mut cancelled, mut others) = (List::new(), List::new());
-        std::mem::take(&mut queue.list).for_each(|request| {
-            let list = if request.is_cancelled() {
-                &mut cancelled
-            } else {
-                &mut others
-            };
-            list.push(request);
-        });
-        queue.list = others;
-        cancelled
+        if !cell.is_queued() {
+            return None;
+        }
+        // SAFETY: a request that can be cancelled is marked as queued, under this lock, exactly while it is in
+        // this list: the cell is from the `polls` of the same engine.
+        let request = unsafe { queue.list.unlink(cell) };
+        request.set_queued(false);
+        Some(request)
     }
 
     /// They are elsewhere now.
@@ -117,8 +116,9 @@ impl Backlog {
     }
 
     /// Ends what `begin` began: `dealt` requests were accepted or refused, the `rest` goes back to the head.
-    pub(super) fn end(&self, dealt: usize, mut rest: List) {
+    pub(super) fn end(&self, dealt: usize, rest: List) {
         let mut queue = self.queue.lock();
+        let mut rest = mark_queued(rest);
         rest.append(std::mem::take(&mut queue.list));
         queue.list = rest;
         queue.pumping = false;
@@ -126,4 +126,19 @@ impl Backlog {
         // for `Engine::outstanding`: they are counted elsewhere by now.
         self.queued.fetch_sub(dealt, Ordering::SeqCst);
     }
+}
+
+/// Most lists hold nothing that can be cancelled, and are not walked.
+fn mark_queued(list: List) -> List {
+    if !list.may_be_cancelled() {
+        return list;
+    }
+    list.inspect(|request| request.set_queued(true))
+}
+
+fn mark_taken(list: List) -> List {
+    if !list.may_be_cancelled() {
+        return list;
+    }
+    list.inspect(|request| request.set_queued(false))
 }

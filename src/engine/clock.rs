@@ -2,6 +2,7 @@
 //! 3 ns.
 
 use crate::sys::clock::{Tick, coarse};
+use crate::user_code;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A submission that takes longer is reported: milliseconds.
@@ -51,17 +52,17 @@ pub(super) fn slow_since(started: Tick) -> Option<u64> {
 
 /// Tells the operator, not too often.
 #[cold]
-pub(super) fn report(trouble: &Trouble) {
+pub(super) fn report(name: &str, trouble: &Trouble) {
     match trouble {
-        Trouble::Stalled => log::error!(
-            "io_submit says EAGAIN again and again with nothing in flight: the kernel has no memory for requests"
-        ),
+        Trouble::Stalled => user_code::error(format_args!(
+            "{name}: io_submit returns EAGAIN again and again with nothing in flight: the kernel has no memory for requests"
+        )),
         Trouble::Blocked { millis, head } if is_time_to_report(coarse().millis()) => {
             let (fd, opcode) = head.unwrap_or_default();
-            log::warn!(
-                "io_submit blocked for {millis} ms (first of its requests: descriptor {fd}, opcode {opcode}); the kernel does \
+            user_code::warn(format_args!(
+                "{name}: io_submit blocked for {millis} ms (first of its requests: descriptor {fd}, opcode {opcode}); the kernel does \
                  buffered I/O and writes that extend a file inside the call: open with O_DIRECT and preallocate"
-            );
+            ));
         }
         Trouble::Blocked { .. } => {}
     }

@@ -13,7 +13,7 @@ const MOST: u32 = 65_535;
 /// for how many.
 pub(super) fn make(depth: u32, force_syscalls: bool) -> Result<(Kernel, u32), SetupError> {
     if depth == 0 || depth > MOST {
-        return Err(SetupError::Depth(depth));
+        return Err(SetupError::InvalidDepth(depth));
     }
     let mut got = depth;
     let kernel = loop {
@@ -31,7 +31,7 @@ fn explain(error: io::Error, asked: u32) -> SetupError {
         Some(libc::ENOSYS) => SetupError::Unsupported,
         Some(libc::EPERM) => SetupError::Refused,
         Some(libc::ENOMEM) => SetupError::NoMemory,
-        Some(libc::EAGAIN) => SetupError::Exhausted {
+        Some(libc::EAGAIN) => SetupError::QuotaExhausted {
             asked,
             in_use: sysctl("aio-nr"),
             max: sysctl("aio-max-nr"),

@@ -1,53 +1,72 @@
 //! The machine behind the handle: requests in, completions out, on one kernel context.
 //!
-//! | file | noun |
+//! The methods of [`Engine`] stand in strata: each file calls only files above it in this table
+//! (`tests/architecture.rs` checks it).
+//!
+//! | file | what the engine does there |
 //! | --- | --- |
-//! | `request` | the right to a `cell`, which is what `aio_data` points to (`pool` has the memory); `watch`: where its result arrives; `list`, `batch`: many of them |
-//! | `submit` | the way in: `slots` of the kernel, the `backlog` behind them, what a callback has `gather`ed |
-//! | `reap` | the way out: events taken, results stored, callbacks run; `inbox`: on their way to the thread that may |
-//! | `sleep` | who sleeps where meanwhile; `thread`: the completion thread; `close`: silence and the end |
-//! | `context` | making the kernel context; `tally`: counters; `clock`: noticing that `io_submit` blocked |
+//! | `mod` | what it is made of, and what can be read off it |
+//! | `wake` | wakes the thread that sleeps for something |
+//! | `account` | knows what is outstanding, and tells those who wait for nothing to be |
+//! | `deliver` | calls user code: callbacks, wakers, destructors |
+//! | `submit` | hands requests to the kernel: the way in |
+//! | `reap` | takes events off the ring: the way out |
+//! | `end` | destroys the context, or notices that it is lost |
+//! | `wait` | sleeps until there is something to take |
+//! | `verbs` | what the crate's handles ask for: submit, start, wait, cancel |
+//! | `run` | turns of the dispatcher: the completion thread, and `poll` |
+//! | `lifecycle` | beginning and end |
+//!
+//! Beside them stand the parts, which know nothing of the engine: `request` (the memory of a request),
+//! `slots` and `backlog`, `iocb_array` and `plug` (on the way in), `harvest`, `wakers` and `inbox` (on the way
+//! out), `roles` and `dispatcher` (which thread sleeps where), `polls` (what can be cancelled), `helper` (the
+//! thread that may block), `counters`, `clock`, `context`, `threads`.
 
+mod account;
 mod backlog;
-mod batch;
-mod cancel;
-mod cell;
 mod clock;
-mod close;
 mod context;
-mod gather;
+mod counters;
+mod deliver;
+mod dispatcher;
+mod end;
+mod harvest;
+mod helper;
 mod inbox;
-mod list;
+mod iocb_array;
+mod lifecycle;
 #[cfg(all(test, loom))]
 mod model;
-mod offload;
-mod pool;
-#[cfg(test)]
-mod probe;
+mod plug;
+mod polls;
 mod reap;
 mod request;
+mod roles;
+mod run;
 #[cfg(all(test, not(loom)))]
 mod schedules;
-mod sleep;
 mod slots;
 mod submit;
-mod tally;
-mod thread;
+#[cfg(test)]
+mod testing;
+mod threads;
+mod verbs;
+mod wait;
+mod wake;
 mod wakers;
-mod watch;
 
 use crate::dispatch::Dispatch;
-use crate::error::{SetupError, Unavailable};
+use crate::error::AioError;
 use crate::stats::Stats;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{AtomicBool, Mutex};
 use crate::sys::Kernel;
 use crate::sys::fork::Origin;
-pub(crate) use list::List;
-pub(crate) use request::{Receipt, Request};
-use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
-use std::time::Instant;
-pub(crate) use watch::Watch;
+use crate::user_code;
+pub(crate) use request::{List, OwnedCell, Receipt, Watch};
+use std::fmt;
+use std::sync::Weak;
+pub(crate) use threads::StartHook;
+pub(crate) use verbs::RequestId;
 
 /// What an engine is made of.
 #[derive(Clone, Debug)]
@@ -55,89 +74,70 @@ pub(crate) struct Config {
     pub(crate) depth: u32,
     pub(crate) dispatch: Dispatch,
     pub(crate) thread_name: String,
+    pub(crate) on_thread_start: Option<StartHook>,
     pub(crate) force_syscalls: bool,
 }
 
 /// One kernel context and everything that drives it.
-#[derive(Debug)]
 pub(crate) struct Engine {
     /// For threads that it starts.
     me: Weak<Engine>,
     kernel: Kernel,
     dispatch: Dispatch,
     origin: Origin,
-    /// The depth that was asked for.
-    asked: u32,
+    config: Config,
     slots: slots::Slots,
     backlog: backlog::Backlog,
+    polls: polls::Polls,
     consumer: Mutex<reap::Consumer>,
-    roles: sleep::Roles,
-    dispatcher: sleep::Dispatcher,
+    roles: roles::Roles,
+    dispatcher: dispatcher::Dispatcher,
     inbox: inbox::Inbox,
-    offload: offload::Offload,
-    tally: tally::Tally,
-    silence: close::Silence,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    helper: helper::Helper,
+    counters: counters::Counters,
+    idle: account::IdleSignal,
+    /// The context was destroyed behind our back, or can't be read any more.
+    lost: AtomicBool,
+    end: end::End,
     /// One thread at a time is in `poll`.
     poller: Mutex<()>,
 }
 
 impl Engine {
-    /// Makes a context, and a completion thread where there is one.
-    pub(crate) fn launch(config: Config) -> Result<Arc<Engine>, SetupError> {
-        let (kernel, depth) = context::make(config.depth, config.force_syscalls)?;
-        let engine = Arc::new_cyclic(|me| {
-            Engine::on(
-                kernel,
-                (config.depth, depth),
-                config.dispatch,
-                Weak::clone(me),
-            )
-        });
-        if config.dispatch != Dispatch::Manual {
-            let thread = thread::spawn(Arc::clone(&engine), config.thread_name)
-                .inspect_err(|_| engine.tear_down())?;
-            *engine.thread.lock() = Some(thread);
-        }
-        Ok(engine)
-    }
-
-    fn on(
-        kernel: Kernel,
-        (asked, depth): (u32, u32),
-        dispatch: Dispatch,
-        me: Weak<Engine>,
-    ) -> Engine {
+    fn on(kernel: Kernel, depth: u32, config: Config, me: Weak<Engine>) -> Engine {
         Engine {
             me,
             kernel,
-            dispatch,
+            dispatch: config.dispatch,
             origin: Origin::here(),
-            asked,
+            config,
             slots: slots::Slots::new(depth),
             backlog: backlog::Backlog::new(),
+            polls: polls::Polls::new(),
             consumer: Mutex::new(reap::Consumer::default()),
-            roles: sleep::Roles::new(),
-            dispatcher: sleep::Dispatcher::new(),
+            roles: roles::Roles::new(),
+            dispatcher: dispatcher::Dispatcher::new(),
             inbox: inbox::Inbox::new(),
-            offload: offload::Offload::new(),
-            tally: tally::Tally::new(),
-            silence: close::Silence::new(),
-            thread: Mutex::new(None),
+            helper: helper::Helper::new(),
+            counters: counters::Counters::new(),
+            idle: account::IdleSignal::new(),
+            lost: AtomicBool::new(false),
+            end: end::End::new(),
             poller: Mutex::new(()),
         }
     }
 
-    /// Says what was asked for and what was got.
+    /// Logs what was asked for and what was got.
     pub(crate) fn log(&self) {
-        let (asked, got, mode) = (self.asked, self.slots.depth(), self.kernel.mode());
-        log::info!(
-            "kernel AIO context: asked for {asked} requests in flight, got {got}, completions by {mode:?}"
-        );
+        let (asked, got) = (self.config.depth, self.slots.depth());
+        let (name, mode) = (&self.config.thread_name, self.kernel.mode());
+        user_code::info(format_args!(
+            "{name}: kernel AIO context: asked for {asked} requests in flight, got {got}, completions by {mode:?}"
+        ));
         if got < asked.into() {
-            log::warn!(
-                "fs.aio-max-nr is nearly used up: {got} requests in flight instead of {asked}"
-            );
+            user_code::warn(format_args!(
+                "{name}: fs.aio-max-nr is nearly used up: {got} requests in flight instead of {asked}"
+            ));
         }
     }
 
@@ -152,64 +152,72 @@ impl Engine {
         self.dispatch == Dispatch::Anywhere
     }
 
-    /// Whether this thread is running a callback of this engine.
+    /// Whether this thread is running callbacks of this engine.
     pub(crate) fn is_dispatching_here(&self) -> bool {
-        gather::is_running_here(self.id())
+        plug::is_plugged(self.id())
+    }
+
+    /// Whether this is the process that made the context, and not a forked child (I10).
+    #[inline]
+    pub(crate) fn is_here(&self) -> bool {
+        self.origin.is_here()
     }
 
     #[inline]
-    pub(crate) fn check_origin(&self) -> Result<(), Unavailable> {
-        if self.origin.is_here() {
+    pub(crate) fn check_origin(&self) -> Result<(), AioError> {
+        if self.is_here() {
             Ok(())
         } else {
-            Err(Unavailable::Forked)
+            Err(AioError::Forked)
         }
     }
 
     /// Whether it takes requests at all.
     #[inline]
-    fn check(&self) -> Result<(), Unavailable> {
+    fn check(&self) -> Result<(), AioError> {
         self.check_origin()?;
-        if self.tally.is_closing() {
-            Err(Unavailable::ShutDown)
+        if self.counters.is_closing() {
+            Err(AioError::ShutDown)
         } else {
             Ok(())
         }
     }
 
-    fn become_poller(&self, deadline: Option<Instant>) -> Option<MutexGuard<'_, ()>> {
-        match deadline {
-            None => Some(self.poller.lock()),
-            Some(deadline) => self.poller.try_lock_until(deadline),
-        }
-    }
-
-    fn count_wait(&self) {
-        self.tally.waits.add(1);
-    }
-
     pub(crate) fn stats(&self) -> Stats {
-        let tally = &self.tally;
-        let (queued, taken, in_hand, returned) = (
+        let counters = &self.counters;
+        let (queued, taken, completing, returned) = (
             self.backlog.waiting() as u64,
             self.slots.taken(),
-            tally.in_hand(),
+            counters.completing(),
             self.slots.returned(),
         );
-        let in_flight = (taken + in_hand).saturating_sub(returned + tally.resuming.get());
+        let in_flight = (taken + completing).saturating_sub(returned + counters.resuming.get());
         // Came back by event or without one, less what was submitted again, less what is not at its end.
-        let completed =
-            (returned + tally.eventless.get()).saturating_sub(tally.resumed.get() + in_hand);
+        let completed = (returned + counters.eventless.get())
+            .saturating_sub(counters.resumed.get() + completing);
         Stats {
             accepted: completed + in_flight + queued,
             completed,
             in_flight,
             queued,
             depth: self.slots.depth(),
-            refused_late: tally.refused_late.get(),
-            panics: tally.panics.get(),
-            submits: (taken + tally.empty.get()).saturating_sub(tally.along.get()),
-            waits: tally.waits.get(),
+            refused_late: counters.refused_late.get(),
+            panics: counters.panics.get(),
+            submits: (taken + counters.empty.get()).saturating_sub(counters.along.get()),
+            waits: counters.waits.get(),
         }
+    }
+}
+
+/// A snapshot: what the user's formatter does meanwhile meets no lock of ours.
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stats = self.stats();
+        f.debug_struct("Engine")
+            .field("name", &self.config.thread_name)
+            .field("dispatch", &self.dispatch)
+            .field("mode", &self.kernel.mode())
+            .field("stats", &stats)
+            .finish_non_exhaustive()
     }
 }

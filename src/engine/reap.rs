@@ -5,15 +5,12 @@
 //! `Dispatch` says.
 #![allow(unsafe_code, reason = "the kernel's events are addresses of requests")]
 
-use super::list::List;
-use super::request::{Request, Settled};
-use super::sleep::{DISPATCHER, NOBODY};
-use super::wakers::Wakers;
-use super::watch::Watch;
-use super::{Engine, clock, gather};
-use crate::operation::{Progress, Work};
+use super::harvest::Harvest;
+use super::request::{List, OwnedCell, Watch};
+use super::roles::{DISPATCHER, NOBODY, Role};
+use super::{Engine, clock, plug};
+use crate::op::Work;
 use crate::sys::{Mode, Take, WAKE, io_event};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -25,73 +22,24 @@ pub(super) const MOST: usize = 64;
 pub(super) struct Consumer {
     closed: bool,
     /// Memory for wakers.
-    spare: Vec<Waker>,
+    pub(super) spare: Vec<Waker>,
 }
 
 impl Consumer {
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
-}
 
-/// What was taken off the ring in one go, with what is left to do outside the lock.
-#[derive(Debug, Default)]
-pub(super) struct Harvest {
-    callbacks: List,
-    abandoned: List,
-    /// Not finished yet: to be submitted again.
-    again: List,
-    /// The same, from a thread that may block.
-    offload: List,
-    wakers: Wakers,
-    /// Watched requests whose result was stored, and how many of them the dispatcher stays awake for.
-    settled: usize,
-    unattended: isize,
-    wakes: usize,
-}
-
-impl Harvest {
-    /// Takes in a request for which an event came.
-    fn add_event(&mut self, mut request: Request, result: i64, spare: &mut Vec<Waker>) {
-        if result < 0 && i32::try_from(-result).is_ok_and(|errno| request.wants_offload(errno)) {
-            return self.offload.push(request);
-        }
-        match request.proceed() {
-            Progress::Done => self.add(request, spare),
-            Progress::Again if request.was_offloaded() => self.offload.push(request),
-            Progress::Again => self.again.push(request),
-        }
-    }
-
-    /// Takes in a request whose result is stored.
-    fn add(&mut self, request: Request, spare: &mut Vec<Waker>) {
-        if request.is_callback() {
-            self.callbacks.push(request);
-            return;
-        }
-        self.settled += 1;
-        self.unattended += isize::from(!request.is_attended());
-        match request.settle() {
-            Settled::Quiet => {}
-            Settled::Wake(waker) => self.wakers.push(waker, spare),
-            Settled::Abandoned(request) => self.abandoned.push(request),
-        }
-    }
-
-    /// Requests that are neither in flight any more nor at their end.
-    fn in_hand(&self) -> usize {
-        self.callbacks.len() + self.abandoned.len() + self.again.len() + self.offload.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.in_hand() + self.settled == 0
+    /// No thread reads the ring any more. Returns whether that was so before.
+    pub(super) fn close(&mut self) -> bool {
+        std::mem::replace(&mut self.closed, true)
     }
 }
 
 impl Engine {
-    /// Takes what is on the ring (at most `most`) and does what follows. `me` is the tag of the role in which
-    /// the caller reaps. Says how much there was; 0 also when another thread is at it.
-    pub(super) fn reap(&self, me: u64, most: usize) -> usize {
+    /// Takes what is on the ring (at most `most`) and does what follows. Returns how many requests came to
+    /// their end; 0 also when another thread is at it.
+    pub(super) fn reap(&self, role: Role, most: usize) -> usize {
         let mut harvest = Harvest::default();
         {
             let Some(mut consumer) = self.consumer.try_lock() else {
@@ -100,22 +48,22 @@ impl Engine {
             if consumer.closed {
                 return 0;
             }
-            self.take(&mut consumer, &mut harvest, me, most);
+            self.take(&mut consumer, &mut harvest, role, most);
         }
-        self.conclude(&mut harvest, me)
+        self.conclude(&mut harvest, role)
     }
 
-    /// The short way for a waiter whose own event is the oldest on the ring: takes just that one, and nobody
-    /// has to be told.
+    /// The short way for a waiter whose own event is the oldest on the ring: takes just that one, and no other
+    /// thread has to be told.
     pub(super) fn take_own<W: Work>(&self, watch: Watch<W>) -> Result<W::Output, Watch<W>> {
-        if self.kernel.mode() != Mode::Ring || watch.may_go_on() {
+        if self.kernel.mode() != Mode::Ring || watch.is_special() {
             return Err(watch);
         }
         let Some(result) = self.take_event_of(watch.tag()) else {
             return Err(watch);
         };
         self.pump_if_queued();
-        self.report_if_silent();
+        self.notify_if_idle();
         // SAFETY: this is the request's event, and it was taken here, once.
         Ok(unsafe { watch.finish(result) })
     }
@@ -127,7 +75,8 @@ impl Engine {
             return None;
         }
         let mut result = None;
-        // SAFETY: having the Consumer is being the only one, and the context lives until it is closed.
+        // SAFETY: the Consumer's lock makes this thread the only one, and the context lives until it is
+        // closed.
         unsafe {
             self.kernel.take(1, |event| {
                 if event.data != tag {
@@ -143,7 +92,7 @@ impl Engine {
         result
     }
 
-    fn take(&self, consumer: &mut Consumer, harvest: &mut Harvest, me: u64, most: usize) {
+    fn take(&self, consumer: &mut Consumer, harvest: &mut Harvest, role: Role, most: usize) {
         // Without a ring nothing can be left for the leader, and needn't be: it holds the consumer's lock
         // while it sleeps.
         let leader = if self.kernel.mode() == Mode::Ring {
@@ -151,19 +100,21 @@ impl Engine {
         } else {
             NOBODY
         };
-        // SAFETY: having the Consumer is being the only one, and the context lives until it is closed.
+        // SAFETY: the Consumer's lock makes this thread the only one, and the context lives until it is
+        // closed.
         let taken = unsafe {
             self.kernel.take(most, |event| {
-                self.sort(event, leader, me, harvest, &mut consumer.spare)
+                self.sort(event, leader, role.tag, harvest, &mut consumer.spare)
             })
         };
-        self.account(taken, harvest);
+        self.count_taken(taken, harvest);
     }
 
-    /// What is in hand counts before it ceases to be in flight.
-    fn account(&self, taken: usize, harvest: &Harvest) {
+    /// What is completing counts before it ceases to be in flight.
+    #[inline]
+    fn count_taken(&self, taken: usize, harvest: &Harvest) {
         if taken > 0 {
-            self.tally.take_in_hand(harvest.in_hand());
+            self.counters.begin_completing(harvest.completing());
             self.slots.give_back(taken - harvest.wakes);
         }
     }
@@ -173,19 +124,19 @@ impl Engine {
         &self,
         consumer: &mut Consumer,
         harvest: &mut Harvest,
-        me: u64,
+        tag: u64,
         most: usize,
         timeout: Option<Duration>,
     ) -> Result<(), i32> {
         // SAFETY: as in `take`.
         let taken = unsafe {
             self.kernel.fetch(1, most.min(MOST), timeout, |event| {
-                self.sort(event, NOBODY, me, harvest, &mut consumer.spare)
+                self.sort(event, NOBODY, tag, harvest, &mut consumer.spare)
             })
         };
         match taken {
             Ok(taken) => {
-                self.account(taken, harvest);
+                self.count_taken(taken, harvest);
                 Ok(())
             }
             Err(libc::EINTR) => Ok(()),
@@ -193,16 +144,17 @@ impl Engine {
         }
     }
 
-    /// Looks at one event: mine to take, or the sleeping leader's?
+    /// Looks at one event: is it for this thread to take, or for the sleeping leader?
+    #[inline]
     fn sort(
         &self,
         event: &io_event,
         leader: u64,
-        me: u64,
+        tag: u64,
         harvest: &mut Harvest,
         spare: &mut Vec<Waker>,
     ) -> Take {
-        let others = leader != NOBODY && leader != me;
+        let others = leader != NOBODY && leader != tag;
         if event.data == WAKE {
             if others {
                 return Take::Leave;
@@ -217,7 +169,7 @@ impl Engine {
         // SAFETY: every iocb that is submitted carries the tag of its request, the kernel accepted this one,
         // and the event is taken once: if it is left after all, the request is forgotten again, which has no
         // effect.
-        let request = unsafe { Request::of(event) };
+        let request = unsafe { OwnedCell::of(event) };
         if others
             && leader == DISPATCHER
             && request.is_callback()
@@ -225,160 +177,82 @@ impl Engine {
         {
             return Take::Leave;
         }
-        harvest.add_event(request, event.res, spare);
+        harvest.add_event(request, event.res, &self.polls, spare);
         Take::Taken
     }
 
-    /// What follows a harvest, outside the lock. Says how many results it brought.
-    pub(super) fn conclude(&self, harvest: &mut Harvest, me: u64) -> usize {
+    /// What follows a harvest, outside the lock. Returns how many requests came to their end.
+    pub(super) fn conclude(&self, harvest: &mut Harvest, role: Role) -> usize {
         if harvest.is_empty() {
             return 0;
         }
-        let brought = harvest.in_hand() + harvest.settled;
+        let ended = harvest.ended();
         let mut callbacks = std::mem::take(&mut harvest.callbacks);
-        if !self.may_run_callbacks(me) {
-            self.hand_over_callbacks(std::mem::take(&mut callbacks));
+        if !self.may_run_callbacks(role) {
+            self.pass_to_dispatcher(std::mem::take(&mut callbacks));
         }
-        if harvest.settled > 0 {
-            self.wake_watchers(harvest, me);
+        self.raise(std::mem::take(&mut harvest.eventfds));
+        if harvest.settled > 0 && !self.deliver_watched(harvest, role.tag) {
+            return ended;
         }
-        if self.backlog.len() + harvest.again.len() > 0 {
-            self.roles.hand_on(me); // io_submit may block
-            self.pump_if_queued();
+        if self.submit_more(harvest, role) && self.dispatch(callbacks, role) {
+            self.run_deferred();
         }
-        self.go_on(std::mem::take(&mut harvest.again));
+        ended
+    }
+
+    /// What has a slot now, and what goes on. Returns `false` in a forked child.
+    fn submit_more(&self, harvest: &mut Harvest, role: Role) -> bool {
         self.offload(std::mem::take(&mut harvest.offload));
-        self.dispatch(callbacks, me);
-        brought
-    }
-
-    /// Watched requests were settled under the lock: what is left is user code.
-    fn wake_watchers(&self, harvest: &mut Harvest, me: u64) {
-        self.tally.attend(-harvest.unattended);
-        let abandoned = std::mem::take(&mut harvest.abandoned);
-        if !harvest.wakers.is_empty() || abandoned.len() > 0 {
-            self.roles.hand_on(me);
-            let _frame = gather::UserCode::other(self);
-            self.call_wakers(&mut harvest.wakers);
-            self.drop_abandoned(abandoned);
+        let again = std::mem::take(&mut harvest.again);
+        if self.backlog.len() + again.len() == 0 {
+            return true;
         }
-        self.report_if_silent();
-    }
-
-    fn call_wakers(&self, wakers: &mut Wakers) {
-        while let Some(waker) = wakers.pop() {
-            self.guard_user_code("a waker", || waker.wake());
+        if role.timed {
+            self.offload(again);
+            self.pump_elsewhere();
+            return true;
         }
-        if let Some(spare) = wakers.spare()
-            && let Some(mut consumer) = self.consumer.try_lock()
-        {
-            consumer.spare = spare;
-        }
+        self.roles.pass_lead(role.tag); // io_submit may block
+        self.pump_if_queued();
+        self.send_again(again);
+        self.is_here()
     }
 
-    /// They count as outstanding until their files are closed.
-    fn drop_abandoned(&self, abandoned: List) {
-        let count = abandoned.len();
-        abandoned.for_each(|request| {
-            self.guard_user_code("dropping an abandoned request", || request.finish());
-        });
-        self.tally.let_go(count);
-    }
-
-    /// Completes requests that were accepted and then refused by the kernel: they are in hand, with their
-    /// result, and no event will come.
-    pub(super) fn fail(&self, mut late: List) {
-        while let Some(request) = late.pop() {
-            let tag = request.tag();
-            let mut harvest = Harvest::default();
-            harvest.add(request, &mut Vec::new());
-            if harvest.settled > 0 {
-                // Rule 3 of `sleep`: the watcher may be leader and asleep, and no event will wake it.
-                self.rouse_leader(tag);
-                self.tally.let_go(harvest.settled - harvest.abandoned.len());
-                self.wake_watchers(&mut harvest, NOBODY);
-            }
-            self.hand_over_callbacks(harvest.callbacks);
-        }
-    }
-
-    /// Whether callbacks may run on this thread, in the role `me`: not inside other user code, where they
-    /// would nest.
-    fn may_run_callbacks(&self, me: u64) -> bool {
-        (me == DISPATCHER || self.runs_callbacks_anywhere()) && !gather::is_running_here(self.id())
-    }
-
-    fn hand_over_callbacks(&self, callbacks: List) {
-        if callbacks.len() > 0 {
-            self.inbox.put(callbacks);
-            self.rouse_dispatcher();
-        }
-    }
-
-    /// Runs callbacks, gathering what they submit.
-    pub(super) fn dispatch(&self, mut callbacks: List, me: u64) {
+    /// Runs callbacks, holding back what they submit until the end. Returns `false` in a forked child.
+    pub(super) fn dispatch(&self, mut callbacks: List, role: Role) -> bool {
         let count = callbacks.len();
         if count == 0 {
-            return;
+            return true;
         }
-        self.roles.hand_on(me);
-        let frame = gather::UserCode::callbacks(self);
+        self.roles.pass_lead(role.tag);
         let began = (count > 1).then(clock::now);
-        while let Some(request) = callbacks.pop() {
-            self.guard_user_code("a callback", || request.finish());
-            if self.tally.are_callbacks_slow() {
-                self.flush();
-            }
+        let plugged = plug::with_plug(self, || self.run_callbacks(&mut callbacks));
+        if !self.is_here() {
+            return false;
         }
         if let Some(began) = began {
-            self.tally.note_callbacks(clock::is_long_since(began));
+            self.counters.note_callbacks(clock::is_long_since(began));
         }
-        let gathered = gather::take(self.id());
-        drop(frame);
         // What the callbacks submitted waits for the dispatcher, and they themselves don't any more.
-        self.tally
-            .attend(gathered.len().cast_signed() - count.cast_signed());
-        self.send_gathered(gathered);
-        self.tally.let_go(count);
-        self.report_if_silent();
-        if self.tally.needs_dispatcher() {
-            self.call_idle_dispatcher();
-        }
+        self.counters
+            .add_for_dispatcher(plugged.len().cast_signed() - count.cast_signed());
+        self.send_plugged(plugged);
+        self.counters.end_completing(count);
+        self.notify_if_idle();
+        self.wake_idle_dispatcher();
+        self.is_here()
     }
 
-    /// User code may panic: that is its own affair, and not the end of everybody's completions.
-    pub(super) fn guard_user_code(&self, what: &str, run: impl FnOnce()) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
-            self.tally.panics.add(1);
-            // A logger is user code too.
-            let _ = catch_unwind(AssertUnwindSafe(|| {
-                log::error!("{what} panicked: {}", message(&*panic))
-            }));
-            // The payload is user code too, and its destructor may panic: what that throws is let go.
-            if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-                std::mem::forget(second);
+    /// In a forked child the rest is the parent's.
+    fn run_callbacks(&self, callbacks: &mut List) {
+        while let Some(request) = callbacks.pop() {
+            if !self.call("a callback", || request.finish()) {
+                return;
+            }
+            if self.counters.are_callbacks_slow() {
+                self.unplug();
             }
         }
     }
-
-    /// Shuts the ring for good and destroys the context. Nothing is outstanding, so nobody sleeps in the
-    /// kernel.
-    pub(super) fn tear_down(&self) {
-        let mut consumer = self.consumer.lock();
-        if std::mem::replace(&mut consumer.closed, true) {
-            return;
-        }
-        drop(consumer);
-        // SAFETY: `closed` keeps everybody from the ring from now on.
-        if let Err(errno) = unsafe { self.kernel.destroy() } {
-            log::error!("io_destroy failed with errno {errno}");
-        }
-    }
-}
-
-/// What a panic said.
-fn message(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message")
 }

@@ -3,14 +3,12 @@
 //! depends on time.
 
 use super::Engine;
-use super::list::List;
-use super::probe::{Ask, Count, Tell, engine};
-use super::request::Request;
-use super::watch::Watch;
+use super::request::{List, OwnedCell, Watch};
+use super::testing::{Count, TestCallback, TestOp, engine};
 use crate::dispatch::Dispatch;
-use crate::error::Unavailable;
+use crate::error::AioError;
 use crate::sys::Mode;
-use crate::sys::simulated::{Answer, Fate, Next};
+use crate::sys::simulated::{Answer, Behaviour, Next};
 use std::sync::{Arc, Mutex, PoisonError};
 
 const BOTH: [Mode; 2] = [Mode::Ring, Mode::Syscalls];
@@ -31,36 +29,33 @@ impl Names {
     }
 
     /// A request that puts its name here; a negative result puts the errno instead.
-    fn tell(&self, ask: Ask) -> Tell<impl FnOnce(i64) + Send + use<>> {
+    fn tell(&self, ask: TestOp) -> TestCallback<impl FnOnce(i64) + Send + use<>> {
         let names = self.clone();
         ask.then(move |result| names.put(result.unsigned_abs()))
     }
 }
 
 /// All of them, to leave in one go.
-fn list(names: &Names, asks: impl IntoIterator<Item = Ask>) -> List {
+fn list(names: &Names, asks: impl IntoIterator<Item = TestOp>) -> List {
     let mut list = List::new();
     for ask in asks {
-        let offered = Request::offer::<_, ()>(names.tell(ask), |request| {
-            list.push(request);
-            Ok(())
-        });
-        assert!(offered.is_ok());
+        let (request, _receipt) = OwnedCell::with_callback(names.tell(ask));
+        list.push(request);
     }
     list
 }
 
-fn start(engine: &Engine, ask: Ask) -> Watch<Ask> {
+fn start(engine: &Engine, ask: TestOp) -> Watch<TestOp> {
     engine.start(ask).expect("accepted")
 }
 
-fn finish(engine: &Engine, mut watch: Watch<Ask>) -> i64 {
-    assert!(engine.wait_for(&mut watch, None));
+fn finish(engine: &Engine, mut watch: Watch<TestOp>) -> i64 {
+    assert!(engine.wait(&mut watch, None));
     watch.take().expect("done")
 }
 
 /// Whether `io_submit`'s errors are told apart is seen by what this says.
-fn unavailable(error: &std::io::Error) -> Option<Unavailable> {
+fn unavailable(error: &std::io::Error) -> Option<AioError> {
     error.get_ref()?.downcast_ref().copied()
 }
 
@@ -72,7 +67,7 @@ fn a_list_that_is_taken_bit_by_bit_arrives_whole_and_in_order() {
         engine
             .kernel
             .script([Answer::Most(2), Answer::Most(1), Answer::Most(3)]);
-        let asks = (1..=8).map(|name| Ask::new(Fate::AtOnce, name, &ends));
+        let asks = (1..=8).map(|name| TestOp::new(Behaviour::AtOnce, name, &ends));
         assert!(engine.submit_list(list(&names, asks)).is_empty());
         engine.drain(None).expect("silent");
         assert_eq!(engine.kernel.accepted(), (1..=8).collect::<Vec<_>>());
@@ -86,7 +81,7 @@ fn a_refusal_concerns_one_of_a_list() {
         let (ends, names) = (Count::new(), Names::default());
         let engine = engine(Dispatch::Manual, mode, 8);
         let asks = (1..=5).map(|name| {
-            let ask = Ask::new(Fate::AtOnce, name, &ends);
+            let ask = TestOp::new(Behaviour::AtOnce, name, &ends);
             if name == 3 {
                 ask.refused(libc::EBADF)
             } else {
@@ -111,9 +106,9 @@ fn what_a_callback_submits_and_the_kernel_refuses_completes_with_the_errno() {
         let (ends, names) = (Count::new(), Names::default());
         let engine = engine(Dispatch::Manual, mode, 8);
         let (again, inner, ended) = (Arc::clone(&engine), names.clone(), ends.clone());
-        let outer = Ask::new(Fate::AtOnce, 100, &ends).then(move |_| {
+        let outer = TestOp::new(Behaviour::AtOnce, 100, &ends).then(move |_| {
             for name in 101..=103 {
-                let ask = Ask::new(Fate::AtOnce, name, &ended);
+                let ask = TestOp::new(Behaviour::AtOnce, name, &ended);
                 let ask = if name == 102 {
                     ask.refused(libc::EINVAL)
                 } else {
@@ -136,10 +131,10 @@ fn eagain_behind_something_in_flight_waits_for_it_in_order() {
     for mode in BOTH {
         let ends = Count::new();
         let engine = engine(Dispatch::Thread, mode, 8);
-        let first = start(&engine, Ask::new(Fate::Held, 1, &ends));
+        let first = start(&engine, TestOp::new(Behaviour::Held, 1, &ends));
         engine.kernel.limit(1);
-        let second = start(&engine, Ask::new(Fate::AtOnce, 2, &ends));
-        let third = start(&engine, Ask::new(Fate::AtOnce, 3, &ends));
+        let second = start(&engine, TestOp::new(Behaviour::AtOnce, 2, &ends));
+        let third = start(&engine, TestOp::new(Behaviour::AtOnce, 3, &ends));
         assert_eq!((engine.stats().queued, engine.stats().in_flight), (2, 1));
         engine.kernel.complete(Next::Oldest);
         for (watch, name) in [(third, 3), (first, 1), (second, 2)] {
@@ -155,7 +150,7 @@ fn eagain_with_nothing_in_flight_is_tried_again() {
     let ends = Count::new();
     let engine = engine(Dispatch::Thread, Mode::Ring, 8);
     engine.kernel.script([libc::EAGAIN; 3].map(Answer::Errno));
-    let answer = engine.submit_and_wait(Ask::new(Fate::AtOnce, 1, &ends));
+    let answer = engine.submit_and_wait(TestOp::new(Behaviour::AtOnce, 1, &ends));
     assert_eq!(answer.expect("accepted at last"), 1);
 }
 
@@ -165,9 +160,9 @@ fn eagain_for_ever_gives_the_request_back() {
     let engine = engine(Dispatch::Thread, Mode::Ring, 8);
     engine.kernel.script([libc::EAGAIN; 10].map(Answer::Errno));
     let (error, ask) = engine
-        .submit_and_wait(Ask::new(Fate::AtOnce, 1, &ends))
+        .submit_and_wait(TestOp::new(Behaviour::AtOnce, 1, &ends))
         .expect_err("there is no memory");
-    assert_eq!(unavailable(&error), Some(Unavailable::Stalled));
+    assert_eq!(unavailable(&error), Some(AioError::Stalled));
     assert_eq!((ends.get(), engine.outstanding()), (0, 0));
     // The kernel has recovered.
     assert_eq!(engine.submit_and_wait(ask).expect("accepted"), 1);
@@ -178,12 +173,12 @@ fn einval_is_the_requests_own_while_the_context_lives_and_everybodys_afterwards(
     for mode in BOTH {
         let ends = Count::new();
         let engine = engine(Dispatch::Thread, mode, 8);
-        let ask = Ask::new(Fate::AtOnce, 1, &ends).refused(libc::EINVAL);
+        let ask = TestOp::new(Behaviour::AtOnce, 1, &ends).refused(libc::EINVAL);
         let (error, ask) = engine.submit_and_wait(ask).expect_err("refused");
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
         engine.tear_down();
         let (error, _) = engine.submit_and_wait(ask).expect_err("nowhere to go");
-        assert_eq!(unavailable(&error), Some(Unavailable::ContextGone));
+        assert_eq!(unavailable(&error), Some(AioError::ContextGone));
         assert_eq!(engine.outstanding(), 0);
     }
 }
@@ -198,7 +193,7 @@ fn signals_in_every_sleep_disturb_nobody() {
             let engine = Arc::clone(&engine);
             std::thread::spawn(move || engine.kernel.complete(Next::Oldest))
         };
-        let answer = engine.submit_and_wait(Ask::new(Fate::Held, 1, &ends));
+        let answer = engine.submit_and_wait(TestOp::new(Behaviour::Held, 1, &ends));
         assert_eq!(answer.expect("accepted"), 1);
         device.join().expect("the device ends well");
     }
@@ -210,7 +205,7 @@ fn completions_in_reverse_find_their_waiters() {
         let ends = Count::new();
         let engine = engine(Dispatch::Thread, mode, 8);
         let watches: Vec<_> = (1..=5)
-            .map(|name| start(&engine, Ask::new(Fate::Held, name, &ends)))
+            .map(|name| start(&engine, TestOp::new(Behaviour::Held, name, &ends)))
             .collect();
         for _ in 0..5 {
             engine.kernel.complete(Next::Newest);
@@ -262,16 +257,16 @@ impl Program {
         }
     }
 
-    fn ask(&mut self) -> Ask {
+    fn ask(&mut self) -> TestOp {
         // Above all errnos, so that the two can't be mixed up.
         self.submitted += 1;
         let name = 10_000 + self.submitted;
         let fate = if self.dice.roll(2) == 0 {
-            Fate::AtOnce
+            Behaviour::AtOnce
         } else {
-            Fate::Held
+            Behaviour::Held
         };
-        let ask = Ask::new(fate, name, &self.ends);
+        let ask = TestOp::new(fate, name, &self.ends);
         if self.dice.roll(8) == 0 {
             self.refused.push(name);
             ask.refused(libc::EBADF)

@@ -1,16 +1,16 @@
 //! The kernel's slots: how many requests may be submitted and not yet reaped.
 //!
-//! Two counters that only grow (but for refunds), on lines of their own, because submitters write one and the
+//! Two counters that only grow (but for refunds), on cache lines of their own, because submitters write one and the
 //! reaper the other.
 
-use crate::sync::{AtomicU64, Line, Ordering};
+use crate::sync::{AtomicU64, CachePadded, Ordering};
 
 #[derive(Debug)]
 pub(super) struct Slots {
     /// Slots ever taken, less refunds.
-    taken: Line<AtomicU64>,
+    taken: CachePadded<AtomicU64>,
     /// Slots whose event was reaped.
-    returned: Line<AtomicU64>,
+    returned: CachePadded<AtomicU64>,
     /// How often slots were refunded: only grows.
     refunds: AtomicU64,
     depth: u64,
@@ -19,8 +19,8 @@ pub(super) struct Slots {
 impl Slots {
     pub(super) fn new(depth: u32) -> Slots {
         Slots {
-            taken: Line(AtomicU64::new(0)),
-            returned: Line(AtomicU64::new(0)),
+            taken: CachePadded(AtomicU64::new(0)),
+            returned: CachePadded(AtomicU64::new(0)),
             refunds: AtomicU64::new(0),
             depth: depth.into(),
         }

@@ -13,7 +13,7 @@ pub(super) struct Wakers {
 }
 
 impl Wakers {
-    /// Puts one in. `spare` lends its memory, should it be needed.
+    /// Puts one in. `spare` gives its memory, should it be needed.
     pub(super) fn push(&mut self, waker: Waker, spare: &mut Vec<Waker>) {
         if let Some(place) = self.few.iter_mut().find(|place| place.is_none()) {
             *place = Some(waker);
@@ -26,13 +26,14 @@ impl Wakers {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.more.is_empty() && self.few.iter().all(Option::is_none)
+        self.more.is_empty() && self.few[0].is_none()
     }
 
+    /// The newest. What is left fills the first places.
     pub(super) fn pop(&mut self) -> Option<Waker> {
         self.more
             .pop()
-            .or_else(|| self.few.iter_mut().find_map(Option::take))
+            .or_else(|| self.few.iter_mut().rev().find_map(Option::take))
     }
 
     /// The memory of the vector, if one was needed.

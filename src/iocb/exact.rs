@@ -1,8 +1,8 @@
 //! Requests that go on until all is transferred.
 
 use super::Iocb;
-use crate::exact::{Exact, FromFile, ToFile};
-use crate::operation::{Operation, Rw};
+use crate::op::{Exact, ReadOp, WriteOp};
+use crate::op::{Operation, Rw};
 use std::os::fd::AsFd;
 
 impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Rw<F, O, B>> {
@@ -16,7 +16,8 @@ impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Rw<F, O,
     /// [`Completion::result`](crate::Completion::result), after a part was read.
     ///
     /// ```
-    /// use kiocb::{Iocb, Read};
+    /// use kiocb::Iocb;
+    /// use kiocb::op::Read;
     /// use std::io::ErrorKind;
     ///
     /// # fn main() -> std::io::Result<()> {
@@ -32,7 +33,7 @@ impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Rw<F, O,
     /// ```
     pub fn read_exact(self) -> Iocb<Exact<F, O, B>>
     where
-        O: FromFile,
+        O: ReadOp,
     {
         self.exact()
     }
@@ -48,7 +49,7 @@ impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Rw<F, O,
     /// writer's data may come to lie between.
     pub fn write_all(self) -> Iocb<Exact<F, O, B>>
     where
-        O: ToFile,
+        O: WriteOp,
     {
         self.exact()
     }

@@ -7,44 +7,15 @@ mod parts;
 use crate::aio::Aio;
 use crate::engine::Engine;
 use crate::error::SubmitError;
-use crate::exact::Exact;
 use crate::flags::PollFlags;
-use crate::future::Pending;
-use crate::operation::{Callback, Fsync, Job, Operation, Options, Rw, Work};
-use crate::poll::Poll;
+use crate::op::{
+    Blank, Callback, Fsync, Job, Operation, Options, PollReady, Request, Rw, Submit, Work,
+};
+use crate::pending::Pending;
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-
-/// A request that has no operation yet.
-#[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
-pub struct Blank;
-
-/// A request with an operation, which can be waited for or given a callback.
-#[diagnostic::on_unimplemented(
-    message = "this needs a request with an operation and without a callback: it is `Iocb<{Self}>`",
-    label = "call it after `init_rw` (or `init_fsync`, …) and before `init_callback`",
-    note = "a request has one receiver: a callback (`init_callback`, then `submit`), or whoever waits (`.wait()`, `.start()`, `.await`)",
-    note = "file and buffer must be `Send`, as `Arc<File>` and `Vec<u8>` are, and the buffer must suit the operation"
-)]
-pub trait Request: Work + 'static {}
-
-impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Request for Rw<F, O, B> {}
-impl<F: AsFd + Send + 'static> Request for Fsync<F> {}
-impl<F: AsFd + Send + 'static> Request for Poll<F> {}
-impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Request for Exact<F, O, B> {}
-
-/// A request with everything that [`Iocb::submit`] needs.
-#[diagnostic::on_unimplemented(
-    message = "this request is not ready to be submitted: it is `Iocb<{Self}>`",
-    label = "call `init_rw` (or `init_fsync`, …) and then `init_callback` before `submit`",
-    note = "the order is alloc, init_…, init_callback, submit; without a callback, use `.wait()` or `.start()` instead of `.submit()`"
-)]
-pub trait Submit: Work<Output = ()> + 'static {}
-
-impl<S: Request, C: FnOnce(S::Output) + Send + 'static> Submit for Callback<S, C> {}
 
 /// A request in the making (`struct kiocb`'s user side). Made by [`Iocb::alloc`] or [`Aio::alloc`], given an
 /// operation by an `init_…`, a callback by [`init_callback`](Iocb::init_callback), and passed on by
@@ -54,7 +25,8 @@ impl<S: Request, C: FnOnce(S::Output) + Send + 'static> Submit for Callback<S, C
 /// can be made on one thread and submitted on another.
 ///
 /// ```
-/// use kiocb::{AlignedBuf, Iocb, Read};
+/// use kiocb::op::Read;
+/// use kiocb::{AlignedBuf, Iocb};
 /// use std::sync::mpsc;
 ///
 /// # fn main() -> std::io::Result<()> {
@@ -110,10 +82,10 @@ impl Iocb {
     /// A read or write at `offset`, in bytes from the beginning of the file. Pipes ignore it, and so does a
     /// write to a file opened with O_APPEND.
     ///
-    /// `op` is [`Read`](crate::Read) or [`Write`](crate::Write) for one buffer, [`ReadV`](crate::ReadV) or
-    /// [`WriteV`](crate::WriteV) for an array or `Vec` of buffers. A read fills the buffer's capacity, a
-    /// write sends its length; use [`slice`](crate::IoBuf::slice) for a part. More than 2 GiB less 4 KiB
-    /// comes back short.
+    /// `op` is [`Read`](crate::op::Read) or [`Write`](crate::op::Write) for one buffer,
+    /// [`ReadV`](crate::op::ReadV) or [`WriteV`](crate::op::WriteV) for an array or `Vec` of buffers. A read
+    /// fills the buffer's capacity, a write sends its length; use [`buf_slice`](crate::buf::IoBuf::buf_slice)
+    /// for a part. More than 2 GiB less 4 KiB comes back short.
     ///
     /// The request owns `file` and `buf` until it is complete. A file may be shared as `Arc<File>`. With
     /// O_DIRECT the device decides how offset, length and address must be aligned
@@ -165,8 +137,8 @@ impl Iocb {
     /// [`Readiness`](crate::Readiness).
     ///
     /// It occupies one of the kernel's slots until it fires or is cancelled: count it in
-    /// [`Builder::depth`](crate::Builder::depth). [`Pending::cancel`](crate::Pending::cancel) takes it back,
-    /// and so does dropping its handle or future; with a callback it can't be cancelled. Closing the
+    /// [`AioBuilder::depth`](crate::AioBuilder::depth). [`Pending::cancel`](crate::Pending::cancel) takes it
+    /// back, and so does dropping its handle or future; with a callback it can't be cancelled. Closing the
     /// descriptor elsewhere does not end it.
     ///
     /// From `submit`: EINVAL where the file can't be polled (regular files can't), for
@@ -188,8 +160,12 @@ impl Iocb {
     ///
     /// [`poll(2)`]: https://man7.org/linux/man-pages/man2/poll.2.html
     #[doc(alias = "IOCB_CMD_POLL")]
-    pub fn init_poll<F: AsFd + Send + 'static>(self, file: F, events: PollFlags) -> Iocb<Poll<F>> {
-        self.map(|Blank| Poll::new(file, events))
+    pub fn init_poll<F: AsFd + Send + 'static>(
+        self,
+        file: F,
+        events: PollFlags,
+    ) -> Iocb<PollReady<F>> {
+        self.map(|Blank| PollReady::new(file, events))
     }
 }
 
@@ -274,7 +250,7 @@ impl<S> Iocb<S> {
     /// - EPERM: a real-time priority without privilege; [`NOAPPEND`](crate::RwFlags::NOAPPEND) on an
     ///   append-only file.
     /// - a [`SetupError`](crate::SetupError) inside: the process-wide context could not be made.
-    /// - an [`Unavailable`](crate::Unavailable) inside: after `shutdown`, in a forked child, no memory in the
+    /// - an [`AioError`](crate::AioError) inside: after `shutdown`, in a forked child, no memory in the
     ///   kernel, context gone.
     ///
     /// What the file operation itself says (EIO, misaligned O_DIRECT, …) comes as the completion's result. So
@@ -284,7 +260,7 @@ impl<S> Iocb<S> {
     where
         S: Submit,
     {
-        self.send(|engine, job| engine.submit(job))
+        self.send(|engine, job| engine.submit(job).map(drop))
     }
 }
 
@@ -316,7 +292,7 @@ impl<S: Work> Iocb<S> {
     }
 
     /// Passes the request on to its engine, or gives it back whole.
-    fn send<T>(
+    pub(crate) fn send<T>(
         self,
         way: impl FnOnce(&Arc<Engine>, Job<S>) -> Result<T, (io::Error, Job<S>)>,
     ) -> Result<T, SubmitError<Self>> {

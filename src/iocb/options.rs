@@ -1,7 +1,8 @@
 //! How a request is to be done.
 
-use super::{Iocb, Request};
+use super::Iocb;
 use crate::flags::{IoPriority, RwFlags};
+use crate::op::Request;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -34,14 +35,15 @@ impl<S> Iocb<S> {
 
     /// An [`eventfd(2)`](https://man7.org/linux/man-pages/man2/eventfd.2.html) to which the kernel adds 1
     /// when the request is complete, for a loop around `epoll`. The result still comes by callback, wait or
-    /// future, a moment later. From `submit`: EINVAL if it is no eventfd. Linux 2.6.22.
+    /// future, a moment later. It is an `OwnedFd`, or an `Arc<OwnedFd>` that many requests share; the request
+    /// keeps it open. From `submit`: EINVAL if it is no eventfd. Linux 2.6.22.
     #[doc(alias = "IOCB_FLAG_RESFD")]
     #[doc(alias = "aio_resfd")]
-    pub fn eventfd(mut self, eventfd: Arc<OwnedFd>) -> Self
+    pub fn eventfd(mut self, eventfd: impl Into<Arc<OwnedFd>>) -> Self
     where
         S: Request,
     {
-        self.options.eventfd = Some(eventfd);
+        self.options.eventfd = Some(eventfd.into());
         self
     }
 
@@ -60,7 +62,8 @@ impl<S> Iocb<S> {
     /// before, each request is offloaded.
     ///
     /// ```
-    /// use kiocb::{Iocb, Read};
+    /// use kiocb::Iocb;
+    /// use kiocb::op::Read;
     ///
     /// # fn main() -> std::io::Result<()> {
     /// # let dir = tempfile::tempdir()?;

@@ -1,9 +1,10 @@
 //! What a request can be taken apart into: to use it again, or what a refused one carried.
 
-use super::{Iocb, Request};
-use crate::exact::Exact;
-use crate::operation::{Callback, Fsync, Operation, Rw};
-use crate::poll::Poll;
+use super::Iocb;
+use crate::op::Exact;
+use crate::op::PollReady;
+use crate::op::Request;
+use crate::op::{Callback, Fsync, Operation, Rw};
 use std::os::fd::AsFd;
 
 impl<S: Request, C> Iocb<Callback<S, C>> {
@@ -35,7 +36,7 @@ impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Exact<F,
     }
 }
 
-impl<F: AsFd + Send + 'static> Iocb<Poll<F>> {
+impl<F: AsFd + Send + 'static> Iocb<PollReady<F>> {
     /// Takes the request apart: the file that it would have waited for.
     pub fn into_file(self) -> F {
         self.state.into_file()

@@ -12,9 +12,9 @@
 
 use loom::sync::atomic::fence;
 use std::ops::{Deref, DerefMut};
+use std::sync::LazyLock;
 pub(crate) use std::sync::atomic::Ordering;
 use std::sync::atomic::{AtomicU64 as Plain, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 static BEHIND: LazyLock<bool> =
@@ -206,53 +206,7 @@ impl Condvar {
     pub(crate) fn wait_until<T>(&self, _: &mut MutexGuard<'_, T>, _: Instant) {}
 }
 
-/// A thread as whoever wants to wake it sees it. (loom's own unpark also wakes a thread that is blocked on a
-/// lock.)
-#[derive(Clone, Debug)]
-pub(crate) struct Thread(Arc<Parker>);
-
-#[derive(Debug)]
-struct Parker {
-    token: loom::sync::Mutex<bool>,
-    came: loom::sync::Condvar,
-}
-
-loom::thread_local! {
-    static ME: Thread = Thread(Arc::new(Parker {
-        token: loom::sync::Mutex::new(false),
-        came: loom::sync::Condvar::new(),
-    }));
-}
-
-impl Thread {
-    pub(crate) fn id(&self) -> usize {
-        Arc::as_ptr(&self.0).addr()
-    }
-
-    pub(crate) fn unpark(&self) {
-        *self.0.token.lock().expect("a model does not poison") = true;
-        self.0.came.notify_all();
-    }
-}
-
-pub(crate) fn current() -> Thread {
-    ME.with(Clone::clone)
-}
-
-pub(crate) fn park() {
-    let Thread(me) = current();
-    let mut token = me.token.lock().expect("a model does not poison");
-    while !*token {
-        token = me.came.wait(token).expect("a model does not poison");
-    }
-    *token = false;
-}
-
 pub(crate) use loom::thread::yield_now;
-
-pub(crate) fn park_timeout(_: Duration) {
-    yield_now();
-}
 
 pub(crate) fn sleep(_: Duration) {
     yield_now();

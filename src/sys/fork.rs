@@ -1,7 +1,7 @@
 //! Noticing a fork without a system call: a page that the kernel empties in the child.
 #![allow(unsafe_code, reason = "maps a page that a fork empties")]
 
-use crate::sync::Line;
+use crate::sync::CachePadded;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -21,7 +21,7 @@ pub(crate) struct Origin {
     mark: u32,
 }
 
-static WITNESS: OnceLock<Line<Witness>> = OnceLock::new();
+static WITNESS: OnceLock<CachePadded<Witness>> = OnceLock::new();
 
 /// The mark of the newest process in the line of forks that has made something. A fork copies it, so that
 /// marks are never used twice.
@@ -30,11 +30,16 @@ static NEWEST: AtomicU32 = AtomicU32::new(0);
 impl Origin {
     /// This process.
     pub(crate) fn here() -> Origin {
-        let mark = match &**WITNESS.get_or_init(|| Line(Witness::new())) {
+        let mark = match &**WITNESS.get_or_init(|| CachePadded(Witness::new())) {
             Witness::Page(page) => mark_of(page),
             Witness::Pid => std::process::id(),
         };
         Origin { mark }
+    }
+
+    /// The number of the process among those that forked from one another; not 0.
+    pub(crate) fn mark(self) -> u32 {
+        self.mark
     }
 
     /// Whether this is that process, and not a forked child of it.

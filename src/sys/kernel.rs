@@ -5,11 +5,12 @@
 
 use super::ring::{Ring, Take};
 use super::{aio_context_t, io_event, iocb, syscall};
+use crate::user_code;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 /// The tag of the self-wake: no request has it, because requests are tagged with their address.
@@ -58,7 +59,7 @@ impl Kernel {
             // A child that can't see the ring can't harm it. Failing here only loses that second line of
             // defence: handles refuse to work in a child.
             if let Err(error) = ring.dont_fork() {
-                log::debug!("madvise(MADV_DONTFORK) on the ring: {error}");
+                user_code::debug(format_args!("madvise(MADV_DONTFORK) on the ring: {error}"));
             }
         }
         if !force_syscalls {
@@ -194,6 +195,32 @@ impl Kernel {
         }
     }
 
+    /// Adds 1 to an eventfd, as the kernel does when an event comes. What is no eventfd is left alone.
+    pub(crate) fn raise(&self, eventfd: &OwnedFd) {
+        if self.is_eventfd(eventfd.as_raw_fd().cast_unsigned()) {
+            // It can only fail by a signal before anything was written, or where the counter is full: then
+            // whoever waits for it is awake.
+            while nix::unistd::write(eventfd, &1u64.to_ne_bytes()) == Err(nix::Error::EINTR) {}
+        }
+    }
+
+    /// Whether the descriptor is an eventfd. The kernel looks at it before it looks at the flags, which are
+    /// such that it then refuses the request for them.
+    pub(crate) fn is_eventfd(&self, descriptor: u32) -> bool {
+        const UNKNOWN_FLAG: i32 = 1 << 30;
+        let mut iocb = iocb {
+            aio_flags: super::IOCB_FLAG_RESFD,
+            aio_resfd: descriptor,
+            aio_rw_flags: UNKNOWN_FLAG,
+            ..self.self_wake()
+        };
+        // SAFETY: the iocb is ours and is only read during the call; no request is made of it, and zero bytes
+        // would need no buffer.
+        let refused = unsafe { self.submit(&[&raw mut iocb]) };
+        debug_assert!(refused.is_err());
+        refused == Err(libc::EOPNOTSUPP)
+    }
+
     /// Puts an event tagged [`WAKE`] on the ring. One slot must be kept free for it.
     pub(crate) fn wake(&self) -> Result<(), i32> {
         let mut iocb = self.self_wake();
@@ -227,7 +254,9 @@ impl Kernel {
     /// The self-test: a waiter with the unwritable buffer must leave the event where it is.
     fn distrust_unless_pure_wait_works(&mut self) {
         if self.ring.is_some() && !self.pure_wait_works() {
-            log::info!("kernel AIO: pure wait does not work here, reading events by io_getevents");
+            user_code::info(format_args!(
+                "kernel AIO: pure wait does not work here, reading events by io_getevents"
+            ));
             self.ring = None;
             // SAFETY: the context is not shared yet. What the test left is taken here, so that it is nobody's
             // event later.

@@ -42,14 +42,14 @@
 //!
 //! | part | reached by | since Linux | shown by |
 //! | --- | --- | --- | --- |
-//! | `IOCB_CMD_PREAD` | [`init_rw`](crate::Iocb::init_rw) with [`Read`](crate::Read), [`Scope::read_at`](crate::Scope::read_at) | 2.6 | `read_write::what_was_written_is_read_back` |
-//! | `IOCB_CMD_PWRITE` | [`init_rw`](crate::Iocb::init_rw) with [`Write`](crate::Write), [`Scope::write_at`](crate::Scope::write_at) | 2.6 | `read_write::what_was_written_is_read_back` |
+//! | `IOCB_CMD_PREAD` | [`init_rw`](crate::Iocb::init_rw) with [`Read`](crate::op::Read), [`Scope::read_at`](crate::Scope::read_at) | 2.6 | `read_write::what_was_written_is_read_back` |
+//! | `IOCB_CMD_PWRITE` | [`init_rw`](crate::Iocb::init_rw) with [`Write`](crate::op::Write), [`Scope::write_at`](crate::Scope::write_at) | 2.6 | `read_write::what_was_written_is_read_back` |
 //! | `IOCB_CMD_FSYNC` | [`init_fsync`](crate::Iocb::init_fsync) | 4.18 | `read_write::syncing_works_on_files_for_reading_and_on_directories` |
 //! | `IOCB_CMD_FDSYNC` | [`init_fdsync`](crate::Iocb::init_fdsync) | 4.18 | `read_write::syncing_works_on_files_for_reading_and_on_directories` |
 //! | `IOCB_CMD_POLL` | [`init_poll`](crate::Iocb::init_poll) | 4.19 | `poll::an_eventfd_is_ready_when_it_is_raised` |
 //! | `IOCB_CMD_NOOP` | nothing: the kernel refuses it | 2.6 | `sys::a_malformed_request_is_einval` |
-//! | `IOCB_CMD_PREADV` | [`init_rw`](crate::Iocb::init_rw) with [`ReadV`](crate::ReadV) | 2.6.19 | `read_write::several_buffers_are_filled_and_sent_in_order` |
-//! | `IOCB_CMD_PWRITEV` | [`init_rw`](crate::Iocb::init_rw) with [`WriteV`](crate::WriteV) | 2.6.19 | `read_write::several_buffers_are_filled_and_sent_in_order` |
+//! | `IOCB_CMD_PREADV` | [`init_rw`](crate::Iocb::init_rw) with [`ReadV`](crate::op::ReadV) | 2.6.19 | `read_write::several_buffers_are_filled_and_sent_in_order` |
+//! | `IOCB_CMD_PWRITEV` | [`init_rw`](crate::Iocb::init_rw) with [`WriteV`](crate::op::WriteV) | 2.6.19 | `read_write::several_buffers_are_filled_and_sent_in_order` |
 //! | `IOCB_FLAG_RESFD` | [`eventfd`](crate::Iocb::eventfd) | 2.6.22 | `read_write::an_eventfd_is_raised_by_each_completion` |
 //! | `IOCB_FLAG_IOPRIO` | [`priority`](crate::Iocb::priority) | 4.18 | `flags::the_kernel_takes_good_priorities_and_refuses_bad_ones` |
 //! | `RWF_HIPRI` | [`RwFlags::HIPRI`](crate::RwFlags::HIPRI) | 4.13 | `flags::every_flag_goes_where_a_sync_is_refused_for_it` |
@@ -88,6 +88,7 @@ pub(crate) mod fork;
     allow(dead_code, reason = "the simulated one stands in its place")
 )]
 mod kernel;
+pub(crate) mod process_once;
 mod ring;
 #[cfg(test)]
 pub(crate) mod simulated;

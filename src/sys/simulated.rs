@@ -1,7 +1,7 @@
 //! A kernel without a kernel, for tests of the engine: the same face as [`super::kernel::Kernel`], and a mind
 //! of its own about when a request completes, what is refused and how much of an `io_submit` is accepted.
 //!
-//! What a request wants done with it stands in its iocb: the descriptor is a [`Fate`]'s number, the priority
+//! What a request wants done with it stands in its iocb: the descriptor is a [`Behaviour`]'s number, the priority
 //! the errno with which it is refused, the length the result. What whole calls do is said beforehand by
 //! [`Kernel::script`].
 #![allow(unsafe_code, reason = "reads iocbs, as a kernel does")]
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// What becomes of a request that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Behaviour {
     /// It is complete before `io_submit` returns.
     AtOnce = 0,
     /// It is complete when the test says so: [`Kernel::complete`].
@@ -132,7 +132,7 @@ impl Kernel {
         if iocb.aio_data != WAKE {
             inside.accepted.push(iocb.aio_nbytes);
         }
-        if iocb.aio_fildes == Fate::Held as u32 {
+        if iocb.aio_fildes == Behaviour::Held as u32 {
             inside.held.push_back(event);
             self.news.notify_all();
         } else {
@@ -270,6 +270,12 @@ impl Kernel {
     /// None is needed here.
     pub(crate) unsafe fn cancel(&self, _: *mut iocb) -> bool {
         false
+    }
+
+    pub(crate) fn raise(&self, _: &std::os::fd::OwnedFd) {}
+
+    pub(crate) fn is_eventfd(&self, _: u32) -> bool {
+        true
     }
 
     pub(crate) fn wake(&self) -> Result<(), i32> {

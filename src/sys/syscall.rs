@@ -215,7 +215,7 @@ pub unsafe fn io_pgetevents(
 ///
 /// * `iocb` is readable (the kernel reads its `aio_key`) and `result` valid for the write of an
 ///   [`io_event`].
-/// * What was lent to the request stays lent: it is free only when its event has been reaped.
+/// * The buffer and the file of the request stay in use: they are free only when its event has been reaped.
 ///
 /// # Errors
 ///

@@ -1,6 +1,6 @@
 //! A buffer larger than any transfer.
 
-use kiocb::IoBuf;
+use kiocb::buf::IoBuf;
 
 /// Three gibibytes of address space, all zero, without memory behind it.
 pub(crate) struct Huge(*mut libc::c_void);
@@ -30,11 +30,11 @@ unsafe impl Send for Huge {}
 
 // SAFETY: mapped for reading until it is dropped.
 unsafe impl IoBuf for Huge {
-    fn as_ptr(&self) -> *const u8 {
+    fn buf_ptr(&self) -> *const u8 {
         self.0.cast()
     }
 
-    fn len(&self) -> usize {
+    fn buf_len(&self) -> usize {
         HUGE
     }
 }

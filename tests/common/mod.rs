@@ -6,7 +6,9 @@
     reason = "buffers that count their drops are lent to the kernel"
 )]
 
-use kiocb::{Aio, Builder, IoBuf, IoBufMut, Read};
+use kiocb::buf::{IoBuf, IoBufMut};
+use kiocb::op::Read;
+use kiocb::{Aio, AioBuilder};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::{self, File};
 use std::io::{PipeWriter, Write as _};
@@ -338,7 +340,7 @@ impl Drop for Occupied {
 }
 
 /// A context of one test.
-pub(crate) fn build(builder: Builder) -> Aio {
+pub(crate) fn build(builder: AioBuilder) -> Aio {
     builder.build().expect("this machine has kernel AIO")
 }
 
@@ -394,22 +396,22 @@ pub(crate) struct TokenBuf(
 
 // SAFETY: the vector's own promise.
 unsafe impl IoBuf for TokenBuf {
-    fn as_ptr(&self) -> *const u8 {
-        IoBuf::as_ptr(&self.0)
+    fn buf_ptr(&self) -> *const u8 {
+        self.0.buf_ptr()
     }
 
-    fn len(&self) -> usize {
+    fn buf_len(&self) -> usize {
         self.0.len()
     }
 }
 
 // SAFETY: the vector's own promise.
 unsafe impl IoBufMut for TokenBuf {
-    fn as_mut_ptr(&mut self) -> *mut u8 {
-        IoBufMut::as_mut_ptr(&mut self.0)
+    fn buf_mut_ptr(&mut self) -> *mut u8 {
+        IoBufMut::buf_mut_ptr(&mut self.0)
     }
 
-    fn capacity(&self) -> usize {
+    fn buf_capacity(&self) -> usize {
         self.0.capacity()
     }
 

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use kiocb::{Aio, AlignedBuf, Operation, Pending, Read, Rw, Write};
+use kiocb::op::{Operation, Read, Rw, Write};
+use kiocb::{Aio, AlignedBuf, Pending};
 
 use super::{count_syscalls, on_threads};
 use crate::job::Job;
@@ -58,7 +59,7 @@ impl<O: Operation<AlignedBuf>> Round<O> {
         let mut batch = aio.batch();
         for (mut slot, file, mut buffer) in self.at_rest.drain(..) {
             let offset = slot.begin(&mut buffer);
-            let pending = batch.start(aio.alloc().init_rw(file, self.op, buffer, offset));
+            let pending = batch.push(aio.alloc().init_rw(file, self.op, buffer, offset));
             self.on_their_way.push((slot, pending));
         }
         let refused = batch.submit();

@@ -6,7 +6,8 @@ use std::io;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 
-use kiocb::{Aio, AlignedBuf, Completion, Read, Write};
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, AlignedBuf, Completion};
 
 use crate::job::Job;
 use crate::slot::Slot;

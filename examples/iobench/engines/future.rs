@@ -12,7 +12,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-use kiocb::{Aio, AlignedBuf, Batch, Completion, Operation, Read, Write};
+use kiocb::op::{Operation, Read, Write};
+use kiocb::{Aio, AlignedBuf, Batch, Completion};
 
 use super::{count_syscalls, manual_contexts, on_threads};
 use crate::job::Job;
@@ -96,7 +97,7 @@ impl<'a> Gate<'a> {
         if !self.gathers {
             return Ok(request.await?);
         }
-        let pending = self.batch.borrow_mut().start(request);
+        let pending = self.batch.borrow_mut().push(request);
         Ok(pending.await)
     }
 

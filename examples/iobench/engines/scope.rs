@@ -38,9 +38,12 @@ fn transfer(
     frames: &mut [AlignedBuf],
 ) -> Vec<io::Result<usize>> {
     let pieces = slots.iter_mut().zip(frames);
-    let pieces = pieces.map(|(slot, frame)| (slot.begin(frame), &mut frame[..]));
+    let pieces = pieces.map(|(slot, frame)| {
+        let offset = slot.begin(frame);
+        (&mut frame[..], offset)
+    });
     if job.rw.writes() {
-        aio.write_many(&job.file, pieces.map(|(offset, frame)| (offset, &*frame)))
+        aio.write_many(&job.file, pieces.map(|(frame, offset)| (&*frame, offset)))
     } else {
         aio.read_many(&job.file, pieces)
     }

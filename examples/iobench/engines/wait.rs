@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use kiocb::{Aio, AlignedBuf, Completion, Read, Write};
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, AlignedBuf, Completion};
 
 use super::{count_syscalls, on_threads};
 use crate::job::Job;

@@ -2,18 +2,18 @@
 
 use super::*;
 
-fn one_callback(dispatch: Dispatch, mode: Mode, fate: Fate) {
+fn one_callback(dispatch: Dispatch, mode: Mode, fate: Behaviour) {
     explore(move || {
         let (ends, calls) = (Count::new(), Count::new());
         let engine = engine(dispatch, mode, 2);
         let thread = completion_thread(&engine);
         let called = calls.clone();
-        let ask = Ask::new(fate, 1, &ends).then(move |result| {
+        let ask = TestOp::new(fate, 1, &ends).then(move |result| {
             assert_eq!(result, 1);
             called.one_more();
         });
         assert!(engine.submit(ask).is_ok());
-        if fate == Fate::Held {
+        if fate == Behaviour::Held {
             engine.kernel.complete(Next::Oldest);
         }
         engine.drain(None).expect("silent");
@@ -24,22 +24,22 @@ fn one_callback(dispatch: Dispatch, mode: Mode, fate: Fate) {
 
 #[test]
 fn the_completion_thread_wakes_for_a_callback() {
-    one_callback(Dispatch::Thread, Mode::Ring, Fate::AtOnce);
+    one_callback(Dispatch::Thread, Mode::Ring, Behaviour::AtOnce);
 }
 
 #[test]
 fn the_completion_thread_sleeps_until_the_device_is_done() {
-    one_callback(Dispatch::Thread, Mode::Ring, Fate::Held);
+    one_callback(Dispatch::Thread, Mode::Ring, Behaviour::Held);
 }
 
 #[test]
 fn the_completion_thread_by_syscalls() {
-    one_callback(Dispatch::Thread, Mode::Syscalls, Fate::Held);
+    one_callback(Dispatch::Thread, Mode::Syscalls, Behaviour::Held);
 }
 
 #[test]
 fn a_callback_anywhere() {
-    one_callback(Dispatch::Anywhere, Mode::Ring, Fate::AtOnce);
+    one_callback(Dispatch::Anywhere, Mode::Ring, Behaviour::AtOnce);
 }
 
 /// The callback's event may be taken by the waiter, who may not run it, and the waiter's by nobody but itself
@@ -50,9 +50,9 @@ fn a_callback_beside_a_waiter(dispatch: Dispatch, mode: Mode) {
         let engine = engine(dispatch, mode, 2);
         let thread = completion_thread(&engine);
         let called = calls.clone();
-        let ask = Ask::new(Fate::AtOnce, 1, &ends).then(move |_| called.one_more());
+        let ask = TestOp::new(Behaviour::AtOnce, 1, &ends).then(move |_| called.one_more());
         assert!(engine.submit(ask).is_ok());
-        wait(&engine, Fate::AtOnce, 2, &ends);
+        wait(&engine, Behaviour::AtOnce, 2, &ends);
         end(&engine, thread);
         assert_eq!((ends.get(), calls.get()), (2, 1));
     });
@@ -84,16 +84,16 @@ fn device(engine: &Arc<Engine>, completions: usize) -> JoinHandle<()> {
 }
 
 /// Silence must not be seen in the gap between a callback and what it submits.
-fn a_drain_beside_a_callback_that_submits(dispatch: Dispatch, depth: u32, fate: Fate) {
+fn a_drain_beside_a_callback_that_submits(dispatch: Dispatch, depth: u32, fate: Behaviour) {
     explore(move || {
         let (ends, calls) = (Count::new(), Count::new());
         let engine = engine(dispatch, Mode::Ring, depth);
         let thread = completion_thread(&engine);
-        let device = (fate == Fate::Held).then(|| device(&engine, 1));
+        let device = (fate == Behaviour::Held).then(|| device(&engine, 1));
         let (again, called, ended) = (Arc::clone(&engine), calls.clone(), ends.clone());
-        let ask = Ask::new(Fate::AtOnce, 1, &ends).then(move |_| {
+        let ask = TestOp::new(Behaviour::AtOnce, 1, &ends).then(move |_| {
             let last = called.clone();
-            let next = Ask::new(fate, 2, &ended).then(move |_| last.one_more());
+            let next = TestOp::new(fate, 2, &ended).then(move |_| last.one_more());
             assert!(again.submit(next).is_ok());
             called.one_more();
         });
@@ -107,17 +107,17 @@ fn a_drain_beside_a_callback_that_submits(dispatch: Dispatch, depth: u32, fate: 
 
 #[test]
 fn a_drain_sees_what_a_callback_has_submitted() {
-    a_drain_beside_a_callback_that_submits(Dispatch::Thread, 1, Fate::AtOnce);
+    a_drain_beside_a_callback_that_submits(Dispatch::Thread, 1, Behaviour::AtOnce);
 }
 
 #[test]
 fn a_drain_sees_what_a_callback_has_submitted_and_the_device_has() {
-    a_drain_beside_a_callback_that_submits(Dispatch::Thread, 2, Fate::Held);
+    a_drain_beside_a_callback_that_submits(Dispatch::Thread, 2, Behaviour::Held);
 }
 
 #[test]
 fn a_drain_sees_what_a_callback_has_submitted_anywhere() {
-    a_drain_beside_a_callback_that_submits(Dispatch::Anywhere, 2, Fate::AtOnce);
+    a_drain_beside_a_callback_that_submits(Dispatch::Anywhere, 2, Behaviour::AtOnce);
 }
 
 /// The thread must not end while somebody else runs a callback that submits, or resumes a request.
@@ -128,13 +128,13 @@ fn a_stop_beside_a_waiter_that_runs_a_callback_that_submits() {
         let engine = engine(Dispatch::Anywhere, Mode::Ring, 2);
         let thread = completion_thread(&engine);
         let (again, called, ended) = (Arc::clone(&engine), calls.clone(), ends.clone());
-        let ask = Ask::new(Fate::AtOnce, 1, &ends).then(move |_| {
-            let next = Ask::new(Fate::AtOnce, 2, &ended).then(move |_| called.one_more());
+        let ask = TestOp::new(Behaviour::AtOnce, 1, &ends).then(move |_| {
+            let next = TestOp::new(Behaviour::AtOnce, 2, &ended).then(move |_| called.one_more());
             // By the way that an engine closed to the outside leaves open.
             assert!(again.submit(next).is_ok());
         });
         assert!(engine.submit(ask).is_ok());
-        engine.stop(false);
+        engine.stop();
         join(thread);
         assert_eq!((ends.get(), calls.get()), (2, 1));
     });
@@ -148,14 +148,14 @@ fn a_request_that_goes_on(end_of_it: impl Fn(&Engine, JoinHandle<()>) + Send + S
         let waiter = {
             let (engine, ends) = (Arc::clone(&engine), ends.clone());
             thread::spawn(move || {
-                let ask = Ask::new(Fate::AtOnce, 4, &ends).in_two_parts();
+                let ask = TestOp::new(Behaviour::AtOnce, 4, &ends).in_two_parts();
                 if let Ok(answer) = engine.submit_and_wait(ask) {
                     assert_eq!(answer, 4);
                 }
             })
         };
         let called = calls.clone();
-        let ask = Ask::new(Fate::AtOnce, 2, &ends).then(move |_| called.one_more());
+        let ask = TestOp::new(Behaviour::AtOnce, 2, &ends).then(move |_| called.one_more());
         assert!(engine.submit(ask).is_ok());
         end_of_it(&engine, thread);
         join(waiter);

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Late, if it had to queue first.
-fn refused_at_once_or_late(engine: &Engine, refused: Ask) {
+fn refused_at_once_or_late(engine: &Engine, refused: TestOp) {
     match engine.submit_and_wait(refused) {
         Ok(result) => assert_eq!(result, i64::from(-libc::EBADF)),
         Err((error, _)) => assert_eq!(error.raw_os_error(), Some(libc::EBADF)),
@@ -15,8 +15,8 @@ fn behind_full_slots_somebody_pumps() {
     explore(|| {
         let ends = Count::new();
         let engine = engine(Dispatch::Thread, Mode::Ring, 1);
-        let other = waiter(&engine, Fate::AtOnce, 1, &ends);
-        wait(&engine, Fate::AtOnce, 2, &ends);
+        let other = waiter(&engine, Behaviour::AtOnce, 1, &ends);
+        wait(&engine, Behaviour::AtOnce, 2, &ends);
         join(other);
         assert_eq!((ends.get(), engine.outstanding()), (2, 0));
     });
@@ -27,8 +27,8 @@ fn behind_a_request_that_is_refused_somebody_pumps() {
     explore(|| {
         let ends = Count::new();
         let engine = engine(Dispatch::Thread, Mode::Ring, 1);
-        let other = waiter(&engine, Fate::AtOnce, 1, &ends);
-        let refused = Ask::new(Fate::AtOnce, 2, &ends).refused(libc::EBADF);
+        let other = waiter(&engine, Behaviour::AtOnce, 1, &ends);
+        let refused = TestOp::new(Behaviour::AtOnce, 2, &ends).refused(libc::EBADF);
         refused_at_once_or_late(&engine, refused);
         join(other);
         assert_eq!((ends.get(), engine.outstanding()), (2, 0));
@@ -40,14 +40,14 @@ fn one_threads_requests_reach_the_kernel_in_order() {
     explore(|| {
         let ends = Count::new();
         let engine = engine(Dispatch::Thread, Mode::Ring, 1);
-        let other = waiter(&engine, Fate::AtOnce, 9, &ends);
+        let other = waiter(&engine, Behaviour::AtOnce, 9, &ends);
         let mut watches = Vec::new();
         for name in 1..=2 {
-            let watch = engine.start(Ask::new(Fate::AtOnce, name, &ends));
+            let watch = engine.start(TestOp::new(Behaviour::AtOnce, name, &ends));
             watches.push(watch.expect("accepted"));
         }
         for mut watch in watches {
-            assert!(engine.wait_for(&mut watch, None));
+            assert!(engine.wait(&mut watch, None));
             watch.take().expect("done");
         }
         join(other);
@@ -70,7 +70,7 @@ fn a_submitter_beside_a_shutdown_is_served_or_refused() {
         let submitter = {
             let (engine, called, ends) = (Arc::clone(&engine), calls.clone(), ends.clone());
             thread::spawn(move || {
-                let ask = Ask::new(Fate::AtOnce, 1, &ends).then(move |_| called.one_more());
+                let ask = TestOp::new(Behaviour::AtOnce, 1, &ends).then(move |_| called.one_more());
                 engine.submit(ask).is_ok()
             })
         };
@@ -91,7 +91,7 @@ fn a_waiter_beside_a_shutdown_is_served_or_refused() {
         let waiter = {
             let (engine, ends) = (Arc::clone(&engine), ends.clone());
             thread::spawn(move || {
-                let _ = engine.submit_and_wait(Ask::new(Fate::AtOnce, 1, &ends));
+                let _ = engine.submit_and_wait(TestOp::new(Behaviour::AtOnce, 1, &ends));
             })
         };
         engine.close();
@@ -108,8 +108,8 @@ fn a_drain_hears_of_the_silence_after_a_pump() {
         let ends = Count::new();
         let engine = engine(Dispatch::Thread, Mode::Ring, 1);
         let waiters = [
-            waiter(&engine, Fate::AtOnce, 1, &ends),
-            waiter(&engine, Fate::AtOnce, 2, &ends),
+            waiter(&engine, Behaviour::AtOnce, 1, &ends),
+            waiter(&engine, Behaviour::AtOnce, 2, &ends),
         ];
         engine.drain(None).expect("silent");
         waiters.into_iter().for_each(join);
@@ -123,18 +123,18 @@ fn a_leader_whose_request_is_refused_late_wakes() {
         let ends = Count::new();
         let engine = engine(Dispatch::Thread, Mode::Ring, 1);
         let first = engine
-            .start(Ask::new(Fate::Held, 1, &ends))
+            .start(TestOp::new(Behaviour::Held, 1, &ends))
             .expect("accepted");
         let refused = {
             let (engine, ends) = (Arc::clone(&engine), ends.clone());
             thread::spawn(move || {
-                let ask = Ask::new(Fate::AtOnce, 2, &ends).refused(libc::EBADF);
+                let ask = TestOp::new(Behaviour::AtOnce, 2, &ends).refused(libc::EBADF);
                 refused_at_once_or_late(&engine, ask);
             })
         };
         engine.kernel.complete(Next::Oldest);
         let mut first = first;
-        assert!(engine.wait_for(&mut first, None));
+        assert!(engine.wait(&mut first, None));
         first.take().expect("done");
         join(refused);
         assert_eq!((ends.get(), engine.outstanding()), (2, 0));

@@ -11,16 +11,15 @@ mod roles;
 mod state;
 
 use super::Engine;
-use super::probe::{Ask, Count, engine};
-use super::request::{Request, Settled};
-use super::watch::Watch;
+use super::request::{OwnedCell, Settled, Watch};
+use super::testing::{Count, TestOp, engine};
 use crate::dispatch::Dispatch;
-use crate::sync::current;
+use crate::sync::Parker;
 use crate::sys::Mode;
-use crate::sys::simulated::{Fate, Next};
+use crate::sys::simulated::{Behaviour, Next};
 use loom::thread::{self, JoinHandle};
 use std::sync::Arc;
-use std::task::{Wake, Waker};
+use std::task::Waker;
 
 /// Explores `model` with three preemptions: each error that was ever found here needed no more.
 /// LOOM_MAX_PREEMPTIONS changes that.
@@ -54,19 +53,17 @@ fn join<T>(thread: JoinHandle<T>) -> T {
 fn completion_thread(engine: &Arc<Engine>) -> JoinHandle<()> {
     let engine = Arc::clone(engine);
     thread::spawn(move || {
-        engine.dispatcher.adopt();
-        engine.run();
-        engine.tear_down();
+        engine.live();
     })
 }
 
 /// Submits, waits, and looks at the answer.
-fn wait(engine: &Engine, fate: Fate, name: u64, ends: &Count) {
-    let answer = engine.submit_and_wait(Ask::new(fate, name, ends));
+fn wait(engine: &Engine, fate: Behaviour, name: u64, ends: &Count) {
+    let answer = engine.submit_and_wait(TestOp::new(fate, name, ends));
     assert_eq!(answer.expect("accepted"), name.cast_signed());
 }
 
-fn waiter(engine: &Arc<Engine>, fate: Fate, name: u64, ends: &Count) -> JoinHandle<()> {
+fn waiter(engine: &Arc<Engine>, fate: Behaviour, name: u64, ends: &Count) -> JoinHandle<()> {
     let (engine, ends) = (Arc::clone(engine), ends.clone());
     thread::spawn(move || wait(&engine, fate, name, &ends))
 }
@@ -74,6 +71,6 @@ fn waiter(engine: &Arc<Engine>, fate: Fate, name: u64, ends: &Count) -> JoinHand
 /// Closes as the last `drop` does, and joins the thread.
 fn end(engine: &Engine, completion_thread: JoinHandle<()>) {
     engine.close();
-    engine.stop(false);
+    engine.stop();
     join(completion_thread);
 }

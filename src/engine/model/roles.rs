@@ -7,8 +7,8 @@ fn two_waiters(mode: Mode, first: Next) {
         let ends = Count::new();
         let engine = engine(Dispatch::Thread, mode, 2);
         let waiters = [
-            waiter(&engine, Fate::Held, 1, &ends),
-            waiter(&engine, Fate::Held, 2, &ends),
+            waiter(&engine, Behaviour::Held, 1, &ends),
+            waiter(&engine, Behaviour::Held, 2, &ends),
         ];
         engine.kernel.complete(first);
         engine.kernel.complete(Next::Oldest);
@@ -36,7 +36,7 @@ fn a_waiter_and_a_helper(mode: Mode) {
     explore(move || {
         let ends = Count::new();
         let engine = engine(Dispatch::Thread, mode, 2);
-        let waiter = waiter(&engine, Fate::Held, 1, &ends);
+        let waiter = waiter(&engine, Behaviour::Held, 1, &ends);
         engine.kernel.complete(Next::Oldest);
         engine.help();
         join(waiter);
@@ -59,8 +59,8 @@ fn a_waiter_that_reaps_for_another_does_not_leave_it_asleep() {
     explore(|| {
         let ends = Count::new();
         let engine = engine(Dispatch::Thread, Mode::Ring, 2);
-        let other = waiter(&engine, Fate::AtOnce, 1, &ends);
-        wait(&engine, Fate::AtOnce, 2, &ends);
+        let other = waiter(&engine, Behaviour::AtOnce, 1, &ends);
+        wait(&engine, Behaviour::AtOnce, 2, &ends);
         join(other);
         assert_eq!((ends.get(), engine.outstanding()), (2, 0));
     });
@@ -71,9 +71,9 @@ fn a_poll_beside_a_waiter(mode: Mode) {
         let (ends, calls) = (Count::new(), Count::new());
         let engine = engine(Dispatch::Manual, mode, 2);
         let called = calls.clone();
-        let ask = Ask::new(Fate::AtOnce, 1, &ends).then(move |_| called.one_more());
+        let ask = TestOp::new(Behaviour::AtOnce, 1, &ends).then(move |_| called.one_more());
         assert!(engine.submit(ask).is_ok());
-        let waiter = waiter(&engine, Fate::AtOnce, 2, &ends);
+        let waiter = waiter(&engine, Behaviour::AtOnce, 2, &ends);
         engine.drain(None).expect("silent");
         assert_eq!(calls.get(), 1);
         join(waiter);
@@ -97,13 +97,16 @@ fn the_end_beside_a_poll() {
         let (ends, calls) = (Count::new(), Count::new());
         let engine = engine(Dispatch::Manual, Mode::Ring, 2);
         let called = calls.clone();
-        let ask = Ask::new(Fate::AtOnce, 1, &ends).then(move |_| called.one_more());
+        let ask = TestOp::new(Behaviour::AtOnce, 1, &ends).then(move |_| called.one_more());
         assert!(engine.submit(ask).is_ok());
         let poller = {
             let engine = Arc::clone(&engine);
             thread::spawn(move || engine.poll(1, 1, None).expect("manual"))
         };
-        engine.shut_down(None).expect("silent");
+        engine.close();
+        engine.drain(None).expect("silent");
+        engine.stop();
+        assert!(engine.await_end(None));
         join(poller);
         assert_eq!((ends.get(), calls.get()), (1, 1));
     });

@@ -2,42 +2,28 @@
 
 use super::*;
 
-struct Unpark(crate::sync::Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
 fn waker() -> Waker {
-    Waker::from(Arc::new(Unpark(current())))
+    Waker::from(Parker::current())
 }
 
 /// A request on its way, and both of its ends.
-fn in_flight(ends: &Count) -> (Request, Watch<Ask>) {
-    let mut sent = None;
-    let ask = Ask::new(Fate::Held, 7, ends);
-    let watch = Request::offer_watched::<_, ()>(ask, false, |request| {
-        sent = Some(request);
-        Ok(())
-    });
-    (sent.expect("offered"), watch.expect("taken"))
+fn in_flight(ends: &Count) -> (OwnedCell, Watch<TestOp>) {
+    OwnedCell::watched(TestOp::new(Behaviour::Held, 7, ends), false)
 }
 
 /// The reaper's part.
-fn settle(mut request: Request) {
+fn settle(mut request: OwnedCell) {
     request.set_result(7);
     match request.settle() {
         Settled::Quiet => {}
-        Settled::Wake(waker) => waker.wake(),
+        Settled::Wake(waker) | Settled::Unpark(waker) => waker.wake(),
         Settled::Abandoned(request) => request.finish(),
     }
 }
 
-fn park_until_done(watch: &mut Watch<Ask>) {
-    while watch.leave(&waker()) {
-        crate::sync::park();
+fn park_until_done(watch: &mut Watch<TestOp>) {
+    while watch.register_waker(&waker()) {
+        Parker::current().park(None);
     }
 }
 
@@ -60,8 +46,8 @@ fn a_watcher_that_changes_its_waker_and_goes_leaves_the_body_to_one_of_the_two()
         let ends = Count::new();
         let (request, mut watch) = in_flight(&ends);
         let reaper = thread::spawn(move || settle(request));
-        if watch.leave(&waker()) {
-            watch.leave(Waker::noop());
+        if watch.register_waker(&waker()) {
+            watch.register_waker(Waker::noop());
         }
         drop(watch);
         join(reaper);

@@ -7,7 +7,9 @@ use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::sync::Arc;
 
-use kiocb::{Aio, AlignedBuf, IoBufMut, Read, Write};
+use kiocb::buf::IoBufMut;
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, AlignedBuf};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{Child, LoopDevice, Mount, limit_file_size, need, need_root};
 use kit::*;
@@ -194,7 +196,7 @@ fn misaligned_direct_io_is_einval_as_a_result_and_spares_the_neighbours() {
         .init_rw(Arc::clone(&file), Read, AlignedBuf::zeroed(100), 0)
         .start()
         .unwrap();
-    let odd_address = AlignedBuf::zeroed(2 * BLOCK).slice_mut(1..BLOCK + 1);
+    let odd_address = AlignedBuf::zeroed(2 * BLOCK).buf_slice_mut(1..BLOCK + 1);
     let odd_address = aio
         .alloc()
         .init_rw(Arc::clone(&file), Read, odd_address, 0)

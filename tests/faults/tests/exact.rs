@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kiocb::{Aio, AlignedBuf, Dispatch, Read, ReadV, RwFlags, Unavailable, Write, WriteV};
+use kiocb::op::{Read, ReadV, Write, WriteV};
+use kiocb::{Aio, AioError, AlignedBuf, Dispatch, RwFlags};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{Mount, Op, SlowFs, Watchdog, need, need_root, thread_id, wait_until_asleep_in};
 use kit::*;
@@ -240,7 +241,7 @@ fn a_handle_dropped_between_two_parts_leaves_the_rest_to_the_engine() {
         drop(pending);
         assert!(!is_alone(&alive));
         let late = aio.drain_timeout(Duration::from_millis(2)).unwrap_err();
-        assert_eq!(unavailable(&late), Some(Unavailable::TimedOut));
+        assert_eq!(unavailable(&late), Some(AioError::TimedOut));
         let stats = aio.stats();
         assert_eq!(
             (stats.accepted, stats.completed, stats.in_flight),

@@ -5,7 +5,8 @@ mod kit;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use kiocb::{Aio, AlignedBuf, Completion, DirectFile, Dispatch, Read, ReadV, Write, WriteV};
+use kiocb::op::{Read, ReadV, Write, WriteV};
+use kiocb::{Aio, AlignedBuf, Completion, DirectFile, Dispatch};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{Mount, Watchdog, need, need_root};
 use kit::*;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use kiocb::{Aio, AlignedBuf, Dispatch, Iocb, Read, SubmitError, Unavailable};
+use kiocb::op::Read;
+use kiocb::{Aio, AioError, AlignedBuf, Dispatch, Iocb, SubmitError};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{Child, Gate, PATIENCE, SlowFs, Watchdog, need, need_root};
 use kit::*;
@@ -39,7 +40,7 @@ fn is_good(status: WaitStatus) {
 
 #[track_caller]
 fn is_forked<T>(refused: &SubmitError<T>) {
-    assert_eq!(unavailable(refused.error()), Some(Unavailable::Forked));
+    assert_eq!(unavailable(refused.error()), Some(AioError::Forked));
 }
 
 /// A test of one file, in a process of its own with little else in it.
@@ -124,10 +125,7 @@ fn every_call_in_the_child_says_that_it_is_one() {
                     aio.shutdown(Duration::ZERO),
                     aio.poll(0, 1, Some(Duration::ZERO)).map(drop),
                 ] {
-                    assert_eq!(
-                        unavailable(&outcome.unwrap_err()),
-                        Some(Unavailable::Forked)
-                    );
+                    assert_eq!(unavailable(&outcome.unwrap_err()), Some(AioError::Forked));
                 }
                 let _ = aio.stats();
             }));
@@ -148,7 +146,7 @@ fn the_process_wide_context_is_the_parents_too() {
                 is_forked(&request().wait().unwrap_err());
                 assert_eq!(
                     unavailable(&Aio::global().unwrap_err()),
-                    Some(Unavailable::Forked)
+                    Some(AioError::Forked)
                 );
                 // A context of its own works.
                 let own = Aio::builder().build().unwrap();

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::task::{Context, Wake, Waker};
 
-use kiocb::{Aio, AlignedBuf, Dispatch, Read, Unavailable};
+use kiocb::op::Read;
+use kiocb::{Aio, AioError, AlignedBuf, Dispatch};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{Gate, SlowFs, Watchdog, is_asleep_in, need, need_root, wait_until_asleep_in};
 use kit::*;
@@ -193,7 +194,7 @@ fn there_is_no_silence_before_an_abandoned_request_has_let_go_of_its_file() {
     let drained = aio.drain_timeout(std::time::Duration::from_millis(10));
     assert_eq!(
         drained.err().and_then(|error| unavailable(&error)),
-        Some(Unavailable::TimedOut)
+        Some(AioError::TimedOut)
     );
     drop(open);
     aio.drain().unwrap();

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{channel, sync_channel};
 use std::time::Duration;
 
-use kiocb::{Aio, AlignedBuf, Dispatch, Read, Unavailable};
+use kiocb::op::Read;
+use kiocb::{Aio, AioError, AlignedBuf, Dispatch};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{Gate, Op, SlowFs, Watchdog, need, need_root};
 use kit::*;
@@ -187,10 +188,10 @@ fn shutdown_past_its_deadline_says_so_frees_nothing_and_no_later_drop_blocks() {
 
         let late = aio.shutdown(Duration::from_millis(20)).unwrap_err();
         assert_eq!(late.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(unavailable(&late), Some(Unavailable::TimedOut));
+        assert_eq!(unavailable(&late), Some(AioError::TimedOut));
         wait_for_log("WARN: shutdown past its deadline: 4 requests are outstanding");
         let refused = read(&aio, &file, 4).wait().unwrap_err();
-        assert_eq!(unavailable(refused.error()), Some(Unavailable::ShutDown));
+        assert_eq!(unavailable(refused.error()), Some(AioError::ShutDown));
         drop(refused.into_request().into_parts());
         let dropper = Worker::start(move || drop(aio));
         dropper.join(); // with everything still held
@@ -217,7 +218,7 @@ fn shutdown_of_a_manual_context_past_its_deadline_leaves_the_rest_to_poll() {
     read_to(&aio, &file, 0, &done);
     gate.wait_for(1);
     let late = aio.shutdown(Duration::from_millis(20)).unwrap_err();
-    assert_eq!(unavailable(&late), Some(Unavailable::TimedOut));
+    assert_eq!(unavailable(&late), Some(AioError::TimedOut));
     gate.release();
     assert_eq!(aio.poll(1, 8, None).unwrap(), 1);
     verify(&receive(&completions), 0);
@@ -338,7 +339,7 @@ fn what_is_never_answered_ends_when_the_server_dies() {
         fs.wait_for_seen(3);
         assert_eq!(
             unavailable(&aio.drain_timeout(Duration::ZERO).unwrap_err()),
-            Some(Unavailable::TimedOut)
+            Some(AioError::TimedOut)
         );
         fs.abort();
         assert_eq!(errno(&pending.wait().result), Some(libc::ECONNABORTED));
@@ -373,10 +374,7 @@ fn a_submission_that_races_with_shutdown_completes_or_comes_back_and_nobody_miss
                         match read(&aio, &file, 0).wait() {
                             Ok(done) => assert_eq!(done.result.unwrap(), 0),
                             Err(refused) => {
-                                assert_eq!(
-                                    unavailable(refused.error()),
-                                    Some(Unavailable::ShutDown)
-                                );
+                                assert_eq!(unavailable(refused.error()), Some(AioError::ShutDown));
                                 return completed;
                             }
                         }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use kiocb::{Aio, AlignedBuf, Dispatch, PollFlags, Read, RwFlags, Write};
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, AlignedBuf, Dispatch, PollFlags, RwFlags};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{
     Mount, Op, SlowFs, Watchdog, is_asleep_in, need, need_root, wait_until_asleep_in,
@@ -27,9 +28,9 @@ fn offloaded<B: Send + 'static>(
     aio: &Aio,
     file: OwnedFd,
     buf: B,
-) -> kiocb::Iocb<kiocb::Rw<OwnedFd, Read, B>>
+) -> kiocb::Iocb<kiocb::op::Rw<OwnedFd, Read, B>>
 where
-    Read: kiocb::Operation<B>,
+    Read: kiocb::op::Operation<B>,
 {
     aio.alloc().init_rw(file, Read, buf, 0).nowait_or_offload()
 }
@@ -384,7 +385,7 @@ fn a_batch_of_many_that_would_block_is_done() {
         let writes: Vec<_> = (0..64)
             .map(|block| {
                 let request = write(&aio, &file, block, block as u8 + 1);
-                batch.start(request.nowait_or_offload())
+                batch.push(request.nowait_or_offload())
             })
             .collect();
         assert!(batch.submit().is_empty());

@@ -127,7 +127,7 @@ fn batched(fs: &SlowFs, depth: u32, bad: &'static [u64]) {
             } else {
                 &files.good
             };
-            batch.start(write(&aio, file, number, number as u8 + 100))
+            batch.push(write(&aio, file, number, number as u8 + 100))
         })
         .collect();
     assert!(batch.submit().is_empty(), "handles answer for themselves");

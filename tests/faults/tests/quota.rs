@@ -7,7 +7,8 @@ use std::fs::read_to_string;
 use std::io;
 use std::sync::Arc;
 
-use kiocb::{Aio, Iocb, Read, SetupError};
+use kiocb::op::Read;
+use kiocb::{Aio, Iocb, SetupError};
 use kiocb_faults::raw::Driver;
 use kiocb_faults::{in_child, need_root};
 use kit::*;
@@ -78,7 +79,7 @@ fn a_used_up_quota_halves_the_depth_and_says_so_and_is_an_error_with_true_number
         assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
         let inner = error.get_ref().unwrap().downcast_ref().unwrap();
         let max = sysctl("aio-max-nr");
-        let SetupError::Exhausted {
+        let SetupError::QuotaExhausted {
             asked: 128,
             in_use: Some(in_use),
             max: Some(said),

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use kiocb::{Aio, AlignedBuf, Dispatch, Iocb, Read, SetupError, Unavailable, Write};
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, AioError, AlignedBuf, Dispatch, Iocb, SetupError};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{
     Answer, Child, Filter, Op, SlowFs, in_child, need, need_root, supervise, wait_until_asleep_in,
@@ -289,7 +290,7 @@ fn eagain_for_ever_with_nothing_in_flight_is_stalled() {
             .fail_from(libc::SYS_io_submit, 1, 1, libc::EAGAIN)
             .install();
         let refused = write(&aio, &file, 0, 7).wait().unwrap_err();
-        assert_eq!(unavailable(refused.error()), Some(Unavailable::Stalled));
+        assert_eq!(unavailable(refused.error()), Some(AioError::Stalled));
         assert_eq!(refused.error().kind(), io::ErrorKind::OutOfMemory);
         let (_, buf) = refused.into_request().into_parts();
         assert!(buf.iter().all(|&byte| byte == 7));
@@ -298,7 +299,7 @@ fn eagain_for_ever_with_nothing_in_flight_is_stalled() {
             .submit();
         assert_eq!(
             unavailable(refused.unwrap_err().error()),
-            Some(Unavailable::Stalled)
+            Some(AioError::Stalled)
         );
         assert_eq!((aio.stats().accepted, aio.stats().queued), (0, 0));
         aio.shutdown(Duration::from_secs(30)).unwrap();
@@ -358,7 +359,7 @@ fn a_sleeper_that_cannot_be_woken_delays_no_shutdown_beyond_its_deadline_for_eve
                 .fail_from(libc::SYS_io_submit, 1, 1, libc::EAGAIN)
                 .install();
             let late = aio.shutdown(Duration::from_millis(5)).unwrap_err();
-            assert_eq!(unavailable(&late), Some(Unavailable::TimedOut));
+            assert_eq!(unavailable(&late), Some(AioError::TimedOut));
             drop(aio);
             gate.release();
             verify(&receive(&completions), 0);
@@ -434,7 +435,7 @@ fn a_context_destroyed_behind_its_back_is_told_from_a_bad_request() {
             wait_until_asleep_in(thread_named("bereaved"), libc::SYS_futex);
             destroy_the_context();
             let gone =
-                |error: &io::Error| assert_eq!(unavailable(error), Some(Unavailable::ContextGone));
+                |error: &io::Error| assert_eq!(unavailable(error), Some(AioError::ContextGone));
             gone(request().wait().unwrap_err().error());
             gone(request().start().unwrap_err().error());
             gone(

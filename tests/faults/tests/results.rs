@@ -5,7 +5,8 @@ mod kit;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use kiocb::{AlignedBuf, Read, ReadV, WriteV};
+use kiocb::AlignedBuf;
+use kiocb::op::{Read, ReadV, WriteV};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{LoopDevice, Op, SlowFs, Watchdog, need, need_root};
 use kit::*;

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kiocb::{Aio, AlignedBuf, Borrowed, Dispatch, Scope};
+use kiocb::{Aio, AlignedBuf, Dispatch, Scope, ScopedIo};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{Gate, SlowFs, Watchdog, need, need_root};
 use kit::*;
@@ -48,7 +48,7 @@ const WAYS: [Way; 5] = [
 ];
 
 /// What the closure does with its handles before it ends.
-fn leave<'scope>(scope: &'scope Scope<'scope, '_>, reads: Vec<Borrowed<'scope>>, way: Way) {
+fn leave<'scope>(scope: &'scope Scope<'scope, '_>, reads: Vec<ScopedIo<'scope>>, way: Way) {
     match way {
         Way::Return => {}
         // Each of them, and not the memory of the list.
@@ -61,7 +61,7 @@ fn leave<'scope>(scope: &'scope Scope<'scope, '_>, reads: Vec<Borrowed<'scope>>,
             resume_unwind(Box::new("on purpose"))
         }
         Way::ErrorInTheMiddle => {
-            let first = reads.into_iter().next().map(Borrowed::wait);
+            let first = reads.into_iter().next().map(ScopedIo::wait);
             assert_eq!(errno(&first.unwrap()), Some(libc::EIO));
         }
     }
@@ -188,7 +188,7 @@ fn a_scope_in_a_callback_holds_until_its_reads_are_done() {
     let (tell, told) = std::sync::mpsc::channel();
     submit_in_a_callback(&aio, &file, 0, move |aio, file| {
         let mut frames = AlignedBuf::zeroed(2 * BLOCK);
-        let pieces = [B, 2 * B].into_iter().zip(frames.chunks_mut(BLOCK));
+        let pieces = frames.chunks_mut(BLOCK).zip([B, 2 * B]);
         let results = aio.read_many(file, pieces);
         assert!(results.into_iter().all(|result| result.unwrap() == BLOCK));
         tell.send(frames.to_vec()).unwrap();
@@ -216,7 +216,7 @@ fn sixty_four_pages_are_in_flight_at_once_by_one_call() {
             let aio = aio.clone();
             move || {
                 let mut frames = AlignedBuf::zeroed(64 * BLOCK);
-                let pages = (0..).step_by(BLOCK).zip(frames.chunks_mut(BLOCK));
+                let pages = frames.chunks_mut(BLOCK).zip((0..).step_by(BLOCK));
                 let results = aio.read_many(&file, pages);
                 assert!(results.into_iter().all(|result| result.unwrap() == BLOCK));
                 frames.to_vec()
@@ -242,7 +242,7 @@ fn a_scope_ends_when_the_server_dies() {
         let aio = of(dispatch, 2);
         let reader = Worker::start(move || {
             let mut frames = AlignedBuf::zeroed(4 * BLOCK);
-            let pages = (0..).step_by(BLOCK).zip(frames.chunks_mut(BLOCK));
+            let pages = frames.chunks_mut(BLOCK).zip((0..).step_by(BLOCK));
             let results = aio.read_many(&file, pages);
             results
                 .iter()

@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use kiocb::{Aio, AlignedBuf, Batch, Completion, Dispatch, Pending, Read, Rw, Submission};
+use kiocb::op::{Read, Rw};
+use kiocb::{Aio, AlignedBuf, Batch, Completion, Dispatch, Pending, Submission};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{Gate, SlowFs, Watchdog, need, need_root};
 use kit::*;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use kiocb::{Aio, AlignedBuf, Dispatch, IoBuf, Read, Unavailable, Write};
+use kiocb::buf::IoBuf;
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, AioError, AlignedBuf, Dispatch};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{
     MissingPages, Mount, Op, SlowFs, Watchdog, need, need_root, wait_until_asleep_in,
@@ -33,7 +35,7 @@ fn others_go_on(aio: &Aio, dispatch: Dispatch, file: &Arc<File>) {
     let request = read(aio, file, 0);
     verify(&Worker::start(move || request.wait().unwrap()).join(), 0);
     let late = aio.drain_timeout(Duration::from_millis(5)).unwrap_err();
-    assert_eq!(unavailable(&late), Some(Unavailable::TimedOut));
+    assert_eq!(unavailable(&late), Some(AioError::TimedOut));
 }
 
 fn block_on_or_poll(aio: &Aio, dispatch: Dispatch, handle: kiocb::Pending<ReadingState>) -> Done {
@@ -52,7 +54,7 @@ fn shut_down_past(aio: Aio, set_free: impl FnOnce()) {
     let stopped = Worker::start(move || stopping.shutdown(Duration::from_millis(5)));
     assert_eq!(
         unavailable(&stopped.join().unwrap_err()),
-        Some(Unavailable::TimedOut)
+        Some(AioError::TimedOut)
     );
     let dropper = Worker::start(move || drop(aio));
     dropper.join();
@@ -113,11 +115,11 @@ struct Absent(Arc<MissingPages>);
 // SAFETY: the mapping stays where it is as long as the MissingPages live; until they are filled whoever reads
 // them waits.
 unsafe impl IoBuf for Absent {
-    fn as_ptr(&self) -> *const u8 {
+    fn buf_ptr(&self) -> *const u8 {
         self.0.as_mut_ptr()
     }
 
-    fn len(&self) -> usize {
+    fn buf_len(&self) -> usize {
         self.0.len()
     }
 }
@@ -204,7 +206,7 @@ fn behind_a_queued_request_that_blocks_the_queue_waits_and_what_is_in_flight_goe
         );
         assert_eq!(fs.offsets(Op::Read).len(), 3, "none of the five has left");
         let late = aio.drain_timeout(Duration::from_millis(5)).unwrap_err();
-        assert_eq!(unavailable(&late), Some(Unavailable::TimedOut));
+        assert_eq!(unavailable(&late), Some(AioError::TimedOut));
         read_to(&aio, &file, 7, &done); // returns at once, to wait behind the others
         gate.let_through(0);
         gate.let_through(0);

@@ -1,6 +1,7 @@
 //! A file that is only borrowed could be closed before the kernel has the request.
 
-use kiocb::{Iocb, Read};
+use kiocb::op::Read;
+use kiocb::Iocb;
 
 fn main() {
     let file = std::fs::File::open("/dev/zero").unwrap();

@@ -1,6 +1,7 @@
 //! The buffer comes back on another thread.
 
-use kiocb::{Iocb, WriteV};
+use kiocb::op::WriteV;
+use kiocb::Iocb;
 use std::rc::Rc;
 
 fn main() {

@@ -1,6 +1,7 @@
 //! The callback runs on another thread, so what it captures has to be able to go there.
 
-use kiocb::{Iocb, Read};
+use kiocb::op::Read;
+use kiocb::Iocb;
 use std::rc::Rc;
 
 fn main() {

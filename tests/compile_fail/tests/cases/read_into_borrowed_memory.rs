@@ -1,6 +1,7 @@
 //! A read into a borrowed buffer, as with `pread`.
 
-use kiocb::{Iocb, Read};
+use kiocb::op::Read;
+use kiocb::Iocb;
 
 fn main() {
     let file = std::fs::File::open("/dev/zero").unwrap();

@@ -1,6 +1,7 @@
 //! A read into memory that may not be written.
 
-use kiocb::{Iocb, Read};
+use kiocb::op::Read;
+use kiocb::Iocb;
 
 fn main() {
     let file = std::fs::File::open("/dev/zero").unwrap();

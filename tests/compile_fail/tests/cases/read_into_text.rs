@@ -1,6 +1,7 @@
 //! A read into a `String`, which must stay UTF-8.
 
-use kiocb::{Iocb, Read};
+use kiocb::op::Read;
+use kiocb::Iocb;
 
 fn main() {
     let file = std::fs::File::open("/dev/zero").unwrap();

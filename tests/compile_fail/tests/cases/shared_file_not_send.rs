@@ -1,6 +1,7 @@
 //! A file shared by `Rc` can't follow its request to another thread; `Arc` can.
 
-use kiocb::{Iocb, Read};
+use kiocb::op::Read;
+use kiocb::Iocb;
 use std::rc::Rc;
 
 fn main() {

@@ -1,6 +1,7 @@
 //! Nobody would hear of the result.
 
-use kiocb::{Iocb, Read};
+use kiocb::op::Read;
+use kiocb::Iocb;
 
 fn main() {
     let file = std::fs::File::open("/dev/zero").unwrap();

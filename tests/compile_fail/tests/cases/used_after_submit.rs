@@ -1,6 +1,7 @@
 //! What was submitted is not the caller's any more.
 
-use kiocb::{Iocb, Read};
+use kiocb::op::Read;
+use kiocb::Iocb;
 
 fn main() {
     let file = std::fs::File::open("/dev/zero").unwrap();

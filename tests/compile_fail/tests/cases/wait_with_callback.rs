@@ -1,6 +1,7 @@
 //! One request has one receiver: its callback, or who waits.
 
-use kiocb::{Iocb, Read};
+use kiocb::op::Read;
+use kiocb::Iocb;
 
 fn main() {
     let file = std::fs::File::open("/dev/zero").unwrap();

@@ -1,6 +1,7 @@
 //! A write of bytes that live on the stack of the caller.
 
-use kiocb::{Iocb, Write};
+use kiocb::op::Write;
+use kiocb::Iocb;
 
 fn main() {
     let file = std::fs::File::open("/dev/null").unwrap();

@@ -11,7 +11,9 @@ use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use kiocb::{Aio, AlignedBuf, Builder, Completion, IoBufMut, Iocb, Read, Rw, Unavailable, Write};
+use kiocb::buf::IoBufMut;
+use kiocb::op::{Read, Rw, Write};
+use kiocb::{Aio, AioBuilder, AioError, AlignedBuf, Completion, Iocb};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{Gate, PATIENCE, wait_until_asleep_in};
 
@@ -35,7 +37,7 @@ pub(crate) fn aio(depth: u32) -> Aio {
 }
 
 /// A context whose completion thread can be found by its name.
-pub(crate) fn named(name: &str) -> Builder {
+pub(crate) fn named(name: &str) -> AioBuilder {
     Aio::builder().depth(16).thread_name(name)
 }
 
@@ -160,12 +162,12 @@ pub(crate) fn is_alone(alive: &Arc<()>) -> bool {
 
 // SAFETY: passed on to a type that keeps the promise.
 unsafe impl IoBufMut for Tracked {
-    fn as_mut_ptr(&mut self) -> *mut u8 {
-        IoBufMut::as_mut_ptr(&mut self.memory)
+    fn buf_mut_ptr(&mut self) -> *mut u8 {
+        IoBufMut::buf_mut_ptr(&mut self.memory)
     }
 
-    fn capacity(&self) -> usize {
-        IoBufMut::capacity(&self.memory)
+    fn buf_capacity(&self) -> usize {
+        IoBufMut::buf_capacity(&self.memory)
     }
 
     unsafe fn set_init(&mut self, n: usize) {
@@ -180,7 +182,7 @@ pub(crate) fn errno<T>(result: &io::Result<T>) -> Option<i32> {
 }
 
 /// What an error of the crate's own says.
-pub(crate) fn unavailable(error: &io::Error) -> Option<Unavailable> {
+pub(crate) fn unavailable(error: &io::Error) -> Option<AioError> {
     error.get_ref()?.downcast_ref().copied()
 }
 

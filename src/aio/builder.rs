@@ -1,0 +1,118 @@
+//! How an `Aio` is to be.
+
+use super::Aio;
+use super::shards::Shards;
+use crate::dispatch::Dispatch;
+use crate::engine::{Config, StartHook};
+use std::io;
+use std::sync::Arc;
+
+/// Makes an [`Aio`] other than the default. From [`Aio::builder`].
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let aio = kiocb::Aio::builder().depth(32).thread_name("pages").build()?;
+/// assert!(aio.stats().depth <= 32);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder makes nothing before `build`"]
+pub struct AioBuilder {
+    config: Config,
+    shards: usize,
+}
+
+impl AioBuilder {
+    pub(super) fn new() -> AioBuilder {
+        AioBuilder {
+            config: Config {
+                depth: 128,
+                thread_name: "kiocb".to_owned(),
+                dispatch: Dispatch::Thread,
+                on_thread_start: None,
+                force_syscalls: false,
+            },
+            shards: 1,
+        }
+    }
+
+    /// How many requests may be in flight in the kernel at once, per shard; 1 to 65535, default 128. It is no
+    /// limit on what may be submitted: the rest queues in user space. It counts, plus one, against
+    /// `fs.aio-max-nr`, a quota of the whole machine.
+    pub fn depth(mut self, depth: u32) -> Self {
+        self.config.depth = depth;
+        self
+    }
+
+    /// The completion thread's name, as `top -H` shows it (15 bytes of it); default `kiocb`. A NUL byte ends
+    /// it.
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        let name: String = name.into();
+        self.config.thread_name = name.split('\0').next().unwrap_or_default().to_owned();
+        self
+    }
+
+    /// Where callbacks run; default [`Dispatch::Thread`].
+    pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
+        self.config.dispatch = dispatch;
+        self
+    }
+
+    /// How many kernel contexts stand behind the handle, each with a completion thread of its own; default 1,
+    /// and 0 is 1. Several submitting threads share one context at a cost (two are slower in total than one);
+    /// with as many shards as threads each has its own. A thread always uses the same shard.
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = shards.max(1);
+        self
+    }
+
+    /// What each thread of this context does when it starts, before anything else: the completion thread, the
+    /// helper thread of [`nowait_or_offload`](crate::Iocb::nowait_or_offload), the thread on which a context
+    /// ends in the background. For affinity, priority, a profiler's registration, the signal mask.
+    ///
+    /// A thread inherits what every new thread does from the one that starts it: affinity, scheduling policy,
+    /// priority. Its signal mask blocks all signals but SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS,
+    /// SIGABRT and SIGPROF, so that handlers of the program's signals run on the program's own threads.
+    /// Threads and children that a callback starts inherit that mask: set another here, if callbacks start
+    /// some. If the hook panics, that is logged, and the thread goes on.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use kiocb::Aio;
+    ///
+    /// let aio = Aio::builder().on_thread_start(|| println!("a thread of ours")).build()?;
+    /// # aio.drain()
+    /// # }
+    /// ```
+    pub fn on_thread_start(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
+        self.config.on_thread_start = Some(StartHook(Arc::new(hook)));
+        self
+    }
+
+    /// Reads events by system call only, as where the ring can't be read. For tests; `KIOCB_FORCE_SYSCALLS=1`
+    /// does it for every context.
+    #[doc(hidden)]
+    pub fn force_syscalls(mut self, force: bool) -> Self {
+        self.config.force_syscalls = force;
+        self
+    }
+
+    /// Makes it. Opens one descriptor per shard; does not block.
+    ///
+    /// # Errors
+    /// A [`SetupError`](crate::SetupError) inside: no AIO in this kernel, a seccomp filter, the machine's
+    /// quota used up (a smaller depth is tried first, down to 1), no memory, a depth out of range, no thread.
+    pub fn build(self) -> io::Result<Aio> {
+        let aio = self.make()?;
+        aio.log();
+        Ok(aio)
+    }
+
+    pub(super) fn make(self) -> io::Result<Aio> {
+        let mut config = self.config;
+        config.force_syscalls |=
+            std::env::var_os("KIOCB_FORCE_SYSCALLS").is_some_and(|value| value == "1");
+        Ok(Aio(Arc::new(Shards::launch(self.shards, &config)?)))
+    }
+}

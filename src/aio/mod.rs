@@ -1,0 +1,230 @@
+//! The handle users hold: one context, or several behind one face.
+
+mod builder;
+mod shards;
+
+pub use builder::AioBuilder;
+
+use crate::engine::Engine;
+use crate::error::AioError;
+use crate::stats::Stats;
+use crate::sys::process_once::ProcessOnce;
+use crate::user_code;
+use shards::Shards;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// A handle on a kernel AIO context and what drives it. Cloning it is cheap, and all clones are the same
+/// context.
+///
+/// [`Aio::global`] is the one that [`Iocb::alloc`](crate::Iocb::alloc) uses; [`Aio::builder`] makes others.
+///
+/// # Dropping
+/// When the last clone is dropped, whatever was submitted is completed first, queued requests included, and
+/// every callback is called; then the thread ends and the context is destroyed (about 30 ms in the kernel).
+/// So **the last drop blocks while requests are outstanding**. To bound that, call
+/// [`shutdown`](Aio::shutdown) before. Dropped by one of its own callbacks, it goes on in the background
+/// instead. A request does not keep its `Aio` alive; a callback that owns a clone does. The global one is
+/// never dropped: call [`drain`](Aio::drain) before the program ends.
+///
+/// # Fork
+/// In a forked child every call answers with [`AioError::Forked`](crate::AioError::Forked), and
+/// dropping does nothing: the requests are the parent's.
+#[derive(Clone, Debug)]
+pub struct Aio(Arc<Shards>);
+
+/// The process-wide context, once it is made.
+static GLOBAL: ProcessOnce<Aio> = ProcessOnce::new();
+
+impl Aio {
+    /// The process-wide context, made at the first call: [`AioBuilder`]'s defaults, with a completion thread
+    /// named `kiocb`.
+    ///
+    /// # Errors
+    /// As [`AioBuilder::build`]. The next call tries again. In a forked child of the process that made it:
+    /// [`AioError::Forked`](crate::AioError::Forked).
+    pub fn global() -> io::Result<Aio> {
+        Self::global_ref().cloned()
+    }
+
+    pub(crate) fn global_ref() -> io::Result<&'static Aio> {
+        let aio = match GLOBAL.get() {
+            Some(aio) => aio,
+            None => Self::make_global()?,
+        };
+        aio.check_origin()?;
+        Ok(aio)
+    }
+
+    #[cold]
+    fn make_global() -> io::Result<&'static Aio> {
+        let (aio, fresh) = GLOBAL.get_or_try_make(|| Aio::builder().make())?;
+        if fresh {
+            aio.log(); // no lock is held: a logger may use us
+        }
+        Ok(aio)
+    }
+
+    /// For a context of your own.
+    pub fn builder() -> AioBuilder {
+        AioBuilder::new()
+    }
+
+    /// Waits until nothing is outstanding: every request accepted before this call is complete, and its
+    /// callback has returned. Requests that others submit meanwhile are waited for as well. Blocks; under
+    /// [`Dispatch::Manual`] it polls, and callbacks run inside it.
+    ///
+    /// # Errors
+    /// [`AioError::WouldDeadlock`](crate::AioError::WouldDeadlock) inside a callback,
+    /// [`AioError::Forked`](crate::AioError::Forked) in a child.
+    pub fn drain(&self) -> io::Result<()> {
+        self.drain_until(None)
+    }
+
+    /// As [`drain`](Aio::drain), but not longer than `timeout`.
+    ///
+    /// # Errors
+    /// [`AioError::TimedOut`](crate::AioError::TimedOut) (kind [`TimedOut`](io::ErrorKind::TimedOut))
+    /// when requests are still outstanding; else as `drain`.
+    pub fn drain_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.drain_until(Instant::now().checked_add(timeout))
+    }
+
+    fn drain_until(&self, deadline: Option<Instant>) -> io::Result<()> {
+        self.refuse_inside()?;
+        // What one shard's callbacks submit to another may come after that one was idle: go round until
+        // nothing was submitted.
+        loop {
+            let before = self.stats().accepted;
+            for engine in self.engines() {
+                engine.drain(deadline)?;
+            }
+            if self.engines().len() == 1 || self.stats().accepted == before {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Refuses new requests from now on (on all clones), completes what was accepted, ends the thread and
+    /// destroys the context. Blocks for at most about `timeout`, plus the kernel's 30 ms for an idle context.
+    ///
+    /// # Errors
+    /// - [`AioError::TimedOut`](crate::AioError::TimedOut): requests are still outstanding, on a hung
+    ///   device for example. Nothing of theirs is freed: they go on in the background, keep their files,
+    ///   buffers and callbacks, and are completed if the kernel ever does. No later drop blocks.
+    /// - [`AioError::WouldDeadlock`](crate::AioError::WouldDeadlock) inside a callback; new requests
+    ///   are refused all the same.
+    /// - [`AioError::Forked`](crate::AioError::Forked) in a child.
+    pub fn shutdown(&self, timeout: Duration) -> io::Result<()> {
+        self.check_origin()?;
+        let deadline = Instant::now().checked_add(timeout);
+        self.engines().iter().for_each(|engine| engine.close());
+        self.refuse_inside()?;
+        let drained = self.engines().iter().map(|engine| engine.drain(deadline));
+        let drained = drained.fold(Ok(()), Result::and);
+        for engine in self.engines() {
+            engine.stop();
+        }
+        let outcome = drained.and_then(|()| self.0.await_end(deadline));
+        if outcome == Err(AioError::TimedOut) {
+            self.engines()
+                .iter()
+                .for_each(|engine| engine.report_overdue());
+        }
+        Ok(outcome?)
+    }
+
+    /// What it has done and has to do, over all shards. Does not block.
+    pub fn stats(&self) -> Stats {
+        self.engines().iter().map(|engine| engine.stats()).sum()
+    }
+
+    /// Runs the completions of a [`Dispatch::Manual`] context on this thread: waits until at least `min`
+    /// results have been delivered or nothing is outstanding, delivers at most `max`, and does not wait
+    /// longer than `timeout` (`None`: as long as it takes). Says how many it delivered: callbacks called, and
+    /// results that a waiter or future can see now.
+    ///
+    /// `poll(0, usize::MAX, None)` never sleeps. One thread at a time polls; a second one waits for its turn.
+    /// With shards, the shard of this thread is polled.
+    ///
+    /// # Errors
+    /// [`AioError::NotManual`](crate::AioError::NotManual),
+    /// [`AioError::WouldDeadlock`](crate::AioError::WouldDeadlock) inside a callback,
+    /// [`AioError::Forked`](crate::AioError::Forked) in a child.
+    pub fn poll(&self, min: usize, max: usize, timeout: Option<Duration>) -> io::Result<usize> {
+        Ok(self.engine().poll(min, max, timeout)?)
+    }
+
+    /// One turn of a loop around a [`Dispatch::Manual`] context: waits for at least one result, not longer
+    /// than `timeout` (`None`: as long as it takes), and delivers all that have come. The same as
+    /// [`poll(1, usize::MAX, timeout)`](Aio::poll). Returns how many results it delivered; 0 when nothing is
+    /// outstanding or the time is over.
+    ///
+    /// ```
+    /// use kiocb::op::Read;
+    /// use kiocb::{Aio, Dispatch};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let aio = Aio::builder().dispatch(Dispatch::Manual).build()?;
+    /// let zeroes = std::fs::File::open("/dev/zero")?;
+    /// let read = aio.alloc().init_rw(zeroes, Read, vec![1; 512], 0);
+    /// read.init_callback(|done| assert_eq!(done.result.unwrap(), 512)).submit()?;
+    /// assert_eq!(aio.run_once(None)?, 1);
+    /// assert_eq!(aio.run_once(None)?, 0); // nothing is outstanding
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`poll`](Aio::poll).
+    pub fn run_once(&self, timeout: Option<Duration>) -> io::Result<usize> {
+        self.poll(1, usize::MAX, timeout)
+    }
+
+    /// What an operator wants to know of a new context.
+    fn log(&self) {
+        self.engines().iter().for_each(|engine| engine.log());
+    }
+
+    fn check_origin(&self) -> Result<(), AioError> {
+        let mut engines = self.engines().iter();
+        engines.try_for_each(|engine| engine.check_origin())
+    }
+
+    /// User code of one context must not wait for another one either: that one's may be waiting for it.
+    fn refuse_inside(&self) -> io::Result<()> {
+        self.check_origin()?;
+        if user_code::must_not_block() {
+            Err(AioError::WouldDeadlock.into())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn engines(&self) -> &[Arc<Engine>] {
+        self.0.engines()
+    }
+
+    /// The engine for what this thread submits: always the same, so that its requests keep their order.
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        match self.engines() {
+            [only] => only,
+            several => several
+                .iter()
+                .find(|engine| engine.is_dispatching_here())
+                .unwrap_or_else(|| &several[thread_number() % several.len()]),
+        }
+    }
+}
+
+/// Threads are numbered as they come.
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        // Relaxed: only that numbers differ matters.
+        static MINE: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    MINE.try_with(|mine| *mine).unwrap_or(0)
+}

@@ -1,0 +1,155 @@
+//! Many requests, one `io_submit`.
+
+mod errors;
+
+pub use errors::BatchErrors;
+
+use crate::aio::Aio;
+use crate::engine::{Engine, List, OwnedCell, Receipt};
+use crate::iocb::Iocb;
+use crate::op::{Job, Request, Submit};
+use crate::pending::Pending;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Requests that will be submitted together: made by [`Aio::batch`].
+///
+/// One system call for many requests costs about half of many calls, and the kernel merges adjacent ones on
+/// their way to a disk. What finds no slot queues in user space, as ever. Requests of any kind may be mixed:
+/// [`push`](Batch::push) adds one and returns its handle, [`push_callback`](Batch::push_callback) adds one
+/// with a callback. Each one's failure is its own.
+///
+/// Dropped without [`submit`](Batch::submit), nothing is submitted: callbacks are dropped uncalled, and the
+/// results of handles are ECANCELED.
+///
+/// ```
+/// use kiocb::op::{Read, Write};
+/// use kiocb::{Aio, Iocb};
+/// use std::sync::Arc;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let file = Arc::new(std::fs::File::open("/dev/zero")?);
+/// let aio = Aio::global()?;
+/// let mut batch = aio.batch();
+/// let read = |page: u64| Iocb::alloc().init_rw(Arc::clone(&file), Read, vec![1; 512], page * 512);
+/// let reads: Vec<_> = (0..64).map(|page| batch.push(read(page))).collect();
+/// let write = Iocb::alloc().init_rw(Arc::clone(&file), Write, vec![1; 512], 0);
+/// let write = batch.push_callback(write.init_callback(|_| unreachable!()));
+///
+/// let mut errors = batch.submit();
+/// let error = errors.take(write).expect("the file is not open for writing");
+/// assert_eq!(error.errno(), Some(9)); // EBADF
+/// for read in reads {
+///     assert_eq!(read.wait().result?, 512);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a batch does nothing before `submit`"]
+pub struct Batch<'a> {
+    aio: &'a Aio,
+    engine: &'a Arc<Engine>,
+    id: u64,
+    list: List,
+}
+
+/// Stands for a request with a callback in a [`Batch`], to ask for it should it be refused: see
+/// [`BatchErrors::take`]. It may be dropped, and owns nothing.
+pub struct Ticket<S: Submit> {
+    batch: u64,
+    receipt: Receipt<Job<S>>,
+}
+
+/// Batches are numbered, so that a ticket is never taken for another's: the number of a request is used
+/// again once the request is complete.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+impl Aio {
+    /// An empty batch for this context; with shards, for that of the calling thread. Does not block.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch {
+            aio: self,
+            engine: self.engine(),
+            // Relaxed: only that numbers differ matters.
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            list: List::new(),
+        }
+    }
+}
+
+impl Batch<'_> {
+    /// Adds a request and returns the handle that stands for it. It goes to the batch's context, whatever it
+    /// was allocated for. Nothing is submitted yet. If the request is refused, the handle says so: in the
+    /// completion's `result`.
+    ///
+    /// As a future the handle may be polled at once. [`wait`](Pending::wait) before
+    /// [`submit`](Batch::submit) takes the request out of the batch again, and returns an error.
+    pub fn push<S: Request>(&mut self, request: Iocb<S>) -> Pending<S> {
+        let (cell, watch) = OwnedCell::watched(request.into_job(), false);
+        self.add(cell);
+        Pending::new(Arc::clone(self.engine), watch)
+    }
+
+    /// Adds a request with a callback. Otherwise as [`push`](Batch::push).
+    pub fn push_callback<S: Submit>(&mut self, request: Iocb<S>) -> Ticket<S> {
+        let (cell, receipt) = OwnedCell::with_callback(request.into_job());
+        self.add(cell);
+        Ticket {
+            batch: self.id,
+            receipt,
+        }
+    }
+
+    fn add(&mut self, mut cell: OwnedCell) {
+        cell.set_new(self.list.len());
+        self.list.push(cell);
+    }
+
+    /// How many requests are in it.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Submits all, in the order in which they were added, by as few calls of
+    /// [`io_submit(2)`](https://man7.org/linux/man-pages/man2/io_submit.2.html) as there are slots for (1024
+    /// requests at most in each). Any thread may call it, inside a callback too. Blocks only where
+    /// [`Iocb::submit`] does.
+    ///
+    /// What comes back are the requests with a callback that were refused, for the reasons that
+    /// [`Iocb::submit`] lists; all others are on their way. One that is refused does not hold up the next. A
+    /// handle whose request was refused has the errno as its result, or ECANCELED where there is none (the
+    /// context was shut down, or is gone). Allocates nothing unless something is refused.
+    pub fn submit(mut self) -> BatchErrors {
+        let list = std::mem::take(&mut self.list);
+        let refused = self.engine.submit_batch(list);
+        BatchErrors::new(self.aio, self.engine, self.id, refused)
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.engine.discard_batch(std::mem::take(&mut self.list));
+    }
+}
+
+impl fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Submit> fmt::Debug for Ticket<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket")
+            .field("batch", &self.batch)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,210 @@
+//! What the engine counts: for its own decisions (is anything outstanding? must the dispatcher stay awake?)
+//! and for `Stats`.
+//!
+//! A request is always in one of three places: queued (`Backlog`), in flight (`Slots`), or completing: between
+//! its event and the end of its callback (here). It enters the next place before it leaves the last, so a
+//! reader that looks at them in this order misses nothing that moves forward; what comes in meanwhile shows
+//! in counters that only grow (`Engine::outstanding`).
+
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, CachePadded, Ordering};
+
+/// Batches of callbacks after the start during which submissions are not held back, because it is not known
+/// yet how long the callbacks take.
+const WARM_UP_BATCHES: usize = 64;
+/// The same, after a batch that took long.
+const SLOW_BATCHES: usize = 8;
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    /// Requests whose event was taken, and whose callback has not returned, or which will be submitted again.
+    completing: CachePadded<AtomicU64>,
+    /// Outstanding requests for which only the dispatcher reaps. Counted up late inside callbacks, so it may be
+    /// below zero for a moment.
+    for_dispatcher: CachePadded<AtomicUsize>,
+    /// For so many batches of callbacks what they submit is not held back.
+    unbatched_left: AtomicUsize,
+    /// No new requests.
+    closing: AtomicBool,
+    /// End when nothing is outstanding.
+    stopping: AtomicBool,
+    /// Threads that want to hear when nothing is outstanding.
+    listeners: AtomicUsize,
+    /// Events that were not the end of their request.
+    pub(super) resumed: Counter,
+    /// Completing requests that are just being submitted again, and so in the next place as well.
+    pub(super) resuming: Counter,
+    /// Requests that began to complete without an event.
+    pub(super) eventless: Counter,
+    /// Requests that the kernel refused after they had been accepted.
+    pub(super) refused_late: Counter,
+    /// Panics of user code.
+    pub(super) panics: Counter,
+    /// Sleeps in the kernel.
+    pub(super) waits: Counter,
+    /// A filter refuses `io_getevents`, and that was said.
+    refused_wait: AtomicBool,
+    /// Requests that went along in another one's `io_submit`, and calls that took none: calls = requests -
+    /// along + empty.
+    pub(super) along: Counter,
+    pub(super) empty: Counter,
+}
+
+/// A number for `Stats`. Relaxed: only people conclude anything from it.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub(super) fn add(&self, count: usize) {
+        self.0.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn take_back(&self, count: usize) {
+        self.0.fetch_sub(count as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Counters {
+    pub(super) fn new() -> Counters {
+        Counters {
+            unbatched_left: AtomicUsize::new(WARM_UP_BATCHES),
+            ..Counters::default()
+        }
+    }
+
+    /// SeqCst: counted before the slot is returned, so that the request is not missed on its way.
+    #[inline]
+    pub(super) fn begin_completing(&self, count: usize) {
+        if count > 0 {
+            self.completing.fetch_add(count as u64, Ordering::SeqCst);
+        }
+    }
+
+    /// As `begin_completing`, for requests that the kernel did not take.
+    pub(super) fn begin_completing_without_event(&self, count: usize) {
+        self.begin_completing(count);
+        self.eventless.add(count);
+    }
+
+    /// Counts a call of `io_submit` that took so many.
+    #[inline]
+    pub(super) fn count_call(&self, took: usize) {
+        match took {
+            0 => self.empty.add(1),
+            1 => {}
+            more => self.along.add(more - 1),
+        }
+    }
+
+    /// They are complete, or counted elsewhere again. SeqCst: not before, so that they are not missed on
+    /// their way; and the thread that ends them looks for listeners afterwards, see `has_listeners`.
+    #[inline]
+    pub(super) fn end_completing(&self, count: usize) {
+        if count > 0 {
+            self.completing.fetch_sub(count as u64, Ordering::SeqCst);
+        }
+    }
+
+    #[inline]
+    pub(super) fn completing(&self) -> u64 {
+        // SeqCst: the last of the places that `Engine::outstanding` looks at, in this order.
+        self.completing.load(Ordering::SeqCst)
+    }
+
+    /// Requests that wait for the dispatcher have come, or (negative) gone.
+    #[inline]
+    pub(super) fn add_for_dispatcher(&self, change: isize) {
+        if change != 0 {
+            // SeqCst: the dispatcher announces that it parks and then looks here; see `sleep`. Two's
+            // complement: adding is subtracting.
+            self.for_dispatcher
+                .fetch_add(change.cast_unsigned(), Ordering::SeqCst);
+        }
+    }
+
+    /// Whether anything waits for the dispatcher.
+    #[inline]
+    pub(super) fn needs_dispatcher(&self) -> bool {
+        // SeqCst: see `add_for_dispatcher`.
+        self.for_dispatcher.load(Ordering::SeqCst).cast_signed() > 0
+    }
+
+    /// Whether what callbacks submit should leave at once: one that blocks would hold back what others before
+    /// it have submitted.
+    #[inline]
+    pub(super) fn are_callbacks_slow(&self) -> bool {
+        // Relaxed: a guess.
+        self.unbatched_left.load(Ordering::Relaxed) > 0
+    }
+
+    /// Takes note of a batch of callbacks. Relaxed: a guess, and no harm if it is wrong.
+    pub(super) fn note_callbacks(&self, slow: bool) {
+        let unbatched_left = self.unbatched_left.load(Ordering::Relaxed);
+        if slow {
+            self.unbatched_left.store(SLOW_BATCHES, Ordering::Relaxed);
+        } else if unbatched_left > 0 {
+            self.unbatched_left
+                .store(unbatched_left - 1, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    pub(super) fn has_listeners(&self) -> bool {
+        // SeqCst: a listener registers and then looks whether anything is outstanding; a thread that completes
+        // something looks here afterwards.
+        self.listeners.load(Ordering::SeqCst) > 0
+    }
+
+    pub(super) fn close(&self) {
+        // SeqCst: see `is_closing`.
+        self.closing.store(true, Ordering::SeqCst);
+    }
+
+    /// SeqCst, after taking a slot: the thread that closes stores the flag and then waits for what is counted.
+    /// One of the two sees the other.
+    #[inline]
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// From now on the dispatcher is told when nothing is outstanding, and ends then. Returns whether that was so
+    /// before.
+    pub(super) fn stop(&self) -> bool {
+        // SeqCst: stored, and then the dispatcher is woken; it announces its sleep and then looks here.
+        self.listeners.fetch_add(1, Ordering::SeqCst);
+        self.stopping.swap(true, Ordering::SeqCst)
+    }
+
+    #[inline]
+    pub(super) fn is_stopping(&self) -> bool {
+        // SeqCst: see `stop`.
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Whether nothing was said yet about a refused `io_getevents`.
+    pub(super) fn is_first_refused_wait(&self) -> bool {
+        // Relaxed: of several threads one gets `true`.
+        !self.refused_wait.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn listen(&self) -> Listening<'_> {
+        // SeqCst: see `has_listeners`.
+        self.listeners.fetch_add(1, Ordering::SeqCst);
+        Listening(self)
+    }
+}
+
+/// While it lives, the thread that completes the last request says so.
+#[derive(Debug)]
+pub(super) struct Listening<'a>(&'a Counters);
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        // SeqCst as all of them; the last listener's end may be seen late.
+        self.0.listeners.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,134 @@
+//! The end of the kernel context: destroyed by the engine, or lost to something else in the process.
+#![allow(
+    unsafe_code,
+    reason = "destroys the context whose ring other threads read"
+)]
+
+use super::Engine;
+use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::sys::Mode;
+use crate::user_code;
+use std::thread::JoinHandle;
+
+/// How far the end has come.
+#[derive(Debug)]
+pub(super) struct End {
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// A thread was started to end it.
+    in_background: AtomicBool,
+    /// No user code of the context's runs any more, and its thread is destroying it.
+    destroying: AtomicBool,
+    over: AtomicBool,
+}
+
+impl End {
+    pub(super) fn new() -> End {
+        End {
+            thread: Mutex::new(None),
+            in_background: AtomicBool::new(false),
+            destroying: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    /// The completion thread, to be joined at the end.
+    pub(super) fn keep(&self, thread: JoinHandle<()>) {
+        *self.thread.lock() = Some(thread);
+    }
+
+    /// Waits until the completion thread has gone. It has nothing left to do. If it panicked, it has said so.
+    pub(super) fn join(&self) {
+        let thread = self.thread.lock().take();
+        drop(thread.map(JoinHandle::join));
+    }
+
+    /// Returns whether another thread was to end it already.
+    pub(super) fn begin_in_background(&self) -> bool {
+        // SeqCst as all of the end's flags.
+        self.in_background.swap(true, Ordering::SeqCst)
+    }
+
+    pub(super) fn is_in_background(&self) -> bool {
+        // SeqCst as all of the end's flags.
+        self.in_background.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_destroying(&self) -> bool {
+        // SeqCst: as for `is_over`.
+        self.destroying.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        // SeqCst: stored, and then those who wait are notified; see `IdleSignal::wait`.
+        self.over.load(Ordering::SeqCst)
+    }
+}
+
+impl Engine {
+    /// A wait failed otherwise than by time or signal. EINVAL: something in this process destroyed the
+    /// context. What was in flight is lost, and its memory with it, because the kernel may still write there.
+    /// Any other errno: a filter that was installed later refuses `io_getevents`.
+    pub(super) fn on_wait_failed(&self, errno: i32) {
+        if errno != libc::EINVAL && self.kernel.mode() == Mode::Ring {
+            return self.report_refused_wait(errno); // events still come by the ring
+        }
+        let mut consumer = self.consumer.lock();
+        // Until the context is ours to destroy, no thread reads the ring any more: it may be unmapped.
+        if consumer.close() {
+            return;
+        }
+        drop(consumer);
+        // SeqCst: see `is_lost`.
+        self.lost.store(true, Ordering::SeqCst);
+        self.idle.notify();
+        self.wake_dispatcher();
+        let why = if errno == libc::EINVAL {
+            "the kernel AIO context was destroyed behind our back"
+        } else {
+            "the call is refused since the context was made, by a seccomp filter"
+        };
+        user_code::error(format_args!(
+            "{}: io_getevents failed with errno {errno}: {why}; what is in flight never completes, and its \
+             memory and files are never freed",
+            self.config.thread_name
+        ));
+    }
+
+    fn report_refused_wait(&self, errno: i32) {
+        if self.counters.is_first_refused_wait() {
+            user_code::error(format_args!(
+                "{}: io_getevents is refused (errno {errno}) since the context was made, by a seccomp filter: \
+                 threads that wait look at the ring every millisecond instead of sleeping",
+                self.config.thread_name
+            ));
+        }
+    }
+
+    /// Shuts the ring for good and destroys the context. Nothing is outstanding, so no thread sleeps in the
+    /// kernel.
+    pub(super) fn tear_down(&self) {
+        let mut consumer = self.consumer.lock();
+        if consumer.close() {
+            return;
+        }
+        drop(consumer);
+        // SAFETY: `closed` keeps all threads from the ring from now on.
+        if let Err(errno) = unsafe { self.kernel.destroy() } {
+            user_code::error(format_args!(
+                "{}: io_destroy failed with errno {errno}: the context stays until the process ends",
+                self.config.thread_name
+            ));
+        }
+    }
+
+    /// Destroys the context and says so. Nothing is outstanding, or nothing can come any more.
+    pub(super) fn finish(&self) {
+        // SeqCst: see `End::is_destroying`.
+        self.end.destroying.store(true, Ordering::SeqCst);
+        self.idle.notify();
+        self.tear_down();
+        // SeqCst: see `End::is_over`.
+        self.end.over.store(true, Ordering::SeqCst);
+        self.idle.notify();
+    }
+}

@@ -1,0 +1,90 @@
+//! What was taken off the ring in one go, with what is left to do outside the consumer's lock.
+
+use super::polls::Polls;
+use super::request::{Ended, List, OwnedCell, Settled};
+use super::wakers::Wakers;
+use crate::op::Progress;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::task::Waker;
+
+#[derive(Debug, Default)]
+pub(super) struct Harvest {
+    pub(super) callbacks: List,
+    pub(super) abandoned: List,
+    /// Not at their end: to be submitted again.
+    pub(super) again: List,
+    /// The same, from a thread that may block.
+    pub(super) offload: List,
+    /// Of futures and tasks: user code.
+    pub(super) wakers: Wakers,
+    /// Of threads that wait in this crate.
+    pub(super) threads: Wakers,
+    /// To be raised by the engine.
+    pub(super) eventfds: Vec<Arc<OwnedFd>>,
+    /// Watched requests whose result was stored, and for how many of them only the dispatcher reaps.
+    pub(super) settled: usize,
+    pub(super) for_dispatcher: isize,
+    /// Wake-ups among the events.
+    pub(super) wakes: usize,
+}
+
+impl Harvest {
+    /// Takes in a request for which an event came.
+    #[inline]
+    pub(super) fn add_event(
+        &mut self,
+        mut request: OwnedCell,
+        result: i64,
+        polls: &Polls,
+        spare: &mut Vec<Waker>,
+    ) {
+        if result < 0 && i32::try_from(-result).is_ok_and(|errno| request.wants_offload(errno)) {
+            return self.offload.push(request);
+        }
+        match request.proceed() {
+            Progress::Done => self.add_end(request, Ended::ByEvent, polls, spare),
+            Progress::Again if request.was_offloaded() => self.offload.push(request),
+            Progress::Again => self.again.push(request),
+        }
+    }
+
+    /// Takes in a request whose result is stored.
+    #[inline]
+    pub(super) fn add_end(
+        &mut self,
+        request: OwnedCell,
+        ended: Ended,
+        polls: &Polls,
+        spare: &mut Vec<Waker>,
+    ) {
+        polls.remove(&request);
+        self.eventfds.extend(request.eventfd_to_raise(ended));
+        if request.is_callback() {
+            self.callbacks.push(request);
+            return;
+        }
+        self.settled += 1;
+        self.for_dispatcher += isize::from(!request.reaps_itself());
+        match request.settle() {
+            Settled::Quiet => {}
+            Settled::Unpark(waker) => self.threads.push(waker, spare),
+            Settled::Wake(waker) => self.wakers.push(waker, spare),
+            Settled::Abandoned(request) => self.abandoned.push(request),
+        }
+    }
+
+    /// Requests that are neither in flight any more nor at their end.
+    pub(super) fn completing(&self) -> usize {
+        self.callbacks.len() + self.abandoned.len() + self.again.len() + self.offload.len()
+    }
+
+    /// Requests at their end: each counts once, however many events it took (I14).
+    pub(super) fn ended(&self) -> usize {
+        self.callbacks.len() + self.settled
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.completing() + self.settled == 0
+    }
+}

@@ -1,0 +1,87 @@
+//! Requests on their way through one `io_submit` after the other.
+
+use super::request::{List, Outgoing, OwnedCell};
+use crate::sys::Kernel;
+
+/// At most N of them, oldest first.
+#[derive(Debug)]
+pub(super) struct IocbArray<const N: usize> {
+    /// Before `next` the kernel has them, or they were taken out; up to `end` they are ours.
+    requests: [Option<Outgoing>; N],
+    next: usize,
+    end: usize,
+    /// Whether one of them can be cancelled.
+    cancellable: bool,
+}
+
+impl<const N: usize> IocbArray<N> {
+    /// The first `count` of `list`, but at most N.
+    pub(super) fn of(list: &mut List, count: usize) -> IocbArray<N> {
+        let mut array = IocbArray {
+            requests: [const { None }; N],
+            next: 0,
+            end: 0,
+            cancellable: list.may_be_cancelled(),
+        };
+        while array.end < count.min(N)
+            && let Some(request) = list.pop()
+        {
+            array.requests[array.end] = Some(Outgoing::of(request));
+            array.end += 1;
+        }
+        array
+    }
+
+    /// Whether one of them can be cancelled.
+    #[inline]
+    pub(super) fn may_be_cancelled(&self) -> bool {
+        self.cancellable
+    }
+
+    /// How many are still ours.
+    pub(super) fn len(&self) -> usize {
+        self.end - self.next
+    }
+
+    /// One `io_submit` of at most `most` of what is still ours. What it accepts is ours no more, from before
+    /// the call returns (I3).
+    pub(super) fn submit(&mut self, kernel: &Kernel, most: usize) -> Result<usize, i32> {
+        let end = self.end.min(self.next.saturating_add(most));
+        let accepted = Outgoing::submit(&mut self.requests[self.next..end], kernel)?;
+        self.next += accepted;
+        Ok(accepted)
+    }
+
+    /// What the head of the array is, for the log: its descriptor and opcode.
+    pub(super) fn head(&self) -> Option<(u32, u16)> {
+        let head = self.requests[self.next..self.end].first()?;
+        head.as_ref().map(Outgoing::name)
+    }
+
+    /// Takes out the oldest that is still ours.
+    pub(super) fn pop(&mut self) -> Option<OwnedCell> {
+        let oldest = self.requests[self.next..self.end].first_mut()?.take();
+        self.next += 1;
+        oldest.map(Outgoing::into_request)
+    }
+
+    /// All that is still ours, as a list.
+    pub(super) fn rest(mut self) -> List {
+        let mut list = List::new();
+        while let Some(request) = self.pop() {
+            list.push(request);
+        }
+        list
+    }
+}
+
+impl From<OwnedCell> for IocbArray<1> {
+    fn from(request: OwnedCell) -> IocbArray<1> {
+        IocbArray {
+            cancellable: request.is_cancellable(),
+            requests: [Some(Outgoing::of(request))],
+            next: 0,
+            end: 1,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What callbacks submit is held back until it leaves in one `io_submit`, as the block layer's plug holds
+//! back requests. A thread has a plug for each engine whose callbacks are on its stack.
+#![allow(
+    unsafe_code,
+    reason = "remembers the engines whose callbacks are on the stack"
+)]
+
+use super::Engine;
+use super::request::{List, OwnedCell};
+use crate::user_code::{self, Frame, Inside};
+use std::cell::RefCell;
+use std::ptr::NonNull;
+
+/// On the stack of the thread that runs the callbacks; linked to the one further out.
+#[derive(Debug)]
+struct Link {
+    engine: NonNull<Engine>,
+    plugged: RefCell<List>,
+    outer: Option<NonNull<Link>>,
+}
+
+#[cfg(not(loom))]
+thread_local! {
+    // Without a destructor, so that a thread that is ending still has it.
+    static INNERMOST: std::cell::Cell<Option<NonNull<Link>>> = const { std::cell::Cell::new(None) };
+}
+#[cfg(loom)]
+loom::thread_local! {
+    static INNERMOST: std::cell::Cell<Option<NonNull<Link>>> = std::cell::Cell::new(None);
+}
+
+/// Runs `body`, in which callbacks of `engine` run one after the other, and returns what they submitted and
+/// what has not left yet.
+pub(super) fn with_plug(engine: &Engine, body: impl FnOnce()) -> List {
+    debug_assert!(
+        user_code::innermost().is_none(),
+        "callbacks run in the outermost reap"
+    );
+    let link = Link {
+        engine: NonNull::from(engine),
+        plugged: RefCell::new(List::new()),
+        outer: INNERMOST.with(std::cell::Cell::get),
+    };
+    let linked = Linked::new(&link);
+    let inside = Inside::enter(Frame::Callback);
+    body();
+    drop((inside, linked));
+    link.plugged.into_inner()
+}
+
+/// While it lives, the link is this thread's innermost.
+struct Linked<'a>(&'a Link);
+
+impl Linked<'_> {
+    fn new(link: &Link) -> Linked<'_> {
+        INNERMOST.with(|innermost| innermost.set(Some(NonNull::from(link))));
+        Linked(link)
+    }
+}
+
+impl Drop for Linked<'_> {
+    fn drop(&mut self) {
+        INNERMOST.with(|innermost| innermost.set(self.0.outer));
+    }
+}
+
+/// The innermost plug of `engine` on this thread.
+#[inline]
+fn find<R>(engine: usize, look: impl FnOnce(&mut List) -> R) -> Option<R> {
+    let mut next = INNERMOST.with(std::cell::Cell::get);
+    while let Some(link) = next {
+        // SAFETY: a link is on the list only while its `Linked` lives on this thread's stack, behind it.
+        let link = unsafe { link.as_ref() };
+        if link.engine.addr().get() == engine {
+            return Some(look(&mut link.plugged.borrow_mut()));
+        }
+        next = link.outer;
+    }
+    None
+}
+
+/// Whether this thread is running callbacks of `engine`.
+#[inline]
+pub(super) fn is_plugged(engine: usize) -> bool {
+    find(engine, |_| ()).is_some()
+}
+
+/// Holds the request back, if a callback of `engine` submits it, and returns how many are held back then;
+/// else gives it back.
+#[inline]
+pub(super) fn push(engine: usize, request: OwnedCell) -> Result<usize, OwnedCell> {
+    // What a waker submits leaves at once, even where a callback waits below it.
+    if user_code::innermost() != Some(Frame::Callback) {
+        return Err(request);
+    }
+    let mut request = Some(request);
+    let held_back = find(engine, |plugged| {
+        request.take().map(|request| plugged.push(request));
+        plugged.len()
+    });
+    match (held_back, request) {
+        (Some(held_back), None) => Ok(held_back),
+        (_, request) => Err(request.expect("not held back")),
+    }
+}
+
+/// Takes all that was held back.
+#[inline]
+pub(super) fn take(engine: usize) -> List {
+    find(engine, std::mem::take).unwrap_or_default()
+}
+
+/// The engines whose callbacks are on this thread's stack, innermost first.
+#[inline]
+pub(super) fn for_each_engine(mut each: impl FnMut(&Engine)) {
+    let mut next = INNERMOST.with(std::cell::Cell::get);
+    while let Some(link) = next {
+        // SAFETY: as in `find`; the link's `with_plug` borrows the engine.
+        let (engine, outer) = unsafe { (link.as_ref().engine.as_ref(), link.as_ref().outer) };
+        each(engine);
+        next = outer;
+    }
+}

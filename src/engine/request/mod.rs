@@ -1,0 +1,23 @@
+//! The memory of a request, from its submission until its result has been delivered.
+//!
+//! | file | noun |
+//! | --- | --- |
+//! | `cell` | what `aio_data` points to, with its states; `pool`: where its memory comes from; `vtable`: what depends on the body's type |
+//! | `owned` | the right to a cell, which passes from thread to thread, and through the kernel |
+//! | `outgoing` | the same right, in the form in which `io_submit` takes it |
+//! | `watch` | the other end of a request: where a waiter or a future finds its result |
+//! | `list` | many requests, linked through their cells |
+
+mod cell;
+mod list;
+mod outgoing;
+mod owned;
+mod pool;
+mod vtable;
+mod watch;
+
+pub(super) use cell::Cell;
+pub(crate) use list::List;
+pub(super) use outgoing::Outgoing;
+pub(crate) use owned::{Admitted, Ended, OwnedCell, Receipt, Settled, TakenBack};
+pub(crate) use watch::Watch;

@@ -1,0 +1,131 @@
+//! Leader and followers: which thread sleeps in the kernel, and which are parked meanwhile.
+
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Parker};
+use std::sync::Arc;
+
+/// The tag of a thread that reaps in passing, and of "no leader".
+pub(super) const NOBODY: u64 = 0;
+/// The tag of the dispatcher: the completion thread, or the thread in `poll`. Waiters have their request's
+/// tag, which is never 1.
+pub(super) const DISPATCHER: u64 = 1;
+
+/// As what a thread reaps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Role {
+    pub(super) tag: u64,
+    /// It has a deadline, so it calls no `io_submit` that may block: the helper thread does.
+    pub(super) timed: bool,
+}
+
+impl Role {
+    /// In passing.
+    pub(super) const HELPER: Role = Role {
+        tag: NOBODY,
+        timed: false,
+    };
+
+    pub(super) const DISPATCHER: Role = Role {
+        tag: DISPATCHER,
+        timed: false,
+    };
+
+    pub(super) fn waiter(tag: u64, timed: bool) -> Role {
+        Role { tag, timed }
+    }
+}
+
+/// Leader and followers.
+#[derive(Debug)]
+pub(super) struct Roles {
+    leader: AtomicU64,
+    followers: Mutex<Vec<(u64, Arc<Parker>)>>,
+    /// How many they are, for a thread that only wants to know whether there are any.
+    following: AtomicUsize,
+    /// A wake-up is on the ring, or on its way there.
+    wake_sent: AtomicBool,
+}
+
+impl Roles {
+    pub(super) fn new() -> Roles {
+        Roles {
+            leader: AtomicU64::new(NOBODY),
+            followers: Mutex::new(Vec::new()),
+            following: AtomicUsize::new(0),
+            wake_sent: AtomicBool::new(false),
+        }
+    }
+
+    /// SeqCst: a thread that has made something true looks here afterwards, and the leader looks at it after
+    /// announcing itself.
+    #[inline]
+    pub(super) fn leader(&self) -> u64 {
+        self.leader.load(Ordering::SeqCst)
+    }
+
+    /// Makes `tag` the leader, or else a follower that sleeps in `parker`.
+    pub(super) fn lead_or_follow(&self, tag: u64, parker: &Arc<Parker>) -> bool {
+        let mut followers = self.followers.lock();
+        if self.leader() != NOBODY {
+            if !followers.iter().any(|follower| follower.0 == tag) {
+                followers.push((tag, Arc::clone(parker)));
+                // SeqCst: a follower is counted and then looks for the leader, before it parks; a leader
+                // steps down and then looks here.
+                self.following.store(followers.len(), Ordering::SeqCst);
+            }
+            return false;
+        }
+        self.remove(&mut followers, tag);
+        self.leader.store(tag, Ordering::SeqCst);
+        true
+    }
+
+    /// The leader is awake again. It either leads again soon, or passes the lead on.
+    pub(super) fn step_down(&self) {
+        // Only the leader itself stores here while there is one. SeqCst: see `pass_lead`.
+        self.leader.store(NOBODY, Ordering::SeqCst);
+    }
+
+    /// `tag` will not sleep for now: it has its result, or it is about to run user code or to submit, which
+    /// may block. If no thread leads, a follower must: it is woken.
+    #[inline]
+    pub(super) fn pass_lead(&self, tag: u64) {
+        // SeqCst: the leader has stepped down before; see `lead_or_follow`.
+        if self.following.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut followers = self.followers.lock();
+        // Its own entry goes first: a thread that is not asleep can't take the lead.
+        self.remove(&mut followers, tag);
+        if self.leader() == NOBODY
+            && let Some((_, parker)) = followers.first()
+        {
+            parker.unpark();
+        }
+    }
+
+    /// `tag` is awake again: a leader that goes must not count on it.
+    pub(super) fn remove_follower(&self, tag: u64) {
+        self.remove(&mut self.followers.lock(), tag);
+    }
+
+    fn remove(&self, followers: &mut Vec<(u64, Arc<Parker>)>, tag: u64) {
+        if tag != NOBODY {
+            followers.retain(|follower| follower.0 != tag);
+            // SeqCst as in `lead_or_follow`; that there are fewer may be seen late.
+            self.following.store(followers.len(), Ordering::SeqCst);
+        }
+    }
+
+    /// Whether the caller is the one that sends the wake-up. SeqCst: a thread that finds that a wake-up is on
+    /// its way made its own thing true before; the leader takes the wake-up off the ring, says so, and looks
+    /// at what is true after that.
+    pub(super) fn begin_wake(&self) -> bool {
+        !self.wake_sent.swap(true, Ordering::SeqCst)
+    }
+
+    /// The wake-up was taken off the ring, or could not be sent.
+    pub(super) fn wake_arrived(&self) {
+        // SeqCst: see `begin_wake`.
+        self.wake_sent.store(false, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,142 @@
+//! Turns of the dispatcher: the completion thread's life, and `poll`.
+
+use super::Engine;
+use super::account::is_over;
+use super::reap::MOST;
+use super::roles::{DISPATCHER, Role};
+use crate::dispatch::Dispatch;
+use crate::error::AioError;
+use crate::sync::{MutexGuard, Parker, now};
+use crate::user_code;
+use std::time::{Duration, Instant};
+
+/// How long the thread stays in the kernel when nothing needs it any more, in case a callback is submitted
+/// soon.
+const LINGER: Duration = Duration::from_millis(10);
+
+impl Engine {
+    /// The completion thread's life. In a forked child it ends at once.
+    pub(super) fn run(&self) {
+        let parker = Parker::current();
+        let role = Role::DISPATCHER;
+        let mut fresh = false;
+        while self.is_here() && !self.is_finished() {
+            if self.poll_once(role, usize::MAX) > 0 {
+                fresh = true;
+            } else if !self.is_here() {
+                return;
+            } else if self.counters.needs_dispatcher() && !self.is_lost() {
+                self.park(role, MOST, None, &parker);
+            } else if std::mem::take(&mut fresh) && !self.is_lost() {
+                self.park(role, MOST, Some(now() + LINGER), &parker);
+            } else {
+                self.park_idle(&parker);
+            }
+        }
+    }
+
+    /// One round of the dispatcher, with at most `most` requests: returns how many came to their end.
+    fn poll_once(&self, role: Role, most: usize) -> usize {
+        let callbacks = self.inbox.take_callbacks(most);
+        let delivered = callbacks.len();
+        if self.dispatch(callbacks, role) && self.run_deferred() {
+            return delivered + self.reap(role, (most - delivered).min(MOST));
+        }
+        delivered
+    }
+
+    /// For `Dispatch::Manual`: see [`crate::Aio::poll`].
+    pub(crate) fn poll(
+        &self,
+        min: usize,
+        max: usize,
+        timeout: Option<Duration>,
+    ) -> Result<usize, AioError> {
+        self.check_origin()?;
+        if self.dispatch != Dispatch::Manual {
+            return Err(AioError::NotManual);
+        }
+        if user_code::must_not_block() {
+            return Err(AioError::WouldDeadlock);
+        }
+        // A timeout beyond what the clock can hold is none.
+        let deadline = timeout.and_then(|timeout| now().checked_add(timeout));
+        let delivered = self.poll_as_dispatcher(Role::DISPATCHER, min, max, deadline);
+        self.check_origin().map(|()| delivered)
+    }
+
+    fn poll_as_dispatcher(
+        &self,
+        role: Role,
+        min: usize,
+        max: usize,
+        deadline: Option<Instant>,
+    ) -> usize {
+        let Some(_poller) = self.become_poller(min, deadline) else {
+            return 0;
+        };
+        let mut delivered = self.poll_once(role, max);
+        if self.is_here() && delivered < min.min(max) && self.outstanding() > 0 {
+            delivered += self.park_and_poll(role, min - delivered, max - delivered, deadline);
+        }
+        if self.is_here() && self.is_finished() {
+            self.finish();
+        }
+        delivered
+    }
+
+    /// A second thread waits for its turn, unless it did not want to wait at all.
+    fn become_poller(&self, min: usize, deadline: Option<Instant>) -> Option<MutexGuard<'_, ()>> {
+        match deadline {
+            _ if min == 0 => self.poller.try_lock(),
+            None => Some(self.poller.lock()),
+            Some(deadline) => self.poller.try_lock_until(deadline),
+        }
+    }
+
+    /// The part of `poll` that may sleep.
+    fn park_and_poll(
+        &self,
+        role: Role,
+        min: usize,
+        max: usize,
+        deadline: Option<Instant>,
+    ) -> usize {
+        let parker = Parker::current();
+        self.dispatcher.adopt(&parker);
+        let _listening = self.counters.listen();
+        let mut delivered = 0;
+        while delivered < min.min(max) && self.outstanding() > 0 && !is_over(deadline) {
+            delivered += self.park(role, max - delivered, deadline, &parker);
+            if self.is_here() {
+                delivered += self.poll_once(role, max.saturating_sub(delivered));
+            }
+            if !self.is_here() || self.is_lost() {
+                return delivered;
+            }
+        }
+        self.roles.pass_lead(DISPATCHER);
+        delivered
+    }
+
+    /// Polls until nothing is outstanding. Returns `false` when the time is over first, or nothing can come
+    /// any more.
+    pub(super) fn poll_until_idle(&self, deadline: Option<Instant>) -> bool {
+        let role = Role {
+            timed: deadline.is_some(),
+            ..Role::DISPATCHER
+        };
+        loop {
+            if !self.is_here() || self.is_lost() {
+                return false;
+            }
+            if self.outstanding() == 0 {
+                return true;
+            }
+            if is_over(deadline) {
+                return false;
+            }
+            self.poll_as_dispatcher(role, 1, usize::MAX, deadline);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Threads that the crate starts: all of them here, by one rule.
+//!
+//! A thread inherits what every new thread does from the one that starts it: affinity, scheduling policy,
+//! priority. Only its signal mask is of our making: handlers of the program's signals run on the program's own
+//! threads and interrupt those, not ours. Signals that a thread raises itself by a fault stay open, and so
+//! does the profiler's. Then the user's hook runs, which may change any of this, and the name.
+
+use crate::user_code;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// Never blocked: what a fault of the thread itself raises (a handler prints a stack overflow's message), and
+/// what counts its processor time.
+const OPEN: [Signal; 8] = [
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGFPE,
+    Signal::SIGILL,
+    Signal::SIGTRAP,
+    Signal::SIGSYS,
+    Signal::SIGABRT,
+    Signal::SIGPROF,
+];
+
+/// What the user has each thread do when it starts.
+#[derive(Clone)]
+pub(crate) struct StartHook(pub(crate) Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for StartHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StartHook")
+    }
+}
+
+/// Starts a thread.
+pub(super) fn start(
+    name: &str,
+    hook: Option<StartHook>,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let body = move || {
+        user_code::adopt_thread();
+        if let Some(StartHook(hook)) = hook {
+            user_code::call("the hook on_thread_start", || hook());
+        }
+        body();
+    };
+    with_signals_blocked(|| {
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(body)
+    })
+}
+
+/// A new thread inherits the mask.
+fn with_signals_blocked<R>(spawn: impl FnOnce() -> R) -> R {
+    let mut blocked = SigSet::all();
+    OPEN.into_iter().for_each(|signal| blocked.remove(signal));
+    let mut before = SigSet::empty();
+    let changed = pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&blocked), Some(&mut before));
+    let result = spawn();
+    if changed.is_ok()
+        && let Err(errno) = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)
+    {
+        user_code::error(format_args!("can't restore the signal mask: {errno}"));
+    }
+    result
+}

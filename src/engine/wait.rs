@@ -1,0 +1,195 @@
+//! Which thread sleeps where while there is nothing to reap.
+//!
+//! The plain version: one thread at a time, the *leader*, sleeps in the kernel, where any event wakes it;
+//! another that has to wait is a *follower* and parks until its result is there or the leader has gone. A
+//! leader that goes wakes a follower, which takes its place.
+//!
+//! The departure, for speed: while the leader sleeps, other threads may reap (a submitter that finds its
+//! event on the ring already needs no sleep at all). They are *helpers*. So the leader could be asleep while
+//! a helper takes the event that it sleeps for. Three rules prevent that:
+//!
+//! 1. A helper leaves on the ring what only the leader can use: its own event, the dispatcher's callbacks,
+//!    the wake-up. The event that is left has woken the leader, or keeps it from falling asleep. What lies
+//!    behind it stays as well.
+//! 2. Before it sleeps, the leader announces itself and then takes the consumer's lock once: a helper that
+//!    was there before it has finished, and its work can be seen; one that comes later sees the announcement.
+//!    This is why watched requests are settled under the consumer's lock.
+//! 3. What concerns the leader and comes without an event (a late refusal, callbacks put into the inbox, the
+//!    order to stop) is followed by a wake-up: a read of zero bytes, tagged WAKE, that only the leader takes
+//!    off the ring. One at a time is on its way.
+//!
+//! In the syscall-only mode the leader sleeps holding the consumer's lock, and no thread can help; rule 3 is
+//! the same.
+//!
+//! The dispatcher that has no callback to expect stays in the kernel for a while, then parks; the next
+//! submission that needs it wakes it, once. While every request in flight has a waiter of its own, it sleeps
+//! on: a wait costs no change of thread.
+//!
+//! Every "announce, then look" of one thread meets a "make true, then look for announcements" of another, both
+//! sequentially consistent: one of the two sees the other. The pairs are: the leader and a thread that settles
+//! without an event; the parked dispatcher and a thread that counts a request for it; the pusher that finds
+//! no slot and the reaper that finds no queue; the thread that closes and one whose request is just being
+//! accepted; the thread that listens for the engine to be idle and the one that completes the last request.
+//!
+//! Tried and dropped: several threads asleep in the kernel at once (every event wakes them all), and a
+//! wake-up for every event that a helper takes on behalf of a sleeper (a system call each, where leaving it
+//! costs nothing).
+
+use super::Engine;
+use super::account::is_over;
+use super::dispatcher::{FOLLOWING, IDLE};
+use super::harvest::Harvest;
+use super::reap::MOST;
+use super::request::Watch;
+use super::roles::{DISPATCHER, NOBODY, Role};
+use crate::op::Work;
+use crate::sync::{Parker, now};
+use crate::sys::Mode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a thread that can't sleep in the kernel sleeps before it looks at the ring again.
+const NAP: Duration = Duration::from_millis(1);
+
+impl Engine {
+    /// Blocks until the result is there or the time is over, reaping meanwhile; returns whether it is there.
+    /// In a forked child it returns at once. What this thread's callbacks have submitted has been sent.
+    pub(super) fn wait_for<W: Work>(
+        &self,
+        watch: &mut Watch<W>,
+        deadline: Option<Instant>,
+    ) -> bool {
+        let role = Role::waiter(watch.tag(), deadline.is_some());
+        let mut parker = None;
+        while self.is_here() && !watch.is_done() && !is_over(deadline) {
+            if self.reap(role, MOST) == 0 && self.is_here() && !watch.is_done() {
+                let parker = parker.get_or_insert_with(Parker::current);
+                self.sleep_for(watch, role, deadline, parker);
+            }
+        }
+        if !self.is_here() {
+            return false;
+        }
+        if parker.is_some() {
+            self.roles.pass_lead(role.tag);
+        }
+        watch.is_done()
+    }
+
+    fn sleep_for<W: Work>(
+        &self,
+        watch: &mut Watch<W>,
+        role: Role,
+        deadline: Option<Instant>,
+        parker: &Arc<Parker>,
+    ) {
+        if self.is_lost() {
+            // Nothing will come. The memory may still be written to, so the wait goes on.
+            parker.park(Some(
+                deadline.unwrap_or_else(|| now() + Duration::from_secs(3600)),
+            ));
+        } else if self.roles.lead_or_follow(role.tag, parker) {
+            self.lead(role, MOST, deadline, || watch.is_done());
+        } else if watch.register_thread(parker) {
+            while !watch.is_done() && self.roles.leader() != NOBODY && parker.park(deadline) {}
+            self.roles.remove_follower(role.tag);
+        }
+    }
+
+    /// The leader's sleep: until there is an event, the time is over, a signal came or another thread sent the
+    /// wake-up. Returns how many requests came to their end (in the syscall-only mode sleeping is reaping).
+    fn lead(
+        &self,
+        role: Role,
+        most: usize,
+        deadline: Option<Instant>,
+        ready: impl Fn() -> bool,
+    ) -> usize {
+        let harvest = match self.kernel.mode() {
+            Mode::Ring => self
+                .lead_beside_helpers(deadline, ready)
+                .map(|()| Harvest::default()),
+            Mode::Syscalls => self.lead_alone(role.tag, most, deadline, ready),
+        };
+        self.roles.step_down();
+        match harvest {
+            Ok(mut harvest) => self.conclude(&mut harvest, role),
+            Err(errno) => {
+                self.on_wait_failed(errno);
+                self.nap(deadline);
+                0
+            }
+        }
+    }
+
+    fn lead_beside_helpers(
+        &self,
+        deadline: Option<Instant>,
+        ready: impl Fn() -> bool,
+    ) -> Result<(), i32> {
+        let consumer = self.consumer.lock();
+        let stay_awake = consumer.is_closed() || ready() || self.kernel.has_events();
+        drop(consumer);
+        if stay_awake {
+            return Ok(());
+        }
+        self.counters.waits.add(1);
+        self.kernel.pure_wait(time_left(deadline))
+    }
+
+    fn lead_alone(
+        &self,
+        tag: u64,
+        most: usize,
+        deadline: Option<Instant>,
+        ready: impl Fn() -> bool,
+    ) -> Result<Harvest, i32> {
+        let mut harvest = Harvest::default();
+        let mut consumer = self.consumer.lock();
+        if !consumer.is_closed() && !ready() {
+            self.counters.waits.add(1);
+            self.fetch(&mut consumer, &mut harvest, tag, most, time_left(deadline))?;
+        }
+        Ok(harvest)
+    }
+
+    fn nap(&self, deadline: Option<Instant>) {
+        let end = now() + NAP;
+        Parker::current().park(Some(deadline.map_or(end, |deadline| deadline.min(end))));
+    }
+
+    /// The dispatcher sleeps until there is something for it, or the time is over. Returns how many requests
+    /// came to their end.
+    pub(super) fn park(
+        &self,
+        role: Role,
+        most: usize,
+        deadline: Option<Instant>,
+        parker: &Arc<Parker>,
+    ) -> usize {
+        let ready = || !self.inbox.is_empty() || self.is_idle_for_dispatcher();
+        if self.roles.lead_or_follow(DISPATCHER, parker) {
+            return self.lead(role, most, deadline, ready);
+        }
+        self.dispatcher.park(FOLLOWING, deadline, parker, || {
+            ready() || self.roles.leader() == NOBODY
+        });
+        self.roles.remove_follower(DISPATCHER);
+        0
+    }
+
+    /// The dispatcher has nothing to wait for, and sleeps until it has.
+    pub(super) fn park_idle(&self, parker: &Arc<Parker>) {
+        self.roles.pass_lead(DISPATCHER);
+        self.dispatcher.park(IDLE, None, parker, || {
+            !self.inbox.is_empty()
+                || self.counters.needs_dispatcher()
+                || self.is_lost()
+                || self.is_finished()
+        });
+    }
+}
+
+fn time_left(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|deadline| deadline.saturating_duration_since(now()))
+}

@@ -1,0 +1,51 @@
+//! Waking the thread that sleeps for something. The rules of sleeping are in `wait`.
+
+use super::Engine;
+use super::roles::DISPATCHER;
+use crate::sync::sleep;
+use crate::user_code;
+use std::time::Duration;
+
+/// How often the wake-up is tried, about a millisecond apart.
+const WAKE_TRIES: u32 = 1000;
+
+impl Engine {
+    /// Something for the dispatcher became true before this call: it will look.
+    pub(super) fn wake_dispatcher(&self) {
+        self.dispatcher.wake();
+        self.interrupt_leader(DISPATCHER);
+    }
+
+    /// A request for which only the dispatcher reaps was counted before this call.
+    #[inline]
+    pub(super) fn wake_idle_dispatcher(&self) {
+        if self.counters.needs_dispatcher() {
+            self.dispatcher.wake_idle();
+        }
+    }
+
+    /// Sends the wake-up, if `tag` leads (rule 3).
+    pub(super) fn interrupt_leader(&self, tag: u64) {
+        if self.roles.leader() == tag && self.roles.begin_wake() {
+            self.send_wake(tag);
+        }
+    }
+
+    /// A slot is kept for the wake-up, so that EAGAIN can only be a lack of memory: it is tried for a while,
+    /// as long as it is needed.
+    fn send_wake(&self, tag: u64) {
+        for _ in 0..WAKE_TRIES {
+            match self.kernel.wake() {
+                Ok(()) => return,
+                Err(libc::EAGAIN) if self.roles.leader() == tag => sleep(Duration::from_millis(1)),
+                Err(_) => break,
+            }
+        }
+        self.roles.wake_arrived();
+        if self.roles.leader() == tag {
+            user_code::error(format_args!(
+                "the wake-up of a sleeping thread can't be submitted: it sleeps on until the next completion"
+            ));
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The one door to user code (I12).
+//!
+//! Callbacks, wakers, destructors, loggers and hooks are the user's: each may panic, block, submit, wait or
+//! log, and so may the destructor of what a panic carried. All of them are called from here: with no lock
+//! held, in no role that another thread needs, and inside a frame, by which the thread knows where it is.
+//! What a panic throws is caught, reported, and dropped with the same care.
+//!
+//! Other files neither log nor catch panics; `tests/architecture.rs` reads the sources for that.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// What a thread is doing for the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// A callback runs.
+    Callback,
+    /// A waker, a destructor, a logger or a hook runs.
+    Other,
+}
+
+#[cfg(not(loom))]
+thread_local! {
+    // Without a destructor, so that a thread that is ending still knows where it is.
+    static INNERMOST: Cell<Option<Frame>> = const { Cell::new(None) };
+    static OWN_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+#[cfg(loom)]
+loom::thread_local! {
+    static INNERMOST: Cell<Option<Frame>> = Cell::new(None);
+    static OWN_THREAD: Cell<bool> = Cell::new(false);
+}
+
+/// The innermost frame of this thread, if user code runs on it.
+#[inline]
+pub(crate) fn innermost() -> Option<Frame> {
+    INNERMOST.with(Cell::get)
+}
+
+/// Whether waiting for a whole context would wait for this very thread: it runs user code, or it is one of the
+/// crate's own.
+pub(crate) fn must_not_block() -> bool {
+    innermost().is_some() || OWN_THREAD.with(Cell::get)
+}
+
+/// This thread belongs to the crate.
+pub(crate) fn adopt_thread() {
+    OWN_THREAD.with(|own| own.set(true));
+}
+
+/// While it lives, user code runs on this thread.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    outer: Option<Frame>,
+}
+
+impl Inside {
+    #[inline]
+    pub(crate) fn enter(frame: Frame) -> Inside {
+        let outer = INNERMOST.with(|innermost| innermost.replace(Some(frame)));
+        Inside { outer }
+    }
+}
+
+impl Drop for Inside {
+    #[inline]
+    fn drop(&mut self) {
+        INNERMOST.with(|innermost| innermost.set(self.outer));
+    }
+}
+
+/// Runs user code inside the frame that its caller has entered. Returns `None` if it panicked: that is
+/// reported and counted.
+#[inline]
+pub(crate) fn catch<R>(what: &str, run: impl FnOnce() -> R) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => Some(result),
+        Err(payload) => {
+            report_panic(what, payload);
+            None
+        }
+    }
+}
+
+/// Runs user code in a frame of its own. Returns `None` if it panicked.
+pub(crate) fn call<R>(what: &str, run: impl FnOnce() -> R) -> Option<R> {
+    let _inside = Inside::enter(Frame::Other);
+    catch(what, run)
+}
+
+/// Drops a value of the user's.
+pub(crate) fn drop_value<T>(what: &str, value: T) {
+    call(what, || drop(value));
+}
+
+#[cold]
+fn report_panic(what: &str, payload: Box<dyn Any + Send>) {
+    error(format_args!("{what} panicked: {}", message(&*payload)));
+    drop_payload(payload);
+}
+
+/// The payload's destructor may panic as well. What that throws is leaked: it would have no end otherwise.
+pub(crate) fn drop_payload(payload: Box<dyn Any + Send>) {
+    let _inside = Inside::enter(Frame::Other);
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+}
+
+/// A panic that was caught, for a caller that lets it go on later.
+pub(crate) struct Panic(Box<dyn Any + Send>);
+
+/// Runs a closure of the caller's on the caller's own stack, whose panic is the caller's: it goes on after
+/// what must be done in any case.
+pub(crate) fn try_run<R>(run: impl FnOnce() -> R) -> Result<R, Panic> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(Panic)
+}
+
+impl Panic {
+    pub(crate) fn resume(self) -> ! {
+        resume_unwind(self.0)
+    }
+}
+
+/// What a panic said.
+fn message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
+}
+
+/// Something failed that an operator has to know.
+#[cold]
+pub(crate) fn error(text: fmt::Arguments<'_>) {
+    log(log::Level::Error, text);
+}
+
+/// Something works less well than it could.
+#[cold]
+pub(crate) fn warn(text: fmt::Arguments<'_>) {
+    log(log::Level::Warn, text);
+}
+
+/// What an operator may want to know.
+#[cold]
+pub(crate) fn info(text: fmt::Arguments<'_>) {
+    log(log::Level::Info, text);
+}
+
+/// For whoever looks for the reason of something.
+#[cold]
+pub(crate) fn debug(text: fmt::Arguments<'_>) {
+    log(log::Level::Debug, text);
+}
+
+/// A logger is user code, too. One that panics is not reported: to whom?
+fn log(level: log::Level, text: fmt::Arguments<'_>) {
+    let _inside = Inside::enter(Frame::Other);
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(
+        || log::log!(target: "kiocb", level, "{text}"),
+    )) {
+        drop_payload(payload);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::panic_any(Bomb);
+        }
+    }
+
+    #[test]
+    fn a_panic_whose_payload_panics_when_dropped_ends_here() {
+        assert_eq!(catch("a test", || std::panic::panic_any(Bomb)), None::<()>);
+        assert_eq!(catch("a test", || 7), Some(7));
+    }
+
+    #[test]
+    fn frames_nest_and_are_left_by_panic_too() {
+        assert_eq!(innermost(), None);
+        let outer = Inside::enter(Frame::Callback);
+        let seen = call("a test", || {
+            assert!(must_not_block());
+            assert_eq!(innermost(), Some(Frame::Other));
+            panic!("on purpose")
+        });
+        assert_eq!((seen, innermost()), (None::<()>, Some(Frame::Callback)));
+        drop(outer);
+        assert_eq!((innermost(), must_not_block()), (None, false));
+    }
+}

@@ -1,0 +1,14 @@
+//! A future is awaited, and what it says is not looked at.
+#![deny(unused_must_use)]
+
+use kiocb::Iocb;
+use kiocb::op::Read;
+
+fn main() -> std::io::Result<()> {
+    let file = std::fs::File::open("/dev/zero")?;
+    let _task = async {
+        Iocb::alloc().init_rw(file, Read, [0; 512], 0).await?;
+        std::io::Result::Ok(())
+    };
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! A request of a scope is made, and its result never asked for.
+#![deny(unused_must_use)]
+
+use kiocb::Aio;
+
+fn main() -> std::io::Result<()> {
+    let file = std::fs::File::open("/dev/zero")?;
+    let mut page = [0; 512];
+    Aio::global()?.scope(|s| {
+        s.read_at(&file, &mut page, 0);
+    });
+    Ok(())
+}

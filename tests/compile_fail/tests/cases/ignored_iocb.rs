@@ -1,0 +1,11 @@
+//! A request that is made and not submitted.
+#![deny(unused_must_use)]
+
+use kiocb::Iocb;
+use kiocb::op::Read;
+
+fn main() -> std::io::Result<()> {
+    let file = std::fs::File::open("/dev/zero")?;
+    Iocb::alloc().init_rw(file, Read, [0; 512], 0);
+    Ok(())
+}
