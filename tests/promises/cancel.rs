@@ -106,7 +106,10 @@ fn cancelling_in_a_callback_and_in_a_waker_works() {
             aio.drain().unwrap();
             assert_eq!(results.iter().collect::<Vec<_>>(), [true]);
             let (handle, _writer, results) = cancellable(&aio);
-            let Readable { mut pending, writer } = readable(&aio);
+            let Readable {
+                mut pending,
+                writer,
+            } = readable(&aio);
             let cancels = once(move || {
                 handle.cancel();
             });
@@ -126,8 +129,11 @@ fn a_cancellable_poll_is_gathered_in_a_callback_and_cancelled() {
         let inner = aio.clone();
         let request = nothing(&aio).init_callback(move |_| {
             let (reader, writer) = io::pipe().unwrap();
-            let poll = inner.alloc().init_poll(OwnedFd::from(reader), PollFlags::IN);
-            let poll = poll.init_callback(move |done| send.send(is_cancelled(&done.result)).unwrap());
+            let poll = inner
+                .alloc()
+                .init_poll(OwnedFd::from(reader), PollFlags::IN);
+            let poll =
+                poll.init_callback(move |done| send.send(is_cancelled(&done.result)).unwrap());
             let handle = poll.submit_cancellable().unwrap();
             assert!(handle.cancel());
             drop(writer);
@@ -144,7 +150,13 @@ fn cancelling_and_coming_true_at_once_has_one_result() {
         for dispatch in KINDS {
             let aio = build(Aio::builder().depth(2).dispatch(dispatch));
             for _ in 0..500 {
-                let (handle, writer, results) = cancellable(&aio);
+                let ((send, results), (reader, writer)) = (channel(), io::pipe().unwrap());
+                let file = OwnedFd::from(reader.try_clone().unwrap());
+                let poll = aio.alloc().init_poll(file, PollFlags::IN);
+                let poll = poll.init_callback(move |done| {
+                    send.send(is_cancelled(&done.result)).unwrap();
+                });
+                let handle = poll.submit_cancellable().unwrap();
                 let both = Arc::new(Barrier::new(2));
                 let canceller = thread::spawn({
                     let both = Arc::clone(&both);
@@ -161,6 +173,7 @@ fn cancelling_and_coming_true_at_once_has_one_result() {
                 assert_eq!(results.len(), 1);
                 // What the kernel said first counts; but a refusal to cancel means that it came true.
                 assert!(cancelled || results == [false]);
+                drop(reader);
             }
         }
     });

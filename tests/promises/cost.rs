@@ -3,7 +3,8 @@
 use crate::common::*;
 use crate::hostile::*;
 use crate::modes::in_both_modes;
-use kiocb::{Aio, Dispatch, Journal, Pending, Poll, PollFlags, Read, SyncKind};
+use kiocb::op::{PollReady, Read};
+use kiocb::{Aio, Dispatch, Journal, Pending, PollFlags, SyncKind};
 use std::io::{self, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ fn queued_polls(aio: &Aio, count: usize) -> (Vec<Wait>, PipeWriter) {
     (polls.collect(), writer)
 }
 
-type Wait = Pending<Poll<Arc<OwnedFd>>>;
+type Wait = Pending<PollReady<Arc<OwnedFd>>>;
 
 #[test]
 fn dropping_queued_polls_costs_the_same_for_each() {
@@ -234,10 +235,10 @@ fn a_batch_costs_the_same_for_each_request() {
                 let mut batch = aio.batch();
                 let write = || {
                     aio.alloc()
-                        .init_rw(Arc::clone(&file), kiocb::Write, [0; 1], 0)
+                        .init_rw(Arc::clone(&file), kiocb::op::Write, [0; 1], 0)
                 };
                 let tickets: Vec<_> = (0..count)
-                    .map(|_| batch.push(write().init_callback(drop)))
+                    .map(|_| batch.push_callback(write().init_callback(drop)))
                     .collect();
                 let mut refused = batch.submit(); // not open for writing
                 let back = tickets

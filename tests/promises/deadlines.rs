@@ -4,7 +4,8 @@
 use crate::common::*;
 use crate::hostile::*;
 use crate::modes::in_both_modes;
-use kiocb::{Aio, Dispatch, Read, Write};
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, Dispatch};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fs::File;
 use std::io::{self, ErrorKind, PipeWriter, Write as _};

@@ -4,7 +4,8 @@
 use crate::common::*;
 use crate::hostile::*;
 use crate::modes::in_both_modes;
-use kiocb::{Aio, Dispatch, Journal, PollFlags, Read, SyncKind};
+use kiocb::op::Read;
+use kiocb::{Aio, Dispatch, Journal, PollFlags, SyncKind};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::channel;
@@ -204,8 +205,8 @@ fn unsubmitted(aio: &Aio) -> (LetGo, Check) {
         let read = aio
             .alloc()
             .init_rw(count.file(null()), Read, count.buffer(vec![0; 4]), 0);
-        let _ = batch.push(read.init_callback(count.callback()));
-        send.send(batch.start(nothing(&aio))).unwrap();
+        let _ = batch.push_callback(read.init_callback(count.callback()));
+        send.send(batch.push(nothing(&aio))).unwrap();
         go_on.wait();
         drop(batch);
     });
@@ -337,10 +338,11 @@ fn end(end: End, aio: Aio, let_go: LetGo) {
             let_go();
         }
         End::InItsOwnCallback => {
+            let other = elsewhere(let_go);
             let last = aio.clone();
             let _ = nothing(&aio).init_callback(move |_| drop(last)).submit();
-            drop(aio);
-            let_go();
+            drop(aio); // it may be the last one after all
+            other.join().unwrap();
         }
         End::InAnothersCallback => {
             let other = build(Aio::builder());
@@ -352,12 +354,19 @@ fn end(end: End, aio: Aio, let_go: LetGo) {
             let_go();
         }
         End::InAWaker => {
-            let Readable {
-                mut pending,
-                writer,
-            } = readable(&aio);
+            let [
+                Readable {
+                    mut pending,
+                    writer,
+                },
+                last,
+            ] = [(), ()].map(|()| readable(&aio));
             leave(&mut pending, &waker(once(move || drop(aio))));
             poke(&writer);
+            poke(&last.writer);
+            // Who waits finds it. What came later is cancelled, or was there before.
+            let _ = last.pending.wait().result;
+            until(|| pending.is_complete());
             pending.wait().result.unwrap();
             let_go();
         }
@@ -370,7 +379,7 @@ fn end(end: End, aio: Aio, let_go: LetGo) {
             drop(pending);
             // Who waits finds it.
             poke(&last.writer);
-            last.pending.wait().result.unwrap();
+            let _ = last.pending.wait().result;
             let_go();
         }
     }

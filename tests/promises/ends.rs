@@ -3,7 +3,8 @@
 use crate::common::*;
 use crate::hostile::*;
 use crate::modes::in_both_modes;
-use kiocb::{Aio, Dispatch, Read};
+use kiocb::op::Read;
+use kiocb::{Aio, Dispatch};
 use std::io::{self, ErrorKind, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::thread::{self, JoinHandle};
@@ -246,7 +247,7 @@ fn a_wait_for_what_was_never_submitted_takes_no_processor() {
         for dispatch in [Dispatch::Thread, Dispatch::Manual] {
             let aio = build(Aio::builder().dispatch(dispatch));
             let mut batch = aio.batch();
-            let mut handle = batch.start(nothing(&aio));
+            let mut handle = batch.push(nothing(&aio));
             aio.drain().unwrap(); // it does not count
             for _ in 0..2 {
                 let (time, before) = (Duration::from_millis(500), processor_time());
@@ -268,10 +269,13 @@ fn shutdown_does_not_wait_for_what_was_never_submitted() {
         for dispatch in [Dispatch::Thread, Dispatch::Anywhere, Dispatch::Manual] {
             let aio = build(Aio::builder().dispatch(dispatch));
             let mut batch = aio.batch();
-            let handle = batch.start(nothing(&aio));
-            let waiter = named("waiter", move || handle.wait().result);
+            let handle = batch.push(nothing(&aio));
+            let hour = Duration::from_secs(3600);
+            let waiter = named("waiter", move || {
+                handle.wait_timeout(hour).ok().unwrap().result
+            });
             until_asleep("waiter");
-            aio.shutdown(Duration::from_secs(3600)).unwrap();
+            aio.shutdown(hour).unwrap();
             drop(batch);
             assert!(is_cancelled(&waiter.join().unwrap()));
         }
@@ -284,12 +288,36 @@ fn a_batch_submitted_after_the_end_answers_who_waits() {
         for dispatch in [Dispatch::Thread, Dispatch::Anywhere, Dispatch::Manual] {
             let aio = build(Aio::builder().dispatch(dispatch));
             let mut batch = aio.batch();
-            let handle = batch.start(nothing(&aio));
-            let waiter = named("waiter", move || handle.wait().result);
+            let handle = batch.push(nothing(&aio));
+            let hour = Duration::from_secs(3600);
+            let waiter = named("waiter", move || {
+                handle.wait_timeout(hour).ok().unwrap().result
+            });
             until_asleep("waiter");
-            aio.shutdown(Duration::from_secs(3600)).unwrap();
+            aio.shutdown(hour).unwrap();
             assert!(batch.submit().is_empty());
             assert!(is_cancelled(&waiter.join().unwrap()));
+        }
+    });
+}
+
+#[test]
+fn a_wait_takes_a_request_out_of_a_batch() {
+    in_both_modes(|| {
+        for dispatch in [Dispatch::Thread, Dispatch::Anywhere, Dispatch::Manual] {
+            let (aio, fates) = (build(Aio::builder().dispatch(dispatch)), Fates::default());
+            let mut batch = aio.batch();
+            let (file, buf) = (fates.file(null()), fates.buffer(vec![0; 4]));
+            let handle = batch.push(aio.alloc().init_rw(file, Read, buf, 0));
+            let other = batch.push(nothing(&aio));
+            let done = handle.wait();
+            done.result.as_ref().unwrap_err();
+            assert_eq!(fates.seen(), [0; 4]); // both came back
+            drop(done);
+            assert!(batch.submit().is_empty());
+            assert_eq!(other.wait().result.unwrap(), 0);
+            aio.drain().unwrap();
+            assert_eq!((fates.seen(), aio.stats().accepted), ([1, 1, 0, 0], 1));
         }
     });
 }
@@ -299,7 +327,7 @@ fn a_request_in_a_batch_that_was_forgotten_does_not_keep_the_context() {
     in_both_modes(|| {
         let aio = aio();
         let mut batch = aio.batch();
-        let handle = batch.start(nothing(&aio));
+        let handle = batch.push(nothing(&aio));
         std::mem::forget(batch);
         aio.drain().unwrap();
         drop(aio);

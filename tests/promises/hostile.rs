@@ -2,7 +2,9 @@
 //! outside.
 
 use crate::common::{null, until};
-use kiocb::{Aio, IoBuf, IoBufMut, Iocb, Pending, PollFlags, Read, Rw};
+use kiocb::buf::{IoBuf, IoBufMut};
+use kiocb::op::{Read, Rw};
+use kiocb::{Aio, Iocb, Pending, PollFlags};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use std::fs;
@@ -152,24 +154,24 @@ impl Drop for DeedBuf {
 
 // SAFETY: the vector's own promise.
 unsafe impl IoBuf for DeedBuf {
-    fn as_ptr(&self) -> *const u8 {
+    fn buf_ptr(&self) -> *const u8 {
         self.reached(At::Address);
         self.bytes.as_ptr()
     }
 
-    fn len(&self) -> usize {
+    fn buf_len(&self) -> usize {
         self.bytes.len()
     }
 }
 
 // SAFETY: the vector's own promise.
 unsafe impl IoBufMut for DeedBuf {
-    fn as_mut_ptr(&mut self) -> *mut u8 {
+    fn buf_mut_ptr(&mut self) -> *mut u8 {
         self.reached(At::Address);
         self.bytes.as_mut_ptr()
     }
 
-    fn capacity(&self) -> usize {
+    fn buf_capacity(&self) -> usize {
         self.bytes.len()
     }
 
@@ -185,7 +187,7 @@ pub(crate) fn nothing(aio: &Aio) -> Iocb<Rw<fs::File, Read, Vec<u8>>> {
 
 /// A wait that takes as long as the test likes: until a byte is in the pipe.
 pub(crate) struct Readable {
-    pub(crate) pending: Pending<kiocb::Poll<OwnedFd>>,
+    pub(crate) pending: Pending<kiocb::op::PollReady<OwnedFd>>,
     pub(crate) writer: PipeWriter,
 }
 

@@ -16,6 +16,7 @@ mod logger;
 mod modes;
 
 mod call_outs;
+mod cancel;
 mod cost;
 mod deadlines;
 mod end_matrix;
@@ -26,5 +27,6 @@ mod panics;
 mod readiness;
 mod refused;
 mod stack;
+mod start_hook;
 mod threads;
 mod tokens;

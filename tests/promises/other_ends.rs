@@ -3,7 +3,9 @@
 use crate::common::*;
 use crate::hostile::*;
 use crate::modes::in_both_modes;
-use kiocb::{Aio, BufPool, Dispatch, IoBufMut, Journal, Read, SyncKind, Write};
+use kiocb::buf::IoBufMut;
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, BufPool, Dispatch, Journal, SyncKind};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -133,8 +135,8 @@ fn a_batch_ends_by_submit_drop_or_panic_and_loses_nothing() {
                 for _ in 0..count {
                     let (file, buf) = (fates.file(null()), fates.buffer(vec![0; 4]));
                     let write = aio.alloc().init_rw(file, Write, buf, 0);
-                    let _ = batch.push(write.init_callback(fates.callback()));
-                    handles.push(batch.start(nothing(&aio)));
+                    let _ = batch.push_callback(write.init_callback(fates.callback()));
+                    handles.push(batch.push(nothing(&aio)));
                 }
                 (batch, handles)
             };
@@ -185,7 +187,7 @@ fn what_a_batch_refuses_may_outlive_its_context() {
             let write = aio
                 .alloc()
                 .init_rw(unwritable, Write, fates.buffer(vec![0; 4]), 0);
-            let ticket = batch.push(write.init_callback(fates.callback()));
+            let ticket = batch.push_callback(write.init_callback(fates.callback()));
             let mut refused = batch.submit();
             assert_eq!(refused.len(), 1);
             drop(aio);
@@ -379,7 +381,7 @@ fn a_pool_ends_while_its_buffers_are_lent() {
             aio.drain().unwrap();
             drop(aio);
             for mut buf in receive.iter() {
-                assert_eq!(IoBufMut::capacity(&mut buf), 4096);
+                assert_eq!(IoBufMut::buf_capacity(&mut buf), 4096);
                 assert!(buf[..] == content[..]);
             }
         }

@@ -5,7 +5,8 @@ use crate::common::*;
 use crate::hostile::*;
 use crate::logger;
 use crate::modes::in_both_modes;
-use kiocb::{Aio, Dispatch, Pending, Poll, PollFlags, Read};
+use kiocb::op::{PollReady, Read};
+use kiocb::{Aio, Dispatch, Pending, PollFlags};
 use log::Level;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -84,7 +85,7 @@ struct Connection {
     #[allow(dead_code, reason = "dropped first")]
     aio: Aio,
     #[allow(dead_code, reason = "dropped second")]
-    pending: Pending<Poll<OwnedFd>>,
+    pending: Pending<PollReady<OwnedFd>>,
     _writer: io::PipeWriter,
 }
 
@@ -183,9 +184,9 @@ fn dropping_a_wait_does_not_wait_for_its_submission() {
                 let read = inner
                     .alloc()
                     .init_rw(OwnedFd::from(reader), Read, [0; 1], 0);
-                let read = batch.start(read);
+                let read = batch.push(read);
                 let poll = inner.alloc().init_poll(OwnedFd::from(idle), PollFlags::IN);
-                send.send(batch.start(poll)).unwrap();
+                send.send(batch.push(poll)).unwrap();
                 assert!(batch.submit().is_empty());
                 read.wait().result.unwrap()
             });

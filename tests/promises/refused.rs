@@ -5,7 +5,8 @@ use crate::common::*;
 use crate::hostile::*;
 use crate::logger;
 use crate::modes::in_both_modes;
-use kiocb::{Aio, Dispatch, Journal, Read, SyncKind};
+use kiocb::op::Read;
+use kiocb::{Aio, Dispatch, Journal, SyncKind};
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::OwnedFd;
@@ -102,6 +103,11 @@ fn a_waker_may_wait_for_no_context() {
             } = readable(aio);
             leave(&mut pending, &waker(deed));
             poke(&writer);
+            // A wait would replace the waker.
+            until(|| {
+                let _ = aio.poll(0, usize::MAX, None);
+                pending.is_complete()
+            });
             pending.wait().result.unwrap();
         });
     });
@@ -180,16 +186,20 @@ fn a_logger_that_drains_between_two_parts_is_refused() {
 fn at_each_other(dispatch: Dispatch, deed: impl Fn(Aio) + Send + Sync + Clone + 'static) {
     let [one, two] = [(), ()].map(|()| build(Aio::builder().dispatch(dispatch)));
     let (both, done) = (Arc::new(Barrier::new(2)), Counter::default());
-    for (aio, other) in [(&one, two.clone()), (&two, one.clone())] {
-        let (both, done, deed) = (Arc::clone(&both), done.clone(), deed.clone());
-        let request = nothing(aio).init_callback(move |_| {
-            both.wait();
-            deed(other);
-            both.wait();
-            done.add();
+    let submitters =
+        [(one.clone(), two.clone()), (two.clone(), one.clone())].map(|(aio, other)| {
+            let (both, done, deed) = (Arc::clone(&both), done.clone(), deed.clone());
+            // Elsewhere: the callback may run inside `submit`.
+            thread::spawn(move || {
+                let request = nothing(&aio).init_callback(move |_| {
+                    both.wait();
+                    deed(other);
+                    both.wait();
+                    done.add();
+                });
+                request.submit().unwrap();
+            })
         });
-        request.submit().unwrap();
-    }
     let ends = [one, two].map(|aio| {
         thread::spawn(move || match dispatch {
             Dispatch::Manual => aio.drain().unwrap(),
@@ -197,6 +207,9 @@ fn at_each_other(dispatch: Dispatch, deed: impl Fn(Aio) + Send + Sync + Clone + 
         })
     });
     done.until(2);
+    submitters
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
     ends.into_iter().for_each(|end| end.join().unwrap());
 }
 
@@ -265,6 +278,7 @@ fn wakers_that_drop_each_others_contexts_do_not_hang() {
         for (_, writer) in &waits {
             poke(writer);
         }
+        until(|| waits.iter().all(|(pending, _)| pending.is_complete()));
         for (pending, _) in waits {
             pending.wait().result.unwrap();
         }

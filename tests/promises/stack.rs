@@ -4,7 +4,8 @@
 use crate::common::*;
 use crate::hostile::*;
 use crate::modes::in_both_modes;
-use kiocb::{Aio, Dispatch, Iocb, Pending, Read, Rw};
+use kiocb::op::{Read, Rw};
+use kiocb::{Aio, Dispatch, Iocb, Pending};
 use std::cell::Cell;
 use std::fs::File;
 use std::pin::Pin;
@@ -156,7 +157,7 @@ fn refused(dispatch: Dispatch) {
         let aio = aio.clone();
         move || {
             aio.alloc()
-                .init_rw(Arc::clone(&unwritable), kiocb::Write, [0; 4], 0)
+                .init_rw(Arc::clone(&unwritable), kiocb::op::Write, [0; 4], 0)
         }
     };
     let (woken, nested) = (Counter::default(), Counter::default());

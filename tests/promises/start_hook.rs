@@ -3,7 +3,8 @@
 use crate::common::*;
 use crate::hostile::*;
 use crate::modes::in_both_modes;
-use kiocb::{Aio, Dispatch, Read};
+use kiocb::op::Read;
+use kiocb::{Aio, Dispatch};
 use nix::sys::signal::{SigSet, Signal};
 use std::cell::Cell;
 use std::io;
@@ -25,7 +26,8 @@ fn the_hook_runs_once_before_any_callback() {
             let hook = move || {
                 count.add();
                 HOOKED.set(HOOKED.get() + 1);
-                send.send(thread::current().name().map(str::to_owned)).unwrap();
+                send.send(thread::current().name().map(str::to_owned))
+                    .unwrap();
             };
             let builder = Aio::builder().thread_name("hooked").dispatch(dispatch);
             let aio = build(builder.shards(3).on_thread_start(hook));
@@ -34,11 +36,16 @@ fn the_hook_runs_once_before_any_callback() {
             let (send, hooked) = channel();
             let (reader, writer) = io::pipe().unwrap();
             let poll = aio.alloc().init_poll(reader, kiocb::PollFlags::IN);
-            poll.init_callback(move |_| send.send(HOOKED.get()).unwrap()).submit().unwrap();
+            poll.init_callback(move |_| send.send(HOOKED.get()).unwrap())
+                .submit()
+                .unwrap();
             poke(&writer);
             assert_eq!(hooked.recv().unwrap(), 1);
             drop(aio);
-            assert_eq!(names.iter().collect::<Vec<_>>(), vec![Some("hooked".to_owned()); 3]);
+            assert_eq!(
+                names.iter().collect::<Vec<_>>(),
+                vec![Some("hooked".to_owned()); 3]
+            );
         }
     });
 }
@@ -51,10 +58,17 @@ fn the_hook_runs_on_the_helper_thread() {
         let hook = move || {
             count.add();
         };
-        let aio = build(Aio::builder().dispatch(Dispatch::Manual).on_thread_start(hook));
+        let aio = build(
+            Aio::builder()
+                .dispatch(Dispatch::Manual)
+                .on_thread_start(hook),
+        );
         assert_eq!(calls.get(), 0);
         let (reader, writer) = io::pipe().unwrap();
-        let read = aio.alloc().init_rw(reader, Read, [0; 1], 0).nowait_or_offload();
+        let read = aio
+            .alloc()
+            .init_rw(reader, Read, [0; 1], 0)
+            .nowait_or_offload();
         let pending = read.start().unwrap();
         poke(&writer);
         assert_eq!(pending.wait().result.unwrap(), 1);

@@ -4,7 +4,8 @@
 use crate::common::*;
 use crate::hostile::*;
 use crate::modes::{in_a_child, in_both_modes};
-use kiocb::{Aio, Dispatch, Read};
+use kiocb::op::Read;
+use kiocb::{Aio, Dispatch};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use std::os::unix::process::ExitStatusExt;
 use std::sync::mpsc::channel;

@@ -7,6 +7,7 @@
 
 mod kit;
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeWriter, Write as _};
 use std::os::fd::OwnedFd;
@@ -18,10 +19,9 @@ use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kiocb::{
-    Aio, AlignedBuf, Completion, Dispatch, IoBuf, IoBufMut, Iocb, Journal, Pending, Poll,
-    PollFlags, Read, ReadV, Rw, SyncKind, Write, WriteV,
-};
+use kiocb::buf::{IoBuf, IoBufMut};
+use kiocb::op::{PollReady, Read, ReadV, Rw, Write, WriteV};
+use kiocb::{Aio, AlignedBuf, Completion, Dispatch, Iocb, Journal, Pending, PollFlags, SyncKind};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{Gate, Op, SlowFs, Watchdog};
 use kit::wait_until;
@@ -29,6 +29,13 @@ use kit::wait_until;
 const THREADS: usize = 8;
 const PAGES: usize = 64;
 const DEPTH: u32 = 32;
+/// Kinds of what a thread does.
+const DEEDS: usize = 20;
+
+thread_local! {
+    /// What this thread is doing.
+    static DEED: Cell<usize> = const { Cell::new(0) };
+}
 
 /// splitmix64.
 struct Dice(u64);
@@ -148,6 +155,9 @@ struct World {
     buffers: AtomicUsize,
     dropped: AtomicUsize,
     ops: AtomicUsize,
+    /// Buffers and callbacks that are not dropped, by the deed that they were made for.
+    alive: [AtomicUsize; DEEDS],
+    uncalled: [AtomicUsize; DEEDS],
     /// What went wrong where a panic would be taken for mischief.
     faults: Mutex<Vec<String>>,
 }
@@ -179,6 +189,8 @@ impl std::fmt::Debug for World {
             .field("called", &self.called)
             .field("buffers", &self.buffers)
             .field("dropped", &self.dropped)
+            .field("alive", &self.alive)
+            .field("uncalled", &self.uncalled)
             .field("stats", &self.aio.stats())
             .finish_non_exhaustive()
     }
@@ -218,10 +230,12 @@ impl World {
         self: &Arc<Self>,
         part: impl FnOnce(T) + Send + 'static,
     ) -> impl FnOnce(T) + Send + 'static {
-        let world = Arc::clone(self);
+        let (world, deed) = (Arc::clone(self), DEED.get());
+        world.uncalled[deed].fetch_add(1, Ordering::SeqCst);
         move |done| {
             world.hear(|| part(done));
             world.called.fetch_add(1, Ordering::SeqCst);
+            world.uncalled[deed].fetch_sub(1, Ordering::SeqCst);
             mischief(&world);
         }
     }
@@ -301,6 +315,8 @@ fn another_context(world: &Shared) {
 
 /// A page's memory, which counts itself and does mischief when it is dropped.
 struct Memory {
+    /// The deed that it was made for.
+    deed: usize,
     bytes: AlignedBuf,
     lease: Option<Lease>,
     world: Shared,
@@ -308,13 +324,16 @@ struct Memory {
 
 impl Memory {
     fn new(world: &Shared, lease: Lease, write: bool) -> Memory {
+        let deed = DEED.get();
         world.buffers.fetch_add(1, Ordering::SeqCst);
+        world.alive[deed].fetch_add(1, Ordering::SeqCst);
         let bytes = if write {
             AlignedBuf::from(&lease.bytes()[..])
         } else {
             AlignedBuf::zeroed(BLOCK)
         };
         Memory {
+            deed,
             bytes,
             lease: Some(lease),
             world: Arc::clone(world),
@@ -335,29 +354,30 @@ impl Drop for Memory {
     fn drop(&mut self) {
         drop(self.lease.take());
         self.world.dropped.fetch_add(1, Ordering::SeqCst);
+        self.world.alive[self.deed].fetch_sub(1, Ordering::SeqCst);
         mischief(&self.world);
     }
 }
 
 // SAFETY: the memory's own promise.
 unsafe impl IoBuf for Memory {
-    fn as_ptr(&self) -> *const u8 {
-        IoBuf::as_ptr(&self.bytes)
+    fn buf_ptr(&self) -> *const u8 {
+        IoBuf::buf_ptr(&self.bytes)
     }
 
-    fn len(&self) -> usize {
-        IoBuf::len(&self.bytes)
+    fn buf_len(&self) -> usize {
+        IoBuf::buf_len(&self.bytes)
     }
 }
 
 // SAFETY: the memory's own promise.
 unsafe impl IoBufMut for Memory {
-    fn as_mut_ptr(&mut self) -> *mut u8 {
-        IoBufMut::as_mut_ptr(&mut self.bytes)
+    fn buf_mut_ptr(&mut self) -> *mut u8 {
+        IoBufMut::buf_mut_ptr(&mut self.bytes)
     }
 
-    fn capacity(&self) -> usize {
-        IoBufMut::capacity(&self.bytes)
+    fn buf_capacity(&self) -> usize {
+        IoBufMut::buf_capacity(&self.bytes)
     }
 
     unsafe fn set_init(&mut self, n: usize) {
@@ -397,7 +417,9 @@ fn block_on<F: Future + Unpin>(world: &Shared, mut future: F) -> F::Output {
         });
         let waker = Waker::from(Arc::clone(&nasty));
         let polled = std::pin::Pin::new(&mut future).poll(&mut Context::from_waker(&waker));
+        drop(waker); // while `polled` is a value of ours: should this panic, it is dropped
         if let std::task::Poll::Ready(output) = polled {
+            drop(nasty);
             return output;
         }
         while !nasty.woken.load(Ordering::SeqCst) {
@@ -414,7 +436,7 @@ type Done = Completion<Arc<File>, Memory>;
 struct Worker {
     world: Shared,
     dice: Dice,
-    waits: Vec<(Pending<Poll<OwnedFd>>, PipeWriter)>,
+    waits: Vec<(Pending<PollReady<OwnedFd>>, PipeWriter)>,
 }
 
 impl Worker {
@@ -443,7 +465,8 @@ impl Worker {
     fn act(&mut self) -> Option<()> {
         let world = Arc::clone(&self.world);
         let look = |what: &'static str| move |done: Done| done.buf.check(&done.result, what);
-        match self.dice.below(20) {
+        DEED.set(self.dice.below(DEEDS));
+        match DEED.get() {
             0 => world.accept(
                 self.reading()?
                     .init_callback(world.callback(look("read")))
@@ -513,11 +536,11 @@ impl Worker {
         let (mut batch, mut handles, mut pushed) = (world.aio.batch(), Vec::new(), 0);
         for _ in 0..self.dice.below(12) {
             if let Some(read) = self.reading() {
-                handles.push(batch.start(read));
+                handles.push(batch.push(read));
             }
             if let Some(write) = self.writing() {
                 let look = |done: Done| done.buf.check(&done.result, "batch");
-                let _ = batch.push(write.init_callback(world.callback(look)));
+                let _ = batch.push_callback(write.init_callback(world.callback(look)));
                 pushed += 1;
             }
         }
@@ -721,6 +744,8 @@ fn chaos(dispatch: Dispatch, force_syscalls: bool, seed: u64, time: Duration) {
         buffers: AtomicUsize::new(0),
         dropped: AtomicUsize::new(0),
         ops: AtomicUsize::new(0),
+        alive: Default::default(),
+        uncalled: Default::default(),
         faults: Mutex::default(),
     });
     let (over, stop, end) = (
