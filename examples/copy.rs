@@ -4,39 +4,54 @@
 //! cargo run --release --example copy -- SRC DST
 //! ```
 //!
-//! The heart of it is [`Copying`]. The file is cut into pieces, and each of a few buffers goes round on its
-//! own: read a piece; in the callback, write it; in that one's callback, read the next. There is no loop over
-//! requests, no thread and no queue: when nothing is in flight any more, everything is copied. The rest is
-//! what a copy owes its user, and [`copy`] lists it.
+//! The heart of it is [`Copying`]. What holds data is cut into pieces, and each of a few buffers goes round on
+//! its own: read a piece; in the callback, write it; in that one's callback, read the next. There is no loop
+//! over requests, no thread and no queue: when nothing is in flight any more, everything is copied. The rest
+//! is what a copy owes its user, and [`copy`] lists it.
 
 use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use kiocb::buf::{IoBuf, IoBufMut, Slice};
 use kiocb::direct::DirectOptions;
 use kiocb::op::{Read, Write};
 use kiocb::{Aio, AlignedBuf, Completion, DirectFile};
-use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::unistd::linkat;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, fallocate};
+use nix::unistd::{Whence, linkat, lseek};
 use tempfile::TempPath;
+
+/// Most bytes in all buffers together.
+const MEMORY: usize = 256 << 20;
 
 const HELP: &str = "\
 Usage: copy [--depth N] [--bs SIZE] SRC DST
 
-Copies the file SRC to DST, or into the directory DST, with direct I/O and many requests in flight.
+Copies the file or block device SRC to the file DST, or into the directory DST, with direct I/O and many
+requests in flight.
 
-  --depth N   pieces on their way at once (default 16)
+  --depth N   pieces on their way at once, 1 to 65535 (default 16)
   --bs SIZE   bytes in a piece, such as 64k or 1M (default 256k)
 
-DST gets its name when it is complete and on stable storage: it is never seen half-written.";
+All buffers together take at most 256 MiB, and none is longer than SRC: what N and SIZE ask for beyond that is
+cut down. Holes in SRC are holes in the copy.
+
+DST gets its name when it is complete and on stable storage: it is never seen half-written. A file that had the
+name before is replaced, not written to:
+  - DST may be read-only, or running. What counts are the permissions of its directory.
+  - Another hard link to the old file, and a program that has it open, keep the old content.
+Symbolic links are followed: where SRC is one, the file it points to is copied; where DST is one, the file it
+points to is replaced and the link stays. A link DST that points to nothing is refused. The copy has the
+permissions of SRC (no set-user-id), the owner of the process, and no extended attributes.";
 
 fn main() -> ExitCode {
     match arguments(lexopt::Parser::from_env()) {
@@ -73,7 +88,7 @@ fn complain(error: &dyn fmt::Display, code: u8) -> ExitCode {
 pub(crate) struct Options {
     /// Pieces on their way at once.
     pub(crate) depth: u32,
-    /// Bytes in a piece; rounded up to whole blocks.
+    /// Bytes in a piece; rounded up to whole blocks. Both are less where memory or the file ends before.
     pub(crate) piece: usize,
 }
 
@@ -94,7 +109,7 @@ fn arguments(
     let mut paths = Vec::new();
     while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Long("depth") => options.depth = parser.value()?.parse()?,
+            Arg::Long("depth") => options.depth = parser.value()?.parse_with(depth)?,
             Arg::Long("bs") => options.piece = parser.value()?.parse_with(size)?,
             Arg::Short('h') | Arg::Long("help") => {
                 println!("{HELP}");
@@ -108,6 +123,15 @@ fn arguments(
         Ok([from, to]) => Ok(Some((options, from, to))),
         Err(_) => Err("give one SRC and one DST; --help says more".into()),
     }
+}
+
+/// What a kernel context may be made for.
+fn depth(text: &str) -> Result<u32, &'static str> {
+    let depth = text
+        .parse()
+        .ok()
+        .filter(|depth| (1..=65_535).contains(depth));
+    depth.ok_or("--depth is a whole number, 1 to 65535")
 }
 
 /// `4096`, `64k`, `1M`: powers of 1024, and at least 1.
@@ -124,7 +148,7 @@ fn size(text: &str) -> Result<usize, &'static str> {
     unit.zip(number)
         .and_then(|(unit, number)| number.checked_mul(unit))
         .filter(|&bytes| bytes > 0)
-        .ok_or("a size is a number above 0, perhaps with k, M or G")
+        .ok_or("--bs is a whole number above 0, perhaps with k, M or G")
 }
 
 /// Why there is no copy: which file, what was being done with it and where, and the cause.
@@ -150,9 +174,9 @@ fn failed(path: &Path, doing: impl Into<String>) -> impl FnOnce(io::Error) -> Fa
 }
 
 /// Copies the file `from` to `to`, or into it where it is a directory. Blocks; `progress` hears on the
-/// completion thread how many bytes, of how many, are through.
+/// completion thread how many bytes of data, of how many, are through.
 ///
-/// - The copy has exactly the length that the source had at the beginning, and its permissions.
+/// - The copy has exactly the length that the source had at the beginning, its holes and its permissions.
 /// - It gets its name when it is complete and on stable storage, in one step, and replaces the file of that
 ///   name: `to` is always the old file, or none, or the whole new one, also when the process is killed.
 /// - A file system that refuses direct I/O is served through the page cache, and a line on stderr says so.
@@ -164,14 +188,24 @@ pub(crate) fn copy(
 ) -> Result<(), Failure> {
     let source = Place::source(from)?;
     let length = source.length()?;
+    let permissions = source.permissions()?;
     let draft = Draft::create(&final_path(from, to)?)?;
-    draft.reserve(length)?;
+    let block = source.block().max(draft.place.block());
+    let parts = source.parts(length, block as u64)?;
+    draft.reserve(&parts)?;
 
     let aio = Aio::builder().depth(options.depth).thread_name("copy");
     let aio = aio.build().map_err(failed(from, "setting up kernel AIO"))?;
-    let permissions = source.permissions()?;
     let target = draft.place.clone();
-    let copying = Copying::new(aio.clone(), source, target, length, options.piece, progress);
+    let copying = Copying::new(
+        aio.clone(),
+        source,
+        target,
+        parts,
+        length,
+        options.piece,
+        progress,
+    );
     Arc::new(copying).run(options.depth)?;
     draft.finish(&aio, length, permissions)
 }
@@ -180,10 +214,13 @@ pub(crate) fn copy(
 fn final_path(from: &Path, to: &Path) -> Result<PathBuf, Failure> {
     let into = from.file_name().filter(|_| to.is_dir());
     let to = into.map_or_else(|| to.to_owned(), |name| to.join(name));
-    let (Ok(source), Ok(old)) = (fs::metadata(from), fs::metadata(&to)) else {
-        return Ok(to); // nothing there yet
-    };
     let refuse = |why| Err(failed(&to, "replacing")(io::Error::other(why)));
+    let (Ok(source), Ok(old)) = (fs::metadata(from), fs::metadata(&to)) else {
+        return match to.is_symlink() {
+            true => refuse("it is a link to nothing"),
+            false => Ok(to), // nothing there yet
+        };
+    };
     if (source.dev(), source.ino()) == (old.dev(), old.ino()) {
         return refuse("it is the source itself");
     }
@@ -218,9 +255,16 @@ impl Place {
     }
 
     fn source(path: &Path) -> Result<Place, Failure> {
-        let kind = fs::metadata(path).map_err(failed(path, "opening"))?;
+        // Before it is opened: opening a pipe waits for its writer, and opening a device may do anything.
+        let kind = fs::metadata(path)
+            .map_err(failed(path, "opening"))?
+            .file_type();
         if kind.is_dir() {
             return Err(failed(path, "opening")(ErrorKind::IsADirectory.into()));
+        }
+        if !kind.is_file() && !kind.is_block_device() {
+            let why = io::Error::other("not a regular file or block device");
+            return Err(failed(path, "opening")(why));
         }
         let file = DirectFile::options().read(true).open_or_buffered(path);
         file.map(|file| Place::new(file, path))
@@ -230,20 +274,46 @@ impl Place {
     fn length(&self) -> Result<u64, Failure> {
         let length = self.file.len();
         let length = length.map_err(failed(&self.path, "asking for its length"))?;
-        if length == 0 && self.has_bytes() {
-            let why = "only the end tells where it is: it has bytes and no length";
-            return Err(failed(&self.path, "cutting it into pieces")(
-                io::Error::other(why),
-            ));
+        if length == 0 {
+            self.check_it_is_empty()?;
         }
         Ok(length)
     }
 
-    /// As the files have that the kernel makes up while they are read (/proc).
-    fn has_bytes(&self) -> bool {
-        let mut byte = [0];
-        let got = self.file.file().read_at(&mut byte, 0);
-        got.is_ok_and(|got| got > 0)
+    /// The files that the kernel makes up while they are read (/proc) have bytes and no length.
+    fn check_it_is_empty(&self) -> Result<(), Failure> {
+        let mut first = AlignedBuf::with_alignment(self.block(), self.block());
+        let got = self.file.file().read_at(&mut first, 0);
+        if got.map_err(failed(&self.path, "reading its first byte"))? == 0 {
+            return Ok(());
+        }
+        let why = io::Error::other("it has bytes and no length: only reading tells where it ends");
+        Err(failed(&self.path, "cutting it into pieces")(why))
+    }
+
+    /// Where it holds data, in whole blocks, ascending; between them are holes, which read as zeroes.
+    fn parts(&self, length: u64, block: u64) -> Result<Vec<Range<u64>>, Failure> {
+        let mut parts: Vec<Range<u64>> = Vec::new();
+        let mut at = 0;
+        while at < length {
+            let start = match self.seek(at, Whence::SeekData) {
+                Err(Errno::ENXIO) => break,   // a hole up to the end
+                Err(Errno::EINVAL) => Ok(at), // a device, which knows of no holes
+                data => data.map_err(io::Error::from),
+            };
+            let start = start.map_err(failed(&self.path, "looking for its holes"))?;
+            let hole = self.seek(start, Whence::SeekHole).unwrap_or(length);
+            at = hole.max(start + 1).next_multiple_of(block);
+            match parts.last_mut() {
+                Some(last) if last.end > start => last.end = at,
+                _ => parts.push(start - start % block..at),
+            }
+        }
+        Ok(parts)
+    }
+
+    fn seek(&self, from: u64, whence: Whence) -> nix::Result<u64> {
+        lseek(&*self.file, from.cast_signed(), whence).map(i64::cast_unsigned)
     }
 
     /// Without set-user-id and its kin: the copy may have another owner.
@@ -290,17 +360,21 @@ impl Draft {
         })
     }
 
-    /// Space for all of it. Writes that make a file longer would be done inside `io_submit` by some file
+    /// Space for all data. Writes that make a file longer would be done inside `io_submit` by some file
     /// systems, one by one; and if there is no room, now is the time to say so.
-    fn reserve(&self, length: u64) -> Result<(), Failure> {
-        let length = self.place.file.round_up(length).unwrap_or(length);
-        match self.place.file.preallocate(length) {
-            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
-            reserved => reserved.map_err(failed(
-                &self.place.path,
-                format!("reserving {length} bytes"),
-            )),
+    fn reserve(&self, parts: &[Range<u64>]) -> Result<(), Failure> {
+        for part in parts {
+            let (offset, bytes) = (
+                part.start.cast_signed(),
+                (part.end - part.start).cast_signed(),
+            );
+            match fallocate(&*self.place.file, FallocateFlags::empty(), offset, bytes) {
+                Err(Errno::EOPNOTSUPP) => break, // the file system can't: the writes will tell
+                reserved => reserved.map_err(io::Error::from),
+            }
+            .map_err(failed(&self.place.path, format!("reserving {bytes} bytes")))?;
         }
+        Ok(())
     }
 
     /// Makes it the file that was asked for, on stable storage, and gives it its name.
@@ -371,13 +445,14 @@ struct Copying {
     aio: Aio,
     source: Place,
     target: Place,
-    length: u64,
     /// What offsets, lengths and addresses are multiples of, so that both files take them.
     block: usize,
-    /// Bytes in a piece: whole blocks.
-    piece: usize,
-    /// Where the next piece begins.
-    next: AtomicU64,
+    /// Bytes in a buffer: whole blocks.
+    size: usize,
+    /// Bytes of data, in all.
+    total: u64,
+    /// Those that no buffer has begun with.
+    pieces: Mutex<Box<dyn Iterator<Item = Piece> + Send>>,
     copied: AtomicU64,
     failure: Mutex<Option<Failure>>,
     progress: Box<dyn Fn(u64, u64) + Send + Sync>,
@@ -388,8 +463,18 @@ struct Copying {
 struct Piece {
     offset: u64,
     len: usize,
-    /// Bytes that were read, or written, already: a transfer may come back short. Whole blocks, or all.
-    done: usize,
+}
+
+/// The pieces of all parts, ascending. The last one ends with the file, perhaps inside a block.
+fn cut(parts: Vec<Range<u64>>, length: u64, size: usize) -> impl Iterator<Item = Piece> + Send {
+    parts.into_iter().flat_map(move |part| {
+        let end = part.end.min(length);
+        (part.start..end).step_by(size).map(move |offset| {
+            let left = usize::try_from(end - offset).unwrap_or(usize::MAX);
+            let len = left.min(size);
+            Piece { offset, len }
+        })
+    })
 }
 
 /// What comes back to the callbacks.
@@ -400,39 +485,41 @@ impl Copying {
         aio: Aio,
         source: Place,
         target: Place,
+        parts: Vec<Range<u64>>,
         length: u64,
         piece: usize,
         progress: impl Fn(u64, u64) + Send + Sync + 'static,
     ) -> Copying {
         let block = source.block().max(target.block());
+        let room = usize::try_from(length).unwrap_or(usize::MAX).min(MEMORY);
+        let size = piece.min(room).max(1).next_multiple_of(block);
+        let bytes = |part: &Range<u64>| part.end.min(length) - part.start;
         Copying {
             aio,
             source,
             target,
-            length,
             block,
-            piece: piece.next_multiple_of(block),
-            next: AtomicU64::new(0),
+            size,
+            total: parts.iter().map(bytes).sum(),
+            pieces: Mutex::new(Box::new(cut(parts, length, size))),
             copied: AtomicU64::new(0),
             failure: Mutex::new(None),
             progress: Box::new(progress),
         }
     }
 
-    /// Sets as many buffers going as there may be, and waits until nothing is in flight any more.
+    /// Sets buffers going, and waits until nothing is in flight any more.
     fn run(self: Arc<Self>, depth: u32) -> Result<(), Failure> {
-        let pieces = self.length.div_ceil(self.piece as u64);
-        let buffers = (0..pieces.min(depth.into()))
-            .map(|_| AlignedBuf::try_with_alignment(self.piece, self.block))
-            .collect::<io::Result<Vec<_>>>();
-        let buffers = buffers.map_err(failed(&self.source.path, "reading it"))?;
-        for buf in buffers {
-            Arc::clone(&self).begin(buf);
+        for _ in 0..(MEMORY / self.size).clamp(1, depth as usize) {
+            let Some(piece) = self.next() else { break };
+            match AlignedBuf::try_with_alignment(self.size, self.block) {
+                Ok(buf) => Arc::clone(&self).read(piece, buf),
+                Err(none) => self.fail(&self.source, "reading", piece, none),
+            }
         }
         let silent = self.aio.drain();
         silent.map_err(failed(&self.source.path, "copying it"))?;
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        match failure.take() {
+        match lock(&self.failure).take() {
             Some(failure) => Err(failure),
             None => self.check_all_is_copied(),
         }
@@ -440,40 +527,26 @@ impl Copying {
 
     /// A callback that panicked would have lost its piece.
     fn check_all_is_copied(&self) -> Result<(), Failure> {
-        let copied = self.copied.load(Ordering::Relaxed);
-        if copied == self.length {
+        let (copied, total) = (self.copied.load(Ordering::Relaxed), self.total);
+        if copied == total {
             return Ok(());
         }
-        let why = io::Error::other(format!("{copied} of {} bytes arrived", self.length));
+        let why = io::Error::other(format!("{copied} of {total} bytes arrived"));
         Err(failed(&self.target.path, "writing it")(why))
     }
 
-    /// Goes on with the next piece, if there is one.
-    fn begin(self: Arc<Self>, buf: AlignedBuf) {
-        let offset = self.next.fetch_add(self.piece as u64, Ordering::Relaxed);
-        let left = self.length.saturating_sub(offset);
-        if left == 0 || self.has_failed() {
-            return; // the buffer has done its work
-        }
-        let len = usize::try_from(left).map_or(self.piece, |left| left.min(self.piece));
-        self.read(
-            Piece {
-                offset,
-                len,
-                done: 0,
-            },
-            buf,
-        );
+    /// What to go on with; nothing after a failure.
+    fn next(&self) -> Option<Piece> {
+        let failed = lock(&self.failure).is_some();
+        lock(&self.pieces).next().filter(|_| !failed)
     }
 
     fn read(self: Arc<Self>, piece: Piece, buf: AlignedBuf) {
         let copying = Arc::clone(&self);
-        let reading = self.aio.alloc().init_rw(
-            Arc::clone(&self.source.file),
-            Read,
-            buf.buf_slice_mut(self.rest_of(piece)),
-            piece.offset + piece.done as u64,
-        );
+        let file = Arc::clone(&self.source.file);
+        let blocks = buf.buf_slice_mut(..self.whole_blocks(piece));
+        let reading = self.aio.alloc().init_rw(file, Read, blocks, piece.offset);
+        let reading = reading.read_exact();
         let reading = reading.init_callback(move |done| copying.was_read(piece, done));
         if let Err(refused) = reading.submit() {
             self.fail(&self.source, "reading", piece, refused.into());
@@ -481,26 +554,34 @@ impl Copying {
     }
 
     fn was_read(self: Arc<Self>, piece: Piece, done: Done) {
-        let mut buf = done.buf.into_inner();
-        match self.advance(piece, done.result) {
-            Err(cause) => self.fail(&self.source, "reading", piece, cause),
-            Ok(piece) if piece.done < piece.len => self.read(piece, buf),
-            Ok(piece) => {
+        match done.result {
+            Err(cause) if !self.is_the_end(piece, &cause) => {
+                self.fail(&self.source, "reading", piece, cause);
+            }
+            _ => {
+                let mut buf = done.buf.into_inner();
                 // Direct I/O writes whole blocks; what is too much of the last one is cut off at the end.
                 buf[piece.len..].fill(0);
-                self.write(Piece { done: 0, ..piece }, buf);
+                self.write(piece, buf);
             }
         }
     }
 
+    /// Whether all of the piece was read, and what lacks is the rest of the file's last block.
+    fn is_the_end(&self, piece: Piece, cause: &io::Error) -> bool {
+        let ends_inside_a_block = piece.len < self.whole_blocks(piece);
+        let end = piece.offset + piece.len as u64;
+        cause.kind() == ErrorKind::UnexpectedEof
+            && ends_inside_a_block
+            && self.source.file.len().is_ok_and(|length| length >= end)
+    }
+
     fn write(self: Arc<Self>, piece: Piece, buf: AlignedBuf) {
         let copying = Arc::clone(&self);
-        let writing = self.aio.alloc().init_rw(
-            Arc::clone(&self.target.file),
-            Write,
-            buf.buf_slice(self.rest_of(piece)),
-            piece.offset + piece.done as u64,
-        );
+        let file = Arc::clone(&self.target.file);
+        let blocks = buf.buf_slice(..self.whole_blocks(piece));
+        let writing = self.aio.alloc().init_rw(file, Write, blocks, piece.offset);
+        let writing = writing.write_all();
         let writing = writing.init_callback(move |done| copying.was_written(piece, done));
         if let Err(refused) = writing.submit() {
             self.fail(&self.target, "writing", piece, refused.into());
@@ -508,57 +589,32 @@ impl Copying {
     }
 
     fn was_written(self: Arc<Self>, piece: Piece, done: Done) {
-        let buf = done.buf.into_inner();
-        match self.advance(piece, done.result) {
-            Err(cause) => self.fail(&self.target, "writing", piece, cause),
-            Ok(piece) if piece.done < piece.len => self.write(piece, buf),
-            Ok(piece) => {
-                let bytes = piece.len as u64;
-                let copied = self.copied.fetch_add(bytes, Ordering::Relaxed) + bytes;
-                (self.progress)(copied, self.length);
-                self.begin(buf);
-            }
+        if let Err(cause) = done.result {
+            return self.fail(&self.target, "writing", piece, cause);
+        }
+        let len = piece.len as u64;
+        let copied = self.copied.fetch_add(len, Ordering::Relaxed) + len;
+        (self.progress)(copied, self.total);
+        if let Some(next) = self.next() {
+            self.read(next, done.buf.into_inner());
         }
     }
 
-    /// What of the buffer is still to be transferred: up to the end of a block, where direct I/O wants that.
-    fn rest_of(&self, piece: Piece) -> std::ops::Range<usize> {
-        piece.done..piece.len.next_multiple_of(self.block)
-    }
-
-    /// The piece with what was transferred. The rest of a short transfer begins at a block again.
-    fn advance(&self, piece: Piece, result: io::Result<usize>) -> io::Result<Piece> {
-        let bytes = match result {
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(piece), // again
-            result => result?,
-        };
-        let through = piece.done + bytes;
-        let done = match through < piece.len {
-            true => through - through % self.block,
-            false => piece.len,
-        };
-        if done == piece.done {
-            let asked = piece.len - piece.done;
-            let text = format!("only {bytes} of {asked} bytes were transferred");
-            return Err(io::Error::new(ErrorKind::UnexpectedEof, text));
-        }
-        Ok(Piece { done, ..piece })
-    }
-
-    fn has_failed(&self) -> bool {
-        let failure = self.failure.lock();
-        failure.unwrap_or_else(PoisonError::into_inner).is_some()
+    /// The length of a piece up to the end of a block, where direct I/O wants that.
+    fn whole_blocks(&self, piece: Piece) -> usize {
+        piece.len.next_multiple_of(self.block)
     }
 
     /// Keeps the first failure. No piece is begun after it.
     fn fail(&self, place: &Place, verb: &str, piece: Piece, cause: io::Error) {
-        let (bytes, offset) = (piece.len - piece.done, piece.offset + piece.done as u64);
-        let doing = format!("{verb} {bytes} bytes at offset {offset}");
-        let failure = self.failure.lock();
-        failure
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert_with(|| failed(&place.path, doing)(cause));
+        let doing = format!("{verb} {} bytes at offset {}", piece.len, piece.offset);
+        lock(&self.failure).get_or_insert_with(|| failed(&place.path, doing)(cause));
     }
+}
+
+/// A callback that panicked while it held a lock left nothing half-done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Place {

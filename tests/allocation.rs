@@ -45,7 +45,7 @@ struct Chain {
 struct Round {
     all_started: AtomicBool,
     ended: AtomicUsize,
-    over: Gate,
+    over: Latch,
     measured: AtomicUsize,
 }
 

@@ -1,5 +1,6 @@
-//! The two rules that keep the code's shape, read from the sources: imports point one way, and
-//! `unsafe` has an address. The tables below are where a change to either is decided, in the open.
+//! The rules that keep the code's shape, read from the sources: imports point one way, and `unsafe` has an
+//! address. The tables below are where a change to either is decided, in the open. And names of tests are
+//! short enough to be read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,16 +10,17 @@ use std::path::{Path, PathBuf};
 /// make a circle. A folder counts as one module. Not every module need exist.
 #[rustfmt::skip]
 const ROWS: &[&[&str]] = &[
-    // What everything stands on: threads' tools (loom's in a model), the door to user code, and the kernel.
-    &["sync", "user_code"],
+    // What everything stands on: threads' tools (loom's in a model), the door to user code, the random numbers
+    // of tests (a file of tests/kit), and the kernel.
+    &["sync", "user_code", "random"],
     &["sys"],
     // The nouns: plain values, each of which can be read alone.
-    &["barrier", "buf", "completion", "direct", "dispatch", "error", "flags", "stats"],
+    &["buf", "completion", "direct", "dispatch", "error", "flags", "stats", "sync_scheduler"],
     &["op"],
     // The machine.
     &["engine"],
     // What a user holds in his hands.
-    &["aio", "batch", "cancel_handle", "iocb", "order", "pending", "scope", "submission"],
+    &["aio", "batch", "cancel_handle", "iocb", "pending", "scope", "submission", "sync_group"],
     &["lib"],
 ];
 
@@ -229,6 +231,28 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
+/// All sources of tests: the crate's own, the programs below `tests`, and the workspace members there.
+fn test_sources() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for folder in ["src", "tests", "examples"] {
+        collect(&root.join(folder), &mut files);
+    }
+    files
+}
+
+/// The names of the tests in a file: what follows `fn` after `#[test]`.
+fn test_names(text: &str) -> Vec<String> {
+    let is_attribute = |line: &&str| line.trim() == "#[test]";
+    let mut lines = text.lines();
+    let mut names = Vec::new();
+    while lines.find(is_attribute).is_some() {
+        let function = lines.find_map(|line| line.trim_start().strip_prefix("fn "));
+        names.extend(function.and_then(identifier));
+    }
+    names
+}
+
 /// One line for each fault, so that a run shows all of them.
 fn assert_none(faults: &[String]) {
     assert!(faults.is_empty(), "\n  {}\n", faults.join("\n  "));
@@ -321,5 +345,22 @@ fn every_unsafe_block_and_impl_says_why() {
             }
         }
     }
+    assert_none(&faults);
+}
+
+/// A longer one is a riddle, and is cut off where it is printed.
+const LONGEST_TEST_NAME: usize = 70;
+
+#[test]
+fn test_names_are_statements_of_at_most_70_characters() {
+    let mut faults = Vec::new();
+    let mut count = 0;
+    for file in test_sources() {
+        let names = test_names(&fs::read_to_string(&file).expect("readable"));
+        count += names.len();
+        let long = names.iter().filter(|name| name.len() > LONGEST_TEST_NAME);
+        faults.extend(long.map(|name| format!("{}: {name}", file.display())));
+    }
+    assert!(count > 400, "only {count} tests were found");
     assert_none(&faults);
 }

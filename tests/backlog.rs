@@ -117,13 +117,13 @@ fn flood(builder: AioBuilder, writers: u32, at_once: bool) {
 }
 
 #[test]
-fn two_hundred_thousand_requests_at_once_from_one_thread_complete_in_order() {
+fn two_hundred_thousand_requests_from_one_thread_complete_in_order() {
     let _watchdog = watchdog();
     flood(Aio::builder(), 1, true);
 }
 
 #[test]
-fn two_hundred_thousand_requests_at_once_from_eight_threads_complete_in_order() {
+fn two_hundred_thousand_requests_from_eight_threads_complete_in_order() {
     let _watchdog = watchdog();
     flood(Aio::builder(), 8, true);
 }

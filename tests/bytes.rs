@@ -72,7 +72,7 @@ fn parts_that_were_split_off_are_not_touched() {
 }
 
 #[test]
-fn the_pointer_is_good_for_the_whole_capacity_and_taking_it_changes_nothing() {
+fn taking_the_pointer_to_the_whole_capacity_changes_nothing() {
     for len in [0, 1, 100] {
         let mut buf = BytesMut::with_capacity(100);
         buf.put_bytes(5, len);

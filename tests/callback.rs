@@ -251,7 +251,7 @@ fn a_callback_that_waits_lets_gathered_requests_of_others_go_first() {
 }
 
 #[test]
-fn what_a_callback_submits_at_first_is_on_its_way_when_enough_has_gathered() {
+fn what_a_callback_submits_is_on_its_way_when_enough_has_gathered() {
     let _watchdog = watchdog();
     let aio = aio();
     let (mut reader, writer) = std::io::pipe().unwrap();
@@ -422,7 +422,7 @@ fn a_request_that_was_never_submitted_is_dropped_whole_at_each_stage() {
 }
 
 #[test]
-fn every_part_of_a_refused_request_is_dropped_once_and_the_callback_never_called() {
+fn the_parts_of_a_refused_request_are_dropped_once_and_nothing_is_called() {
     let _watchdog = watchdog();
     let aio = aio();
     let fates = Fates::default();
@@ -445,7 +445,7 @@ fn every_part_of_a_refused_request_is_dropped_once_and_the_callback_never_called
 }
 
 #[test]
-fn every_part_of_a_request_refused_late_is_dropped_once_and_its_callback_called() {
+fn the_parts_of_a_request_refused_late_are_dropped_once_and_it_is_called() {
     let _watchdog = watchdog();
     let aio = build(Aio::builder().depth(1));
     let fates = Fates::default();
@@ -517,7 +517,7 @@ fn descriptors_do_not_leak() {
     });
 }
 #[test]
-fn a_callback_that_waits_on_another_context_sends_what_it_has_gathered_first() {
+fn before_it_waits_on_another_context_a_callback_sends_what_it_gathered() {
     let _watchdog = watchdog();
     let (here, there) = (aio(), aio());
     let (reader, writer) = std::io::pipe().unwrap();

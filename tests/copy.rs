@@ -11,20 +11,20 @@
 )]
 mod example;
 
+mod common;
+
+use common::{alone, disk_dir, limit, skip};
 use example::{Options, copy};
+use nix::sys::resource::Resource;
 use nix::sys::signal::{Signal, raise};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::io::{Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tempfile::TempDir;
-
-/// A directory on a real file system: beside the build, or where `KIOCB_TEST_DIR` says.
-fn disk_dir() -> TempDir {
-    let place = std::env::var_os("KIOCB_TEST_DIR");
-    tempfile::tempdir_in(place.unwrap_or(env!("CARGO_TARGET_TMPDIR").into())).unwrap()
-}
 
 /// Bytes without a period that a block or a piece could hide.
 fn bytes(len: usize) -> Vec<u8> {
@@ -201,6 +201,176 @@ fn what_cannot_be_copied_is_named_with_the_cause() {
     assert_eq!(names(dir.path()), [""; 0]);
 }
 
+/// Opening a pipe would wait for its writer, here for ever.
+#[test]
+fn a_source_without_a_length_is_refused_and_never_waited_for() {
+    let dir = disk_dir();
+    let (pipe, to) = (dir.path().join("pipe"), dir.path().join("to"));
+    mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+    for source in [
+        pipe.as_path(),
+        Path::new("/dev/null"),
+        Path::new("/dev/zero"),
+    ] {
+        let text = failure(source, &to);
+        let expected = "opening: not a regular file or block device";
+        assert_eq!(text, format!("{}: {expected}", source.display()));
+    }
+    assert_eq!(names(dir.path()), ["pipe"]);
+}
+
+/// Its length is 0, and reading at 0 fails: that is no empty file.
+#[test]
+fn a_source_that_cannot_be_read_is_not_taken_for_an_empty_one() {
+    let dir = disk_dir();
+    let text = failure(Path::new("/proc/self/mem"), &dir.path().join("to"));
+    let expected = "/proc/self/mem: reading its first byte: Input/output error (os error 5)";
+    assert_eq!(text, expected);
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+/// A length that is not true: a file of the kernel's that says 4096 and has some digits.
+#[test]
+fn a_source_with_fewer_bytes_than_it_says_is_not_copied() {
+    let dir = disk_dir();
+    let source = Path::new("/sys/kernel/uevent_seqnum");
+    if fs::metadata(source).is_err() {
+        return skip("no such file in /sys");
+    }
+    let text = failure(source, &dir.path().join("to"));
+    assert!(
+        text.ends_with("the file ends before the buffer is full"),
+        "{text}"
+    );
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+/// Where a file's data begins and ends, as `lseek` tells.
+fn data_of(path: &Path) -> Vec<(u64, u64)> {
+    use nix::unistd::{Whence, lseek};
+    let file = File::open(path).unwrap();
+    let seek = |from: u64, whence| lseek(&file, from.cast_signed(), whence).map(i64::cast_unsigned);
+    let (mut parts, mut at) = (Vec::new(), 0);
+    while let Ok(start) = seek(at, Whence::SeekData) {
+        at = seek(start, Whence::SeekHole).unwrap();
+        parts.push((start, at));
+    }
+    parts
+}
+
+/// XFS takes some zeroes around written bytes for data, until they are on the disk.
+#[track_caller]
+fn assert_same_holes(one: &Path, other: &Path) {
+    let (one, other) = (data_of(one), data_of(other));
+    let near = |a: u64, b: u64| a.abs_diff(b) <= 64 << 10;
+    let same = one.iter().zip(&other);
+    let same = same.filter(|(a, b)| near(a.0, b.0) && near(a.1, b.1));
+    assert!(
+        same.count() == one.len().max(other.len()),
+        "{one:?} {other:?}"
+    );
+}
+
+#[test]
+fn holes_stay_holes_and_the_bytes_between_them_are_identical() {
+    for dir in common::places() {
+        let (source, to) = (dir.path().join("source"), dir.path().join("to"));
+        let file = File::create(&source).unwrap();
+        let data = bytes(300_000);
+        for offset in [1 << 20, 9 << 20, (40 << 20) + 123] {
+            file.write_all_at(&data, offset).unwrap();
+        }
+        file.set_len((64 << 20) + 7).unwrap();
+        file.sync_all().unwrap();
+        copy(&source, &to, Options::default(), ignore).unwrap();
+        assert!(fs::read(&to).unwrap() == fs::read(&source).unwrap());
+        assert_same_holes(&to, &source);
+        let taken = |path| fs::metadata(path).unwrap().blocks();
+        assert!(taken(&to) <= taken(&source) + 256, "{} blocks", taken(&to));
+    }
+}
+
+#[test]
+fn a_file_that_is_one_hole_is_copied_as_one() {
+    let dir = disk_dir();
+    let (source, to) = (dir.path().join("source"), dir.path().join("to"));
+    File::create(&source).unwrap().set_len(10 << 30).unwrap();
+    copy(&source, &to, Options::default(), ignore).unwrap();
+    let mut copied = File::open(&to).unwrap();
+    assert_eq!(copied.seek(SeekFrom::End(0)).unwrap(), 10 << 30);
+    assert_eq!(data_of(&to), []);
+}
+
+/// What is asked for would be 48 GiB.
+#[test]
+fn no_more_memory_is_taken_than_the_file_is_long() {
+    alone("no_more_memory_is_taken_than_the_file_is_long", || {
+        let dir = disk_dir();
+        let piece = 3 << 30;
+        limit(Resource::RLIMIT_AS, 1 << 30);
+        for depth in [1, 16] {
+            assert_copies(dir.path(), dir.path(), 12_000, Options { depth, piece });
+        }
+    });
+}
+
+/// What is asked for would be 1 GiB, which the file has.
+#[test]
+fn all_buffers_together_stay_below_their_bound() {
+    alone("all_buffers_together_stay_below_their_bound", || {
+        let dir = disk_dir();
+        let (source, to) = (dir.path().join("source"), dir.path().join("to"));
+        let file = File::create(&source).unwrap();
+        file.set_len(1 << 30).unwrap();
+        // Data in each piece, and little of it.
+        for offset in (0..1 << 30).step_by(32 << 20) {
+            file.write_all_at(b"data", offset).unwrap();
+        }
+        limit(Resource::RLIMIT_AS, 1 << 30);
+        for (depth, piece) in [(32, 32 << 20), (1, 1 << 30)] {
+            copy(&source, &to, Options { depth, piece }, ignore).unwrap();
+            assert_same_holes(&to, &source);
+        }
+    });
+}
+
+#[test]
+fn a_link_to_nothing_is_neither_followed_nor_replaced() {
+    let dir = disk_dir();
+    let (source, link) = (dir.path().join("source"), dir.path().join("link"));
+    fs::write(&source, "content").unwrap();
+    symlink(dir.path().join("nothing"), &link).unwrap();
+    let expected = format!("{}: replacing: it is a link to nothing", link.display());
+    assert_eq!(failure(&source, &link), expected);
+    assert_eq!(names(dir.path()), ["link", "source"]);
+}
+
+#[test]
+fn a_link_as_the_source_is_followed() {
+    let dir = disk_dir();
+    let (source, link) = (dir.path().join("source"), dir.path().join("link"));
+    let to = dir.path().join("to");
+    fs::write(&source, "content").unwrap();
+    symlink(&source, &link).unwrap();
+    copy(&link, &to, Options::default(), ignore).unwrap();
+    assert!(!to.is_symlink());
+    assert_eq!(fs::read(&to).unwrap(), b"content");
+}
+
+#[test]
+fn a_read_only_target_is_replaced_and_its_other_names_keep_the_old() {
+    let dir = disk_dir();
+    let (source, to) = (dir.path().join("source"), dir.path().join("to"));
+    let other = dir.path().join("other");
+    fs::write(&source, "content").unwrap();
+    fs::write(&to, "old").unwrap();
+    fs::set_permissions(&to, Permissions::from_mode(0o444)).unwrap();
+    fs::hard_link(&to, &other).unwrap();
+    copy(&source, &to, Options::default(), ignore).unwrap();
+    assert_eq!(fs::read(&to).unwrap(), b"content");
+    assert_eq!(fs::read(&other).unwrap(), b"old");
+}
+
 #[test]
 fn what_cannot_be_replaced_is_named_with_the_cause() {
     let dir = disk_dir();
@@ -249,7 +419,7 @@ fn a_source_that_becomes_shorter_fails_at_the_offset_and_leaves_nothing() {
         cut.set_len(65536).unwrap()
     });
     let expected = format!(
-        "{}: reading 65536 bytes at offset 65536: only 0 of 65536 bytes were transferred",
+        "{}: reading 65536 bytes at offset 65536: the file ends before the buffer is full",
         source.display()
     );
     assert_eq!(failure.unwrap_err().to_string(), expected);

@@ -104,7 +104,7 @@ fn anywhere_holds_no_lock_of_its_own_while_a_callback_runs() {
 fn anywhere_lets_other_threads_work_while_one_callback_blocks() {
     let _watchdog = watchdog();
     let aio = anywhere();
-    let (inside, gate) = (Gate::default(), Gate::default());
+    let (inside, gate) = (Latch::default(), Latch::default());
     thread::scope(|scope| {
         let (there, go_on) = (inside.clone(), gate.clone());
         let blocked = request(&aio).init_callback(move |_| {

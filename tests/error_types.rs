@@ -55,16 +55,18 @@ fn setup_errors() -> Vec<SetupError> {
         },
         SetupError::NoMemory,
         SetupError::InvalidDepth(0),
+        SetupError::TooManyShards(usize::MAX),
         SetupError::Other(io::Error::from_raw_os_error(libc::EMFILE)),
         SetupError::Other(deep()),
     ]
 }
 
-const AIO_ERRORS: [AioError; 7] = [
+const AIO_ERRORS: [AioError; 8] = [
     AioError::ShutDown,
     AioError::Forked,
     AioError::ContextGone,
     AioError::Stalled,
+    AioError::NotSubmitted,
     AioError::WouldDeadlock,
     AioError::NotManual,
     AioError::TimedOut,
@@ -91,6 +93,40 @@ fn broken_pipe() -> CompletionError<io::PipeWriter, &'static str> {
     drop(reader);
     let write = Iocb::alloc().init_rw(writer, Write, "bytes", 0);
     write.wait().unwrap().ok().unwrap_err()
+}
+
+/// The variants of an enum in `src/error.rs`.
+fn variants_of(name: &str) -> Vec<String> {
+    let source = include_str!("../src/error.rs");
+    let (_, body) = source.split_once(&format!("pub enum {name} {{")).unwrap();
+    let (body, _) = body.split_once("\n}").unwrap();
+    let lines = body.lines().filter_map(|line| line.strip_prefix("    "));
+    let variants = lines.filter(|line| line.starts_with(char::is_uppercase));
+    let name = |line: &str| {
+        line.split(|c: char| !c.is_alphanumeric())
+            .next()
+            .map(str::to_owned)
+    };
+    variants.filter_map(name).collect()
+}
+
+#[test]
+fn every_variant_is_in_the_lists_of_this_test() {
+    let aio = AIO_ERRORS.map(|error| format!("{error:?}"));
+    let setup: Vec<_> = setup_errors()
+        .iter()
+        .map(|error| format!("{error:?}"))
+        .collect();
+    for (name, listed) in [("AioError", &aio[..]), ("SetupError", &setup)] {
+        let variants = variants_of(name);
+        assert!(variants.len() > 5, "{variants:?}");
+        for variant in variants {
+            assert!(
+                listed.iter().any(|text| text.starts_with(&variant)),
+                "{variant}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -139,22 +175,15 @@ fn every_error_has_the_errno_of_its_cause() {
     let setup: Vec<_> = setup_errors().iter().map(SetupError::errno).collect();
     let (enosys, eperm) = (Some(libc::ENOSYS), Some(libc::EPERM));
     let (eagain, enomem) = (Some(libc::EAGAIN), Some(libc::ENOMEM));
+    let emfile = Some(libc::EMFILE);
     assert_eq!(
         setup,
-        [
-            enosys,
-            eperm,
-            eagain,
-            enomem,
-            None,
-            Some(libc::EMFILE),
-            None
-        ]
+        [enosys, eperm, eagain, enomem, None, None, emfile, None]
     );
     let canceled = Some(libc::ECANCELED);
     assert_eq!(
         AIO_ERRORS.map(AioError::errno),
-        [canceled, None, canceled, enomem, None, None, None]
+        [canceled, None, canceled, enomem, None, None, None, None]
     );
     assert_eq!(refused().errno(), Some(libc::EBADF));
     assert_eq!(too_late().errno(), canceled);

@@ -230,7 +230,7 @@ fn never() -> Report {
 }
 
 #[test]
-fn what_the_kernel_refuses_comes_from_submit_and_its_callback_is_never_called() {
+fn what_the_kernel_refuses_comes_from_submit_and_is_never_called_back() {
     let _watchdog = watchdog();
     let (aio, right) = (aio(), Counter::default());
     let file = Arc::new(file_of(&pattern(1, 64)));

@@ -6,36 +6,15 @@ use common::*;
 use kiocb::op::{Read, Rw, Write};
 use kiocb::{Aio, Dispatch, Iocb, Pending};
 use std::fs::File;
-use std::future::{Future, IntoFuture};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// The smallest executor: it polls when it was woken, and only then.
-fn block_on<F: IntoFuture>(future: F) -> F::Output {
-    let mut future = pin!(future.into_future());
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
-}
+use std::thread;
 
 /// A waker that counts.
-struct Count(Counter);
+struct CountingWaker(Counter);
 
-impl Wake for Count {
+impl Wake for CountingWaker {
     fn wake(self: Arc<Self>) {
         self.0.add();
     }
@@ -43,7 +22,10 @@ impl Wake for Count {
 
 fn counting() -> (Waker, Counter) {
     let counter = Counter::default();
-    (Waker::from(Arc::new(Count(counter.clone()))), counter)
+    (
+        Waker::from(Arc::new(CountingWaker(counter.clone()))),
+        counter,
+    )
 }
 
 fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
@@ -208,7 +190,7 @@ fn the_last_waker_is_woken_and_no_other() {
 fn wakers_are_dropped_with_their_requests() {
     let _watchdog = watchdog();
     let aio = build(Aio::builder().depth(1));
-    let shared = Arc::new(Count(Counter::default()));
+    let shared = Arc::new(CountingWaker(Counter::default()));
     let occupied = occupy(&aio);
     let mut pending: Vec<_> = (0..20).map(|_| request(&aio).start().unwrap()).collect();
     for pending in &mut pending {

@@ -253,7 +253,7 @@ impl AsFd for NastyFile {
 }
 
 #[test]
-fn a_file_that_panics_when_it_is_asked_for_its_descriptor_stops_only_its_submitter() {
+fn a_file_that_panics_in_as_fd_stops_only_its_submitter() {
     let _watchdog = watchdog();
     let aio = build(Aio::builder().depth(1));
     for _ in 0..10 {

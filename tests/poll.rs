@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{self, Waker};
@@ -52,10 +52,6 @@ const IN: Result<PollFlags, i32> = Ok(PollFlags::IN);
 fn a_slot_is_free(aio: &Aio) {
     let read = aio.alloc().init_rw(file_of(b"bytes"), Read, [0; 5], 0);
     assert_eq!(read.wait().unwrap().result.unwrap(), 5);
-}
-
-fn poll_once<F: Future + Unpin>(future: &mut F) -> task::Poll<F::Output> {
-    Pin::new(future).poll(&mut task::Context::from_waker(Waker::noop()))
 }
 
 #[test]
@@ -121,7 +117,7 @@ fn it_fires_once() {
 }
 
 #[test]
-fn a_pipe_says_when_there_is_something_to_read_and_when_the_other_end_hangs_up() {
+fn a_pipe_says_when_it_is_readable_and_when_the_other_end_hangs_up() {
     let _watchdog = watchdog();
     let aio = aio();
     let (reader, mut writer) = io::pipe().unwrap();
@@ -482,7 +478,7 @@ impl Armed {
 }
 
 #[test]
-fn ten_thousand_polls_are_cancelled_while_they_fire_and_each_completes_once() {
+fn ten_thousand_polls_cancelled_while_they_fire_complete_once_each() {
     const ROUND: usize = 200;
     let _watchdog = watchdog();
     for dispatch in KINDS {

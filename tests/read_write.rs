@@ -350,7 +350,7 @@ fn pipes_ignore_the_offset() {
 }
 
 #[test]
-fn files_opened_for_appending_and_the_flag_append_ignore_the_offset_of_a_write() {
+fn o_append_and_the_flag_append_ignore_the_offset_of_a_write() {
     let _watchdog = watchdog();
     for dir in places() {
         let file = new_file(&dir, "file");

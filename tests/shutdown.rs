@@ -129,7 +129,7 @@ fn an_end_waits_for_what_callbacks_gather() {
         for dispatch in [Dispatch::Thread, Dispatch::Anywhere] {
             let aio = build(Aio::builder().depth(4).dispatch(dispatch));
             let fates = Fates::default();
-            let (inside, gate) = (Gate::default(), Gate::default());
+            let (inside, gate) = (Latch::default(), Latch::default());
             let (there, go_on, counted, inner) =
                 (inside.clone(), gate.clone(), fates.clone(), aio.clone());
             // Under Anywhere it may run on this thread, which must not wait for itself.

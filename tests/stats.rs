@@ -143,7 +143,7 @@ fn the_counters_add_up_in_the_middle_of_a_batch() {
     let _watchdog = watchdog();
     let aio = aio();
     let busy = keep_busy(&aio);
-    let (inside, gate) = (Gate::default(), Gate::default());
+    let (inside, gate) = (Latch::default(), Latch::default());
     for index in 0..10 {
         let (inside, gate) = (inside.clone(), gate.clone());
         let request = aio.alloc().init_rw(null(), Write, [0; 4], 0);

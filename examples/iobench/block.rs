@@ -1,7 +1,7 @@
 //! The 4 KiB block that says where it belongs.
 //!
 //! ```text
-//!    0  magic          8  checksum of bytes 16..4096      16  length of the finished file (see below)      24  payload
+//!    0  magic          8  checksum of bytes 16..4096      16  the file's mark (see below)      24  payload
 //!  504  position of this 512-byte sector in the file; the same at the end of each following sector
 //! ```
 //!
@@ -9,9 +9,8 @@
 //! others, or damaged, has the wrong checksum. Two writes of one block are equal byte for byte, so it does
 //! not matter in which order the device takes them.
 //!
-//! The length word makes block 0 the file's mark of ownership: a block with the magic and a true checksum at
-//! offset 0 says "iobench made this file", and the length says how much of it was filled before the mark was
-//! set (0: not finished).
+//! The mark in block 0 says whether iobench made this file or was only told to overwrite it, and how much of
+//! it is filled with such blocks (0: it was not finished, or what was written since can't be checked).
 
 use std::fmt;
 
@@ -26,10 +25,41 @@ const SECTOR: usize = 512;
 const MAGIC: u64 = u64::from_le_bytes(*b"iobench1");
 const MAGIC_AT: usize = 0;
 const CHECKSUM_AT: usize = 8;
-const LENGTH_AT: usize = 16;
+const MARK_AT: usize = 16;
 const POSITION_AT: usize = SECTOR - 8;
+/// In the word of a mark: the file is somebody else's.
+const OTHERS: u64 = 1 << 63;
 /// The same for every block of every run, so that equal offsets mean equal blocks.
 const PAYLOAD_SEED: u64 = 0x6b69_6f63_6221;
+
+/// What block 0 says of its file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Mark {
+    /// How many bytes hold blocks.
+    pub(crate) filled: u64,
+    /// Whether iobench made the file: it may then be overwritten, grown and cut without a question.
+    pub(crate) ours: bool,
+}
+
+impl Mark {
+    fn word(self) -> u64 {
+        self.filled | if self.ours { 0 } else { OTHERS }
+    }
+
+    fn of_word(word: u64) -> Mark {
+        Mark {
+            filled: word & !OTHERS,
+            ours: word & OTHERS == 0,
+        }
+    }
+
+    /// `None` where the first block is no block of that place.
+    pub(crate) fn of(first: &[u8]) -> Option<Mark> {
+        let whole = first.get(..BLOCK)?;
+        check_one(whole, 0).ok()?;
+        Some(Mark::of_word(get(whole, MARK_AT)))
+    }
+}
 
 /// Why a block is not the one that was asked for.
 #[derive(Debug, PartialEq)]
@@ -60,14 +90,14 @@ pub(crate) fn fill_payload(blocks: &mut [u8]) {
     }
 }
 
-/// Makes `blocks` the blocks that belong at `offset` of a file filled up to `length`.
-pub(crate) fn stamp(blocks: &mut [u8], offset: u64, length: u64) {
+/// Makes `blocks` the blocks that belong at `offset` of a file with this mark.
+pub(crate) fn stamp(blocks: &mut [u8], offset: u64, mark: Mark) {
     for (block, offset) in blocks.chunks_exact_mut(BLOCK).zip(offsets(offset, BLOCK)) {
         for (sector, position) in block.chunks_exact_mut(SECTOR).zip(offsets(offset, SECTOR)) {
             put(sector, POSITION_AT, position);
         }
         put(block, MAGIC_AT, MAGIC);
-        put(block, LENGTH_AT, length);
+        put(block, MARK_AT, mark.word());
         put(block, CHECKSUM_AT, checksum(block));
     }
 }
@@ -94,26 +124,12 @@ fn check_one(block: &[u8], offset: u64) -> Result<(), Wrong> {
     }
 }
 
-/// What block 0 says of its file: `None` when iobench did not write it, else how many bytes are filled.
-pub(crate) fn ownership(first: &[u8]) -> Option<u64> {
-    let genuine = first.len() >= BLOCK
-        && get(first, MAGIC_AT) == MAGIC
-        && get(first, CHECKSUM_AT) == checksum(&first[..BLOCK]);
-    genuine.then(|| {
-        if get(first, POSITION_AT) == 0 {
-            get(first, LENGTH_AT)
-        } else {
-            0
-        }
-    })
-}
-
 fn offsets(start: u64, step: usize) -> impl Iterator<Item = u64> {
     (start..).step_by(step)
 }
 
 fn checksum(block: &[u8]) -> u64 {
-    xxh3_64(&block[LENGTH_AT..])
+    xxh3_64(&block[MARK_AT..])
 }
 
 fn get(bytes: &[u8], at: usize) -> u64 {
@@ -128,11 +144,16 @@ fn put(bytes: &mut [u8], at: usize, word: u64) {
 mod tests {
     use super::*;
 
+    const OURS: Mark = Mark {
+        filled: 1 << 20,
+        ours: true,
+    };
+
     /// Two blocks, as they belong at `offset`.
     fn blocks_at(offset: u64) -> Vec<u8> {
         let mut blocks = vec![0; 2 * BLOCK];
         fill_payload(&mut blocks);
-        stamp(&mut blocks, offset, 1 << 20);
+        stamp(&mut blocks, offset, OURS);
         blocks
     }
 
@@ -170,16 +191,25 @@ mod tests {
     }
 
     #[test]
-    fn only_a_true_first_block_marks_a_file_as_ours() {
-        assert_eq!(ownership(&blocks_at(0)), Some(1 << 20));
-        assert_eq!(
-            ownership(&blocks_at(4096)),
-            Some(0),
-            "ours, but its beginning was overwritten"
-        );
-        assert_eq!(ownership(&[0; BLOCK]), None);
+    fn only_a_true_first_block_marks_a_file() {
+        assert_eq!(Mark::of(&blocks_at(0)), Some(OURS));
+        assert_eq!(Mark::of(&blocks_at(4096)), None, "its beginning is not");
+        assert_eq!(Mark::of(&[0; BLOCK]), None);
+        assert_eq!(Mark::of(&blocks_at(0)[..BLOCK - 1]), None);
         let mut damaged = blocks_at(0);
         damaged[100] ^= 1;
-        assert_eq!(ownership(&damaged), None);
+        assert_eq!(Mark::of(&damaged), None);
+    }
+
+    #[test]
+    fn a_file_that_was_only_overwritten_is_not_marked_as_ours() {
+        let others = Mark {
+            ours: false,
+            ..OURS
+        };
+        let mut blocks = blocks_at(0);
+        stamp(&mut blocks, 0, others);
+        assert_eq!(check(&blocks, 0), Ok(()));
+        assert_eq!(Mark::of(&blocks), Some(others));
     }
 }

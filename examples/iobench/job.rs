@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use kiocb::AlignedBuf;
 
-use crate::block;
+use crate::block::{self, Mark};
 use crate::engines::Engine;
 use crate::latency::Latency;
 use crate::options::{Options, Rw};
@@ -27,8 +27,10 @@ pub(crate) struct Job {
     /// Requests that fit into the file.
     pub(crate) units: u64,
     pub(crate) verify: bool,
-    /// The length that writes put into their blocks.
-    pub(crate) length: u64,
+    /// What written blocks say of their file.
+    pub(crate) mark: Mark,
+    /// How many submissions `raw` gathers before they leave; all that are ready without.
+    pub(crate) group: Option<usize>,
     phase: AtomicU8,
     meters: Mutex<Vec<Arc<Meter>>>,
     lanes: Vec<Arc<Lane>>,
@@ -75,7 +77,12 @@ pub(crate) enum Phase {
 }
 
 impl Job {
-    pub(crate) fn new(options: &Options, target: &Target, engine: &Engine) -> Arc<Job> {
+    pub(crate) fn new(
+        options: &Options,
+        target: &Target,
+        engine: &Engine,
+        group: Option<usize>,
+    ) -> Arc<Job> {
         let units = target.length / options.bs as u64;
         let lane = |index: usize| {
             Arc::new(Lane::starting_at(
@@ -90,7 +97,8 @@ impl Job {
             threads: options.threads,
             units,
             verify: options.verify,
-            length: target.stamp_length(options),
+            mark: target.mark,
+            group,
             phase: AtomicU8::new(Phase::WarmUp as u8),
             meters: Mutex::default(),
             lanes: (0..options.threads).map(lane).collect(),
@@ -111,7 +119,7 @@ impl Job {
     pub(crate) fn buffer(&self) -> AlignedBuf {
         let mut buffer = AlignedBuf::zeroed(self.bs);
         block::fill_payload(&mut buffer);
-        block::stamp(&mut buffer, 0, self.length);
+        block::stamp(&mut buffer, 0, self.mark);
         buffer
     }
 

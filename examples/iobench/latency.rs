@@ -30,10 +30,12 @@ impl Latency {
         self.0.len()
     }
 
-    /// The time within which this share of the requests completed, in microseconds; 0 when nothing was
-    /// sampled.
-    pub(crate) fn quantile_us(&self, share: f64) -> f64 {
-        micros(self.0.value_at_quantile(share))
+    /// The time within which this share of the requests completed, in microseconds; `None` where there are
+    /// too few samples for one to lie above it.
+    pub(crate) fn quantile_us(&self, share: f64) -> Option<f64> {
+        let above = self.samples() as f64 * (1.0 - share);
+        // A little less than one, as 1 - 0.999 is rounded.
+        (above >= 0.9999).then(|| micros(self.0.value_at_quantile(share)))
     }
 
     /// The distribution, ascending: (microseconds, share of the requests that completed within them).
@@ -56,4 +58,20 @@ fn nanos(time: Duration) -> u64 {
 
 fn micros(nanos: u64) -> f64 {
     nanos as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_that_no_sample_lies_above_is_not_known() {
+        let mut latency = Latency::new();
+        assert_eq!(latency.quantile_us(0.5), None);
+        for count in 1..=1000 {
+            latency.record(Duration::from_micros(7));
+            let known = [0.5, 0.99, 0.999].map(|share| latency.quantile_us(share).is_some());
+            assert_eq!(known, [count >= 2, count >= 100, count >= 1000], "{count}");
+        }
+    }
 }

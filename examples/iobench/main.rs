@@ -8,8 +8,9 @@
 //! every block that comes back, and prints one table; the latency distribution goes into an SVG. `-- --help`
 //! lists the options.
 //!
-//! How it is put together: [`options`] says what to do, [`target`] finds the file or has it made and
-//! [`fill`]ed; its [`block`]s describe themselves. An engine (one file in [`engines`]) keeps requests in
+//! How it is put together: [`options`] says what to do, [`target`] finds the file and has it made and
+//! [`fill`]ed as its [`plan`] says, if there is [`room`]; its [`block`]s describe themselves. What was added
+//! goes again ([`growth`]) if the run fails or is [`interrupt`]ed. An engine (one file in [`engines`]) keeps requests in
 //! flight; each request is a [`slot`], which picks the offset, checks the data and samples the latency in the
 //! same way for all engines. [`measure`] watches from outside and takes the difference of two snapshots;
 //! [`report`] and [`plot`] show it.
@@ -18,14 +19,19 @@ mod alloc_count;
 mod block;
 mod engines;
 mod fill;
+mod growth;
+mod interrupt;
 mod job;
 mod latency;
 mod measure;
+mod medium;
 mod options;
+mod plan;
 mod plot;
 mod progress;
 mod report;
 mod rng;
+mod room;
 mod slot;
 mod target;
 mod units;
@@ -33,6 +39,7 @@ mod units;
 use std::error::Error;
 use std::process::ExitCode;
 
+use engines::Engine;
 use job::Job;
 use measure::Outcome;
 use options::Options;
@@ -53,11 +60,14 @@ fn main() -> ExitCode {
         Ok(None) => return ExitCode::SUCCESS,
         Err(error) => return complain(&*error, 2),
     };
-    match bench(&options) {
+    let ended = interrupt::watch().and_then(|()| bench(&options));
+    let code = match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => complain(&*error, 1),
-    }
+    };
+    interrupt::pass_on();
+    code
 }
 
 fn complain(error: &(dyn Error + Send + Sync), code: u8) -> ExitCode {
@@ -65,34 +75,63 @@ fn complain(error: &(dyn Error + Send + Sync), code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Runs every engine asked for; false when one failed or one answer was wrong.
+/// Runs every engine asked for; false when one failed or one answer was wrong. What was added to a file system
+/// stays only if all went well.
 fn bench(options: &Options) -> Result<bool> {
+    let plot = plot::place(options)?;
     let target = Target::prepare(options)?;
     report::heading(options, &target);
-    let outcomes = run_engines(options, &target);
+    let outcomes = run_engines(options, &target)?;
     report::table(options, &outcomes);
-    if let Some(path) = options.plot_path() {
+    report::notes(options, &target, &outcomes);
+    if let Some(path) = plot {
         plot::write(&path, options, &target, &outcomes)?;
         report::plotted(options, &path);
     }
-    Ok(outcomes.len() == options.engines.len() && outcomes.iter().all(report::blame))
+    let all_is_well = outcomes.len() == options.engines.len() && outcomes.iter().all(report::blame);
+    if all_is_well {
+        target.keep();
+    }
+    Ok(all_is_well)
 }
 
 /// An engine that can't run here (no kernel AIO, say) is reported and left out; the others still tell
 /// something.
-fn run_engines(options: &Options, target: &Target) -> Vec<Outcome> {
+fn run_engines(options: &Options, target: &Target) -> Result<Vec<Outcome>> {
     let progress = Progress::measuring(options);
     let mut outcomes = Vec::new();
     for &engine in &options.engines {
-        let job = Job::new(options, target, engine);
-        match measure::run(engine, &job, options, &progress) {
+        match run_engine(engine, options, target, &progress) {
             Ok(outcome) => {
-                report::row(options, &outcome);
+                report::row(options, target, &outcome);
                 outcomes.push(outcome);
             }
-            Err(error) => progress.say(&format!("iobench: engine {}: {error}", engine.name)),
+            Err(error) => {
+                interrupt::check()?;
+                progress.say(&format!("iobench: engine {}: {error}", engine.name));
+            }
         }
     }
     progress.finish();
-    outcomes
+    Ok(outcomes)
+}
+
+/// One run, or the best of several.
+fn run_engine(
+    engine: &'static Engine,
+    options: &Options,
+    target: &Target,
+    progress: &Progress,
+) -> Result<Outcome> {
+    let mut best: Option<Outcome> = None;
+    for group in engine.groups(options) {
+        let job = Job::new(options, target, engine, group);
+        let next = measure::run(engine, &job, options, progress)?;
+        interrupt::check()?;
+        best = Some(match best {
+            Some(best) => best.better(next),
+            None => next,
+        });
+    }
+    Ok(best.expect("an engine is at least one run"))
 }

@@ -11,6 +11,7 @@ use nix::sys::time::TimeVal;
 use crate::Result;
 use crate::alloc_count;
 use crate::engines::Engine;
+use crate::interrupt;
 use crate::job::{Counts, Job, Phase};
 use crate::latency::Latency;
 use crate::options::Options;
@@ -21,13 +22,20 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// What one engine did.
 pub(crate) struct Outcome {
-    pub(crate) engine: &'static str,
+    pub(crate) engine: &'static Engine,
+    /// How many submissions it gathered, where that was a choice.
+    pub(crate) group: Option<usize>,
     pub(crate) depth: usize,
+    pub(crate) loops: usize,
+    /// Those that keep requests going.
     pub(crate) threads: usize,
     pub(crate) iops: f64,
-    pub(crate) cpu_ns_per_io: f64,
-    pub(crate) syscalls_per_io: f64,
-    pub(crate) allocs_per_io: f64,
+    /// How many processors were busy.
+    pub(crate) cpus: f64,
+    /// `None` where nothing was done.
+    pub(crate) cpu_ns_per_io: Option<f64>,
+    pub(crate) syscalls_per_io: Option<f64>,
+    pub(crate) allocs_per_io: Option<f64>,
     /// Of the whole run, warm-up and last requests included: a wrong answer is never out of season.
     pub(crate) errors: u64,
     pub(crate) first_error: Option<String>,
@@ -51,7 +59,7 @@ pub(crate) fn run(
     progress.engine(engine);
     let (before, after) = thread::scope(|scope| {
         let running = scope.spawn(|| (engine.run)(job));
-        let gave_up = || running.is_finished();
+        let gave_up = || running.is_finished() || interrupt::came();
         watch(warm_up(options), job, progress, gave_up);
         job.enter(Phase::Measure);
         let before = Snapshot::take(job);
@@ -71,7 +79,7 @@ pub(crate) fn run(
     Ok(Outcome::new(engine, job, &before, &after))
 }
 
-/// How long one engine takes.
+/// How long one run takes.
 pub(crate) fn total_time(options: &Options) -> Duration {
     warm_up(options) + Duration::from_secs_f64(options.seconds)
 }
@@ -124,21 +132,31 @@ fn nanos(time: TimeVal) -> f64 {
 }
 
 impl Outcome {
-    fn new(engine: &Engine, job: &Job, before: &Snapshot, after: &Snapshot) -> Outcome {
+    fn new(engine: &'static Engine, job: &Job, before: &Snapshot, after: &Snapshot) -> Outcome {
         let done = after.counts.done - before.counts.done;
-        let per_io = |amount: f64| if done == 0 { 0.0 } else { amount / done as f64 };
+        let per_io = |amount: f64| (done > 0).then(|| amount / done as f64);
+        let (cpu_ns, time) = (after.cpu_ns - before.cpu_ns, after.at - before.at);
         Outcome {
-            engine: engine.name,
+            engine,
+            group: job.group,
             depth: job.depth,
-            threads: job.threads,
-            iops: done as f64 / (after.at - before.at).as_secs_f64(),
-            cpu_ns_per_io: per_io(after.cpu_ns - before.cpu_ns),
+            loops: job.threads,
+            threads: engine.threads(job),
+            iops: done as f64 / time.as_secs_f64(),
+            cpus: cpu_ns / (time.as_secs_f64() * 1e9),
+            cpu_ns_per_io: per_io(cpu_ns),
             syscalls_per_io: per_io((after.counts.syscalls - before.counts.syscalls) as f64),
             allocs_per_io: per_io((after.allocations - before.allocations) as f64),
             errors: job.counts().errors,
             first_error: job.first_error(),
             latency: job.latency(),
         }
+    }
+
+    /// The faster of two runs; but one with errors is not to be forgotten.
+    pub(crate) fn better(self, other: Outcome) -> Outcome {
+        let stays = self.errors > 0 || (other.errors == 0 && self.iops >= other.iops);
+        if stays { self } else { other }
     }
 
     pub(crate) fn mib_s(&self, bs: usize) -> f64 {

@@ -1,37 +1,50 @@
 //! The latency distribution as an SVG: one line per engine; time on a logarithmic axis, and on the other one
 //! nine per decade, so that 99.9 % is as easy to read as 50 %.
+//!
+//! An engine has the same line in every plot, told from the others by its colour and its dashes. The legend
+//! stands beside the curves.
 
-use std::error::Error;
+use std::fmt::Write as _;
+use std::fs;
 use std::ops::Range;
-use std::path::Path;
-
-use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
-use plotters::coord::types::RangedCoordf64;
-use plotters::prelude::*;
+use std::path::{Path, PathBuf};
 
 use crate::Result;
+use crate::engines::ENGINES;
 use crate::latency::Latency;
 use crate::measure::Outcome;
 use crate::options::Options;
-use crate::target::Target;
+use crate::report;
+use crate::target::{self, Target};
 use crate::units;
 
-const SIZE: (u32, u32) = (960, 600);
-const FONT: &str = "sans-serif";
-const TITLE_SIZE: u32 = 20;
-const TEXT_SIZE: u32 = 15;
-const GRID: RGBColor = RGBColor(225, 225, 225);
-const INK: RGBColor = RGBColor(60, 60, 60);
-/// Told apart by colour-blind readers too (Okabe and Ito).
-const COLOURS: [RGBColor; 7] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
-    RGBColor(230, 159, 0),
-    RGBColor(0, 0, 0),
+const SIZE: (f64, f64) = (1120.0, 620.0);
+/// Where the curves are.
+const LEFT: f64 = 100.0;
+const RIGHT: f64 = 860.0;
+const TOP: f64 = 72.0;
+const BOTTOM: f64 = 540.0;
+const LEGEND: f64 = 884.0;
+
+const SOLID: &str = "none";
+const DASHED: &str = "9 5";
+const DOTTED: &str = "2 4";
+/// One for each of [`ENGINES`], in their order: colours that colour-blind readers tell apart (Okabe and Ito)
+/// and dashes for those that come twice or are near each other. The yardsticks are black and grey.
+const LINES: [(&str, &str); ENGINES.len()] = [
+    ("#0072b2", SOLID),
+    ("#d55e00", SOLID),
+    ("#009e73", SOLID),
+    ("#cc79a7", SOLID),
+    ("#882255", DASHED),
+    ("#e69f00", DASHED),
+    ("#56b4e9", DASHED),
+    ("#7a5c1e", DOTTED),
+    ("#000000", SOLID),
+    ("#000000", DASHED),
+    ("#777777", DOTTED),
 ];
+
 /// The horizontal lines, as shares of all requests.
 const SHARES: [(f64, &str); 7] = [
     (0.0, "0 %"),
@@ -43,8 +56,18 @@ const SHARES: [(f64, &str); 7] = [
     (0.99999, "99.999 %"),
 ];
 
-/// A line: decimal logarithm of microseconds, [`nines`] of the share.
-type Curve = Vec<(f64, f64)>;
+/// Where the plot will be, known to be writable; `None`: nowhere. To be called before the run.
+pub(crate) fn place(options: &Options) -> Result<Option<PathBuf>> {
+    if let Some(path) = options.plot() {
+        let writable = target::check_writable(path);
+        writable.map_err(|error| format!("--plot {}: {error}", path.display()))?;
+        return Ok(Some(path.to_owned()));
+    }
+    let path = target::beside_the_build("iobench.svg");
+    // It was not asked for: that it can't be written is no reason to stop.
+    let wanted = !options.json && target::check_writable(&path).is_ok();
+    Ok(wanted.then_some(path))
+}
 
 pub(crate) fn write(
     path: &Path,
@@ -52,34 +75,20 @@ pub(crate) fn write(
     target: &Target,
     outcomes: &[Outcome],
 ) -> Result<()> {
-    let curves: Vec<Curve> = outcomes
-        .iter()
-        .map(|outcome| curve(&outcome.latency))
-        .collect();
-    let labels: Vec<String> = outcomes.iter().map(label).collect();
-    let title = format!(
-        "{} of {}: {target}",
-        options.rw.name(),
-        units::size(options.bs as u64)
-    );
-    draw(path, &title, &labels, &curves)
-        .map_err(|error| format!("{}: {error}", path.display()).into())
+    let (rw, bs) = (options.rw.name(), units::size(options.bs as u64));
+    let titles = [format!("{rw} of {bs}: {target}"), target.medium.to_string()];
+    let text = draw(&titles, outcomes);
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
-fn label(outcome: &Outcome) -> String {
-    let times = if outcome.threads > 1 {
-        format!("{} x ", outcome.threads)
-    } else {
-        String::new()
-    };
-    format!("{} ({times}depth {})", outcome.engine, outcome.depth)
-}
+/// A line: decimal logarithm of microseconds, [`nines`] of the share.
+type Curve = Vec<(f64, f64)>;
 
-fn curve(latency: &Latency) -> Curve {
+fn curve(outcome: &Outcome) -> Curve {
+    let latency: &Latency = &outcome.latency;
     let finest = 1.0 / (latency.samples().max(2) as f64);
-    latency
-        .curve()
-        .into_iter()
+    let points = latency.curve().into_iter();
+    points
         .map(|(micros, share)| (micros.log10(), nines(share.min(1.0 - finest))))
         .collect()
 }
@@ -89,83 +98,119 @@ fn nines(share: f64) -> f64 {
     -(1.0 - share).log10()
 }
 
-type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<Axis, Axis>>;
-/// The drawing library's errors are not `Send`; [`write`] makes sentences of them.
-type Drawn = Result<(), Box<dyn Error>>;
-
-fn draw(path: &Path, title: &str, labels: &[String], curves: &[Curve]) -> Drawn {
-    let area = SVGBackend::new(path, SIZE).into_drawing_area();
-    area.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&area)
-        .caption(title, (FONT, TITLE_SIZE).into_font().color(&INK))
-        .margin(16)
-        .margin_right(32)
-        .x_label_area_size(56)
-        .y_label_area_size(92)
-        .build_cartesian_2d(time_axis(curves), share_axis(curves))?;
-    draw_axes(&mut chart)?;
-    for ((curve, label), colour) in curves.iter().zip(labels).zip(COLOURS.iter().cycle()) {
-        let line = LineSeries::new(curve.iter().copied(), colour.stroke_width(2));
-        let sample = |(x, y)| PathElement::new([(x, y), (x + 24, y)], colour.stroke_width(3));
-        chart.draw_series(line)?.label(label).legend(sample);
+fn draw(titles: &[String; 2], outcomes: &[Outcome]) -> String {
+    let curves: Vec<Curve> = outcomes.iter().map(curve).collect();
+    let (time, share) = (time_axis(&curves), share_axis(&curves));
+    let mut svg = Svg::new();
+    svg.text((LEFT, 30.0), "start", 18, &titles[0]);
+    svg.text((LEFT, 52.0), "start", 14, &titles[1]);
+    for (at, label) in &time.ticks {
+        let x = time.place(*at, LEFT..RIGHT);
+        svg.line(&[(x, TOP), (x, BOTTOM)], "#e1e1e1", SOLID, 1);
+        svg.text((x, BOTTOM + 22.0), "middle", 14, label);
     }
-    draw_legend(&mut chart)?;
-    Ok(area.present()?)
+    for (at, label) in &share.ticks {
+        let y = share.place(*at, BOTTOM..TOP);
+        svg.line(&[(LEFT, y), (RIGHT, y)], "#e1e1e1", SOLID, 1);
+        svg.text((LEFT - 10.0, y + 5.0), "end", 14, label);
+    }
+    let middle = f64::midpoint(LEFT, RIGHT);
+    let what = "latency of one request (logarithmic)";
+    svg.text((middle, BOTTOM + 54.0), "middle", 14, what);
+    svg.upwards(
+        (24.0, f64::midpoint(TOP, BOTTOM)),
+        "requests completed within that time",
+    );
+    let place = |&(x, y): &(f64, f64)| (time.place(x, LEFT..RIGHT), share.place(y, BOTTOM..TOP));
+    for (row, (curve, outcome)) in curves.iter().zip(outcomes).enumerate() {
+        let number = ENGINES
+            .iter()
+            .position(|engine| engine.name == outcome.engine.name);
+        let (colour, dashes) = LINES[number.expect("an engine of the table")];
+        let points: Vec<_> = curve.iter().map(place).collect();
+        svg.line(&points, colour, dashes, 2);
+        let y = TOP + 12.0 + 24.0 * row as f64;
+        svg.line(&[(LEGEND, y), (LEGEND + 40.0, y)], colour, dashes, 3);
+        svg.text((LEGEND + 50.0, y + 5.0), "start", 14, &label(outcome));
+    }
+    svg.end()
 }
 
-fn draw_axes(chart: &mut Chart<'_>) -> Drawn {
-    chart
-        .configure_mesh()
-        .bold_line_style(GRID)
-        .axis_style(INK)
-        .label_style((FONT, TEXT_SIZE).into_font().color(&INK))
-        .axis_desc_style((FONT, TEXT_SIZE).into_font().color(&INK))
-        .x_desc("latency of one request (ns, \u{b5}s, ms; log scale)")
-        .y_desc("requests completed within that time (%)")
-        .draw()?;
-    Ok(())
+fn label(outcome: &Outcome) -> String {
+    let loops = match outcome.loops {
+        1 => String::new(),
+        loops => format!("{loops} x "),
+    };
+    format!("{} ({loops}depth {})", report::name(outcome), outcome.depth)
 }
 
-fn draw_legend(chart: &mut Chart<'_>) -> Drawn {
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .margin(12)
-        .legend_area_size(30)
-        .background_style(WHITE.mix(0.9))
-        .label_font((FONT, TEXT_SIZE).into_font().color(&INK))
-        .draw()?;
-    Ok(())
+/// A drawing in the making.
+struct Svg(String);
+
+impl Svg {
+    fn new() -> Svg {
+        let (width, height) = SIZE;
+        Svg(format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
+             viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" fill=\"#3c3c3c\">\n\
+             <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
+        ))
+    }
+
+    fn end(self) -> String {
+        self.0 + "</svg>\n"
+    }
+
+    fn line(&mut self, points: &[(f64, f64)], colour: &str, dashes: &str, width: u32) {
+        let points = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}"));
+        let points = points.collect::<Vec<_>>().join(" ");
+        self.add(format_args!(
+            "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\" \
+             stroke-dasharray=\"{dashes}\"/>"
+        ));
+    }
+
+    fn text(&mut self, (x, y): (f64, f64), anchor: &str, size: u32, text: &str) {
+        let text = escaped(text);
+        self.add(format_args!(
+            "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" text-anchor=\"{anchor}\">{text}</text>"
+        ));
+    }
+
+    fn upwards(&mut self, (x, y): (f64, f64), text: &str) {
+        self.add(format_args!(
+            "<g transform=\"translate({x} {y}) rotate(-90)\">"
+        ));
+        self.text((0.0, 0.0), "middle", 14, text);
+        self.add(format_args!("</g>"));
+    }
+
+    fn add(&mut self, element: std::fmt::Arguments<'_>) {
+        writeln!(self.0, "{element}").expect("a String takes everything");
+    }
 }
 
-/// A linear axis with ticks of our choice.
-#[derive(Clone)]
+/// A path may have any character; those that XML has no way to write become `\u{fffd}`.
+fn escaped(text: &str) -> String {
+    let character = |character| match character {
+        '&' => "&amp;".to_owned(),
+        '<' => "&lt;".to_owned(),
+        '>' => "&gt;".to_owned(),
+        other if other.is_control() => '\u{fffd}'.to_string(),
+        other => other.to_string(),
+    };
+    text.chars().map(character).collect()
+}
+
 struct Axis {
     range: Range<f64>,
-    ticks: Vec<f64>,
-    label: fn(f64) -> String,
+    ticks: Vec<(f64, String)>,
 }
 
-impl Ranged for Axis {
-    type FormatOption = NoDefaultFormatting;
-    type ValueType = f64;
-
-    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
-        RangedCoordf64::from(self.range.clone()).map(value, limit)
-    }
-
-    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
-        self.ticks.clone()
-    }
-
-    fn range(&self) -> Range<f64> {
-        self.range.clone()
-    }
-}
-
-impl ValueFormatter<f64> for Axis {
-    fn format_ext(&self, value: &f64) -> String {
-        (self.label)(*value)
+impl Axis {
+    fn place(&self, value: f64, on: Range<f64>) -> f64 {
+        let share = (value - self.range.start) / (self.range.end - self.range.start);
+        on.start + share * (on.end - on.start)
     }
 }
 
@@ -183,28 +228,22 @@ fn time_axis(curves: &[Curve]) -> Axis {
         .unwrap_or(9.0);
     let crowded = end - start > 3.0;
     let shown = |step: &f64| (start..=end).contains(step) && (!crowded || step.fract() == 0.0);
+    let ticks = steps().filter(shown);
     Axis {
         range: start..end,
-        ticks: steps().filter(shown).collect(),
-        label: time_label,
+        ticks: ticks.map(|step| (step, time_label(step))).collect(),
     }
 }
 
 fn share_axis(curves: &[Curve]) -> Axis {
-    let top = curves
-        .iter()
-        .flatten()
-        .map(|&(_, nines)| nines)
-        .fold(2.0, f64::max);
+    let reached = curves.iter().flatten().map(|&(_, nines)| nines);
+    let top = reached.fold(2.0, f64::max);
     let ticks = SHARES
         .iter()
-        .map(|&(share, _)| nines(share))
-        .filter(|nines| *nines <= top)
-        .collect();
+        .map(|&(share, label)| (nines(share), label.to_owned()));
     Axis {
         range: 0.0..top,
-        ticks,
-        label: share_label,
+        ticks: ticks.filter(|(nines, _)| *nines <= top).collect(),
     }
 }
 
@@ -218,9 +257,26 @@ fn time_label(log: f64) -> String {
     }
 }
 
-fn share_label(nine: f64) -> String {
-    let known = SHARES
-        .iter()
-        .find(|(share, _)| (nines(*share) - nine).abs() < 1e-6);
-    known.map(|(_, label)| (*label).into()).unwrap_or_default()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_engine_has_a_line_of_its_own() {
+        let lines: BTreeSet<_> = LINES.iter().collect();
+        assert_eq!(lines.len(), ENGINES.len());
+    }
+
+    #[test]
+    fn what_stands_in_a_path_does_not_break_the_drawing() {
+        assert_eq!(escaped("a<b>&\u{1b}\""), "a&lt;b&gt;&amp;\u{fffd}\"");
+    }
+
+    #[test]
+    fn the_legend_stands_beside_the_curves() {
+        const { assert!(LEGEND > RIGHT) };
+        let rows = TOP + 12.0 + 24.0 * ENGINES.len() as f64;
+        assert!(rows < SIZE.1);
+    }
 }

@@ -14,8 +14,7 @@ pub(crate) struct Progress(ProgressBar);
 impl Progress {
     /// For all engines together; the unit is a millisecond.
     pub(crate) fn measuring(options: &Options) -> Progress {
-        let total =
-            measure::total_time(options) * u32::try_from(options.engines.len()).unwrap_or(1);
+        let total = measure::total_time(options) * u32::try_from(options.runs()).unwrap_or(1);
         Progress::new(u64::try_from(total.as_millis()).unwrap_or(u64::MAX))
     }
 

@@ -17,10 +17,78 @@ pub(crate) fn heading(options: &Options, target: &Target) {
         (true, true) => "every block stamped",
     };
     let seconds = options.seconds;
+    if cfg!(debug_assertions) {
+        eprintln!(
+            "iobench: built without --release: the figures are the compiler's, not the crate's"
+        );
+    }
     aside(
         options,
-        &format!("{rw} of {bs}, {seconds} s per engine, {checks}\n{target}\n"),
+        &format!(
+            "{rw} of {bs}, {seconds} s per engine, {checks}\nfile: {target}\nmedium: {}\n",
+            target.medium
+        ),
     );
+}
+
+/// An engine, and the group with which it ran where that was a choice.
+pub(crate) fn name(outcome: &Outcome) -> String {
+    let name = outcome.engine.name;
+    match outcome.group {
+        Some(group) => format!("{name}/{group}"),
+        None if outcome.engine.is_best_of_several() => format!("{name}/all"),
+        None => name.into(),
+    }
+}
+
+/// How to read the figures, below them.
+pub(crate) fn notes(options: &Options, target: &Target, outcomes: &[Outcome]) {
+    if options.json || outcomes.is_empty() {
+        return;
+    }
+    print(&format!("\n{}", note_on_cpu(options)));
+    outcomes
+        .iter()
+        .filter_map(|outcome| note_on(options, outcome))
+        .for_each(|note| print(&note));
+    if target.medium.answers_at_once {
+        print(
+            "This medium answers inside the system call: a loop is one processor's work, whatever its \
+             depth. For more IOPS\nevery engine needs more loops (--threads), and pread has more threads.",
+        );
+    }
+}
+
+fn note_on_cpu(options: &Options) -> String {
+    let checking = match (options.verify, options.rw.writes()) {
+        (false, _) => "",
+        (true, false) => "\nThe checking of its block is in it; --no-verify leaves that out.",
+        (true, true) => "\nThe stamping of its block is in it; --no-verify leaves that out.",
+    };
+    format!(
+        "CPU ns/IO is the processor time of one request, in user space and in the kernel.{checking}\n\
+         raw is what the system calls cost by themselves: compare the engines' CPU ns/IO with raw's."
+    )
+}
+
+/// What makes an engine's figures other than they look.
+fn note_on(options: &Options, outcome: &Outcome) -> Option<String> {
+    let engine = name(outcome);
+    if outcome.threads > outcome.loops {
+        let (threads, cpus) = (outcome.threads, outcome.cpus);
+        return Some(format!(
+            "{engine} has a thread for each request in flight, {threads} in all, which kept {cpus:.2} processors busy."
+        ));
+    }
+    if outcome.depth != options.depth {
+        return Some(format!(
+            "{engine} has one request in flight in each loop: compare it with raw at --depth 1."
+        ));
+    }
+    outcome
+        .engine
+        .is_best_of_several()
+        .then(|| format!("{engine}: of all groups tried, this one gave the most IOPS."))
 }
 
 /// Where the plot is, below them.
@@ -49,21 +117,22 @@ fn print(line: &str) {
 type Column = (&'static str, fn(&Options, &Outcome) -> String);
 
 const COLUMNS: &[Column] = &[
-    ("engine", |_, outcome| outcome.engine.into()),
+    ("engine", |_, outcome| name(outcome)),
     ("threads", |_, outcome| outcome.threads.to_string()),
     ("depth", |_, outcome| outcome.depth.to_string()),
     ("IOPS", |_, outcome| units::grouped(outcome.iops)),
     ("MiB/s", |options, outcome| {
         units::grouped(outcome.mib_s(options.bs))
     }),
+    ("CPUs", |_, outcome| format!("{:.2}", outcome.cpus)),
     ("CPU ns/IO", |_, outcome| {
-        units::grouped(outcome.cpu_ns_per_io)
+        known(outcome.cpu_ns_per_io, "-", units::grouped)
     }),
     ("syscalls/IO", |_, outcome| {
-        format!("{:.3}", outcome.syscalls_per_io)
+        known(outcome.syscalls_per_io, "-", thousandths)
     }),
     ("allocs/IO", |_, outcome| {
-        format!("{:.3}", outcome.allocs_per_io)
+        known(outcome.allocs_per_io, "-", thousandths)
     }),
     ("p50 us", |_, outcome| quantile(outcome, 0.5)),
     ("p99 us", |_, outcome| quantile(outcome, 0.99)),
@@ -72,7 +141,18 @@ const COLUMNS: &[Column] = &[
 ];
 
 fn quantile(outcome: &Outcome, share: f64) -> String {
-    format!("{:.1}", outcome.latency.quantile_us(share))
+    known(outcome.latency.quantile_us(share), "-", |micros| {
+        format!("{micros:.1}")
+    })
+}
+
+/// A figure, or what stands for one that there is not.
+fn known(figure: Option<f64>, none: &str, write: impl Fn(f64) -> String) -> String {
+    figure.map_or_else(|| none.to_owned(), write)
+}
+
+fn thousandths(figure: f64) -> String {
+    format!("{figure:.3}")
 }
 
 /// All engines side by side; nothing for `--json`, whose lines are out already.
@@ -112,33 +192,67 @@ fn line(cells: &[String], widths: &[usize]) -> String {
 }
 
 /// For `--json`: this engine's line, as soon as it is known.
-pub(crate) fn row(options: &Options, outcome: &Outcome) {
+pub(crate) fn row(options: &Options, target: &Target, outcome: &Outcome) {
     if options.json {
-        print(&json(options, outcome));
+        print(&json(options, target, outcome));
     }
 }
 
-/// By hand: no value needs escaping.
-fn json(options: &Options, outcome: &Outcome) -> String {
-    format!(
-        "{{\"engine\":\"{}\",\"rw\":\"{}\",\"bs\":{},\"depth\":{},\"threads\":{},\"iops\":{:.0},\"mib_s\":{:.1},\
-         \"cpu_ns_per_io\":{:.0},\"syscalls_per_io\":{:.3},\"allocs_per_io\":{:.3},\
-         \"p50_us\":{:.2},\"p99_us\":{:.2},\"p999_us\":{:.2},\"errors\":{}}}",
-        outcome.engine,
-        options.rw.name(),
-        options.bs,
-        outcome.depth,
-        outcome.threads,
-        outcome.iops,
-        outcome.mib_s(options.bs),
-        outcome.cpu_ns_per_io,
-        outcome.syscalls_per_io,
-        outcome.allocs_per_io,
-        outcome.latency.quantile_us(0.5),
-        outcome.latency.quantile_us(0.99),
-        outcome.latency.quantile_us(0.999),
-        outcome.errors,
-    )
+/// `--help` says what each means.
+fn json(options: &Options, target: &Target, outcome: &Outcome) -> String {
+    let or_null = |figure, write: fn(f64) -> String| known(figure, "null", write);
+    let micros = |share| {
+        or_null(outcome.latency.quantile_us(share), |micros| {
+            format!("{micros:.2}")
+        })
+    };
+    let group = outcome
+        .group
+        .map_or("null".into(), |group| group.to_string());
+    let fields: Vec<String> = [
+        ("engine", quoted(outcome.engine.name)),
+        ("rw", quoted(options.rw.name())),
+        ("file", quoted(&target.path().to_string_lossy())),
+        ("medium", quoted(&target.medium.to_string())),
+        ("group", group),
+        ("bs", options.bs.to_string()),
+        ("depth", outcome.depth.to_string()),
+        ("loops", outcome.loops.to_string()),
+        ("threads", outcome.threads.to_string()),
+        ("iops", format!("{:.0}", outcome.iops)),
+        ("mib_s", format!("{:.1}", outcome.mib_s(options.bs))),
+        ("cpus", format!("{:.3}", outcome.cpus)),
+        (
+            "cpu_ns_per_io",
+            or_null(outcome.cpu_ns_per_io, |ns| format!("{ns:.0}")),
+        ),
+        (
+            "syscalls_per_io",
+            or_null(outcome.syscalls_per_io, thousandths),
+        ),
+        ("allocs_per_io", or_null(outcome.allocs_per_io, thousandths)),
+        ("samples", outcome.latency.samples().to_string()),
+        ("p50_us", micros(0.5)),
+        ("p99_us", micros(0.99)),
+        ("p999_us", micros(0.999)),
+        ("errors", outcome.errors.to_string()),
+    ]
+    .into_iter()
+    .map(|(name, value)| format!("\"{name}\":{value}"))
+    .collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+/// As JSON has a string.
+fn quoted(text: &str) -> String {
+    let character = |character| match character {
+        '"' => "\\\"".to_owned(),
+        '\\' => "\\\\".to_owned(),
+        control if control < ' ' => format!("\\u{:04x}", u32::from(control)),
+        other => other.to_string(),
+    };
+    let inside: String = text.chars().map(character).collect();
+    format!("\"{inside}\"")
 }
 
 /// Says what went wrong with an engine's answers; true when nothing did.
@@ -146,8 +260,18 @@ pub(crate) fn blame(outcome: &Outcome) -> bool {
     if let Some(first) = &outcome.first_error {
         eprintln!(
             "iobench: engine {}: {} errors; the first: {first}",
-            outcome.engine, outcome.errors
+            outcome.engine.name, outcome.errors
         );
     }
     outcome.errors == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_a_path_does_not_break_the_json() {
+        assert_eq!(quoted("a\"b\\c\n"), r#""a\"b\\c\u000a""#);
+    }
 }

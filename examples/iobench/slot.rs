@@ -43,7 +43,7 @@ impl Slot {
         let random = self.rng.next();
         self.offset = self.next_unit(random) * self.job.bs as u64;
         if self.job.rw.writes() && self.job.verify {
-            block::stamp(buffer, self.offset, self.job.length);
+            block::stamp(buffer, self.offset, self.job.mark);
         }
         self.started = random.is_multiple_of(SAMPLE_EVERY).then(Instant::now);
         self.offset

@@ -1,44 +1,52 @@
 //! The file that is driven: found, judged, filled where needed, opened.
 //!
-//! The rule about other people's data: what exists and does not begin with iobench's mark (see [`block`]) is
-//! only ever read, unless `--rw` writes and `--yes` says so.
+//! The rule about other people's data: iobench overwrites, grows, cuts and removes what it made, in this run
+//! or, by the mark in its first block (see [`block`](crate::block)), in an earlier one. Everything else is only
+//! read, unless `--rw` writes and `--yes` says so; its length stays what it is, and it stays somebody else's.
 
 use std::error::Error;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, FileType};
 use std::io::{self, ErrorKind, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kiocb::AlignedBuf;
+use kiocb::DirectFile;
 use nix::fcntl::OFlag;
 
 use crate::Result;
-use crate::block::{self, BLOCK};
+use crate::block::{BLOCK, Mark};
 use crate::fill;
+use crate::growth::Growth;
+use crate::medium::Medium;
 use crate::options::Options;
+use crate::plan::Plan;
 use crate::units;
 
-const DEFAULT_SIZE: u64 = 1 << 30;
+const FILE_NAME: &str = "iobench.dat";
 
 pub(crate) struct Target {
     pub(crate) file: Arc<File>,
     /// How much of it is used, from its beginning.
     pub(crate) length: u64,
-    /// How much of it holds self-describing blocks; at least `length` when reads are checked.
-    filled: u64,
+    /// What the blocks that are written to it say.
+    pub(crate) mark: Mark,
+    pub(crate) medium: Medium,
+    kind: Kind,
     direct: bool,
     path: PathBuf,
+    growth: Option<Growth>,
 }
 
 /// What stands at the path already.
-struct Found {
-    kind: Kind,
+pub(crate) struct Found {
+    pub(crate) kind: Kind,
     /// Endless for a character device.
-    length: u64,
-    /// The filled length, when iobench made it.
-    mark: Option<u64>,
+    pub(crate) length: u64,
+    /// How much space it takes; a file with holes is longer.
+    pub(crate) allocated: u64,
+    pub(crate) mark: Option<Mark>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -48,84 +56,93 @@ pub(crate) enum Kind {
     CharDevice,
 }
 
-/// What to do before the engines run.
-struct Plan {
-    length: u64,
-    /// How much will hold self-describing blocks.
-    filled: u64,
-    fill: bool,
-}
-
 impl Target {
     pub(crate) fn prepare(options: &Options) -> Result<Target> {
-        let path = options
-            .file
-            .clone()
-            .unwrap_or_else(|| beside_the_build("iobench.dat"));
+        let path = options.file.clone().unwrap_or_else(default_path);
         let found = look(&path).map_err(|error| explain(&path, error))?;
-        let plan = plan(options, &path, found.as_ref())?;
-        if plan.length < options.bs as u64 {
-            return Err(format!(
-                "{}: too small for one request of {}",
-                path.display(),
-                units::size(options.bs as u64)
-            )
-            .into());
-        }
+        let plan = Plan::new(options, &path, found.as_ref())?;
         let kind = found.as_ref().map_or(Kind::File, |found| found.kind);
-        if plan.fill {
-            fill::fill(&path, kind, plan.length, found.is_none())?;
+        let mut growth = grow(&path, found.as_ref(), &plan)?;
+        if let Some(from) = plan.fill_from {
+            fill::fill(&path, kind, &plan, from, growth.as_mut())?;
         }
-        let target =
-            Target::open(options, &path, kind, &plan).map_err(|error| explain(&path, error))?;
-        target.unmark_if_unchecked(options)?;
-        Ok(target)
-    }
-
-    fn open(options: &Options, path: &Path, kind: Kind, plan: &Plan) -> io::Result<Target> {
-        let (file, direct) = open(path, kind, options.rw.writes(), options.bs)?;
-        Ok(Target {
+        let (file, direct) = open(&path, kind, options.rw.writes(), options.bs)?;
+        let target = Target {
+            medium: Medium::of(&file, kind),
             file: Arc::new(file),
             length: plan.length,
-            filled: plan.filled,
+            mark: plan.mark,
+            kind,
             direct,
-            path: path.into(),
-        })
+            path,
+            growth,
+        };
+        target.unmark_if_unchecked(options)
     }
 
-    /// The length that written blocks carry: 0 marks a file whose content is not to be relied on.
-    pub(crate) fn stamp_length(&self, options: &Options) -> u64 {
-        if options.verify { self.filled } else { 0 }
-    }
-
-    /// Unchecked writes spoil a file of ours: say so in it, before the first one, so that the next run fills
-    /// it anew.
-    fn unmark_if_unchecked(&self, options: &Options) -> Result<()> {
-        if self.filled > 0 && options.rw.writes() && !options.verify {
-            fill::write_mark(&self.file, 0).map_err(|error| explain(&self.path, error))?;
+    /// What was added stays; without this it goes when the target is dropped.
+    pub(crate) fn keep(self) {
+        if let Some(growth) = self.growth {
+            growth.keep();
         }
-        Ok(())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Unchecked writes spoil the blocks: says so in the file, before the first one, so that the next run
+    /// fills it anew.
+    fn unmark_if_unchecked(mut self, options: &Options) -> Result<Target> {
+        if options.rw.writes() && !options.verify {
+            let spoiled = Mark {
+                filled: 0,
+                ..self.mark
+            };
+            if self.mark != spoiled {
+                let written = fill::write_mark(&self.file, spoiled);
+                written.map_err(|error| explain(&self.path, error))?;
+            }
+            self.mark = spoiled;
+        }
+        Ok(self)
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let how = if self.direct {
-            "O_DIRECT"
-        } else {
-            "buffered, because O_DIRECT is refused here"
+        let how = match (self.direct, self.kind) {
+            (true, _) => "O_DIRECT",
+            (false, Kind::CharDevice) => "no O_DIRECT",
+            (false, _) => "through the page cache, because O_DIRECT is refused here",
         };
-        write!(
-            out,
-            "{} ({}, {how})",
-            self.path.display(),
-            units::size(self.length)
-        )
+        let (path, length) = (self.path.display(), units::size(self.length));
+        write!(out, "{path} ({length}, {how})")
     }
 }
 
-/// A path in the build's own folder (`target`), where `cargo clean` finds it; in the current one when run
-/// from elsewhere.
+/// In the build's own folder, where `cargo clean` finds it, if it can be written there; else where temporary
+/// files go.
+fn default_path() -> PathBuf {
+    let usual = beside_the_build(FILE_NAME);
+    match check_writable(&usual) {
+        Ok(()) => usual,
+        Err(_) => std::env::temp_dir().join(FILE_NAME),
+    }
+}
+
+/// Whether a file of that name is there and can be written, or can be made.
+pub(crate) fn check_writable(path: &Path) -> io::Result<()> {
+    match File::create_new(path) {
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            File::options().write(true).open(path).map(drop)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A path in the build's own folder (`target`); in the current one when run from elsewhere.
 pub(crate) fn beside_the_build(name: &str) -> PathBuf {
     let Ok(program) = std::env::current_exe() else {
         return name.into();
@@ -142,28 +159,33 @@ pub(crate) fn beside_the_build(name: &str) -> PathBuf {
 }
 
 fn look(path: &Path) -> io::Result<Option<Found>> {
-    let kind = match path.metadata() {
-        Ok(metadata) => kind(metadata.file_type())?,
+    let metadata = match path.metadata() {
+        Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    let kind = kind(metadata.file_type())?;
     let mut file = File::open(path)?;
-    let length = if kind == Kind::CharDevice {
-        u64::MAX
-    } else {
-        file.seek(SeekFrom::End(0))?
+    let length = match kind {
+        Kind::CharDevice => u64::MAX,
+        Kind::File | Kind::BlockDevice => file.seek(SeekFrom::End(0))?,
     };
     let mark = match kind {
         Kind::CharDevice => None,
-        // Nothing to lose: as good as ours.
-        Kind::File if length == 0 => Some(0),
-        // Somebody may have cut it since it was filled.
-        Kind::File | Kind::BlockDevice => read_mark(&file).map(|filled| filled.min(length)),
+        Kind::File | Kind::BlockDevice => read_mark(&file),
     };
-    Ok(Some(Found { kind, length, mark }))
+    Ok(Some(Found {
+        kind,
+        length,
+        allocated: metadata.blocks() * 512,
+        mark: mark.map(|mark| Mark {
+            filled: mark.filled.min(length), // it may have been cut since
+            ours: mark.ours && kind == Kind::File,
+        }),
+    }))
 }
 
-fn kind(file_type: std::fs::FileType) -> io::Result<Kind> {
+fn kind(file_type: FileType) -> io::Result<Kind> {
     if file_type.is_file() {
         Ok(Kind::File)
     } else if file_type.is_block_device() {
@@ -175,161 +197,52 @@ fn kind(file_type: std::fs::FileType) -> io::Result<Kind> {
     }
 }
 
-fn read_mark(file: &File) -> Option<u64> {
+fn read_mark(file: &File) -> Option<Mark> {
     let mut first = [0; BLOCK];
-    file.read_exact_at(&mut first, 0)
-        .ok()
-        .and_then(|()| block::ownership(&first))
+    file.read_exact_at(&mut first, 0).ok()?;
+    Mark::of(&first)
 }
 
-fn plan(options: &Options, path: &Path, found: Option<&Found>) -> Result<Plan> {
-    match found {
-        None => Ok(Plan::filling(options.size.unwrap_or(DEFAULT_SIZE))),
-        Some(Found {
-            mark: Some(filled),
-            kind,
-            length,
-        }) => plan_for_ours(options, path, *kind, *length, *filled),
-        Some(found) if options.rw.writes() => plan_for_overwriting(options, path, found),
-        Some(found) => plan_for_reading(options, path, found),
-    }
-}
-
-fn plan_for_ours(
-    options: &Options,
-    path: &Path,
-    kind: Kind,
-    length: u64,
-    filled: u64,
-) -> Result<Plan> {
-    let known = [filled, length].into_iter().find(|&bytes| bytes > 0);
-    let whole = known
-        .filter(|_| options.file.is_some())
-        .unwrap_or(DEFAULT_SIZE);
-    let limit = if kind == Kind::File { u64::MAX } else { length };
-    let wanted = options.size.unwrap_or(whole.min(limit));
-    fits(path, wanted, limit)?;
-    let enough = Plan {
-        length: wanted,
-        filled,
-        fill: false,
+/// A file that is made, or made longer.
+fn grow(path: &Path, found: Option<&Found>, plan: &Plan) -> Result<Option<Growth>> {
+    let growth = match found {
+        None => Growth::from_nothing(path),
+        Some(found) if plan.mark.ours && plan.length > found.length => Growth::from_here(path),
+        Some(_) => return Ok(None),
     };
-    Ok(if wanted <= filled {
-        enough
-    } else {
-        Plan::filling(wanted)
-    })
+    growth.map(Some).map_err(|error| explain(path, error))
 }
 
-fn plan_for_overwriting(options: &Options, path: &Path, found: &Found) -> Result<Plan> {
-    if !options.yes {
-        return Err(format!(
-            "{}: not made by iobench, and --rw {} would overwrite it; add --yes if that is meant",
-            path.display(),
-            options.rw.name()
-        )
-        .into());
+/// Opens with `O_DIRECT` where that is possible, and says whether it was.
+pub(crate) fn open(path: &Path, kind: Kind, write: bool, bs: usize) -> Result<(File, bool)> {
+    let mut options = DirectFile::options();
+    options.read(true).write(write);
+    if write && kind == Kind::BlockDevice {
+        // There it means: not while it is mounted.
+        options.custom_flags(OFlag::O_EXCL.bits());
     }
-    let plan = plan_for_foreign(options, path, found)?;
-    // Filled first, so that a later run can check what it reads.
-    let fill = options.verify && found.kind != Kind::CharDevice;
-    Ok(if fill {
-        Plan::filling(plan.length)
-    } else {
-        plan
-    })
-}
-
-fn plan_for_reading(options: &Options, path: &Path, found: &Found) -> Result<Plan> {
-    if options.verify {
-        return Err(format!(
-            "{}: not made by iobench, so what is read from it can't be checked; add --no-verify",
-            path.display()
-        )
-        .into());
+    let file = options.open_or_buffered(path);
+    let file = file.map_err(|error| explain(path, error))?;
+    let (unit, direct) = (file.offset_alignment(), file.is_direct());
+    if !(bs as u64).is_multiple_of(unit) {
+        let path = path.display();
+        return Err(format!("{path}: takes O_DIRECT in multiples of {unit}, not --bs {bs}").into());
     }
-    plan_for_foreign(options, path, found)
-}
-
-fn plan_for_foreign(options: &Options, path: &Path, found: &Found) -> Result<Plan> {
-    let whole = if found.kind == Kind::CharDevice {
-        DEFAULT_SIZE
-    } else {
-        found.length
-    };
-    let length = options.size.unwrap_or(whole);
-    fits(path, length, found.length)?;
-    Ok(Plan {
-        length,
-        filled: 0,
-        fill: false,
-    })
-}
-
-fn fits(path: &Path, wanted: u64, length: u64) -> Result<()> {
-    if wanted <= length {
-        return Ok(());
-    }
-    Err(format!(
-        "{}: has only {}, not {}; lower --size",
-        path.display(),
-        units::size(length),
-        units::size(wanted)
-    )
-    .into())
-}
-
-impl Plan {
-    fn filling(size: u64) -> Plan {
-        let length = size - size % BLOCK as u64;
-        Plan {
-            length,
-            filled: length,
-            fill: true,
-        }
-    }
-}
-
-/// Opens with `O_DIRECT` where that works for requests of `bs` bytes, and says whether it did.
-pub(crate) fn open(path: &Path, kind: Kind, write: bool, bs: usize) -> io::Result<(File, bool)> {
-    // On a block device O_EXCL means: not while it is mounted.
-    let exclusive = if write && kind == Kind::BlockDevice {
-        OFlag::O_EXCL
-    } else {
-        OFlag::empty()
-    };
-    let open = |flags: OFlag| {
-        OpenOptions::new()
-            .read(true)
-            .write(write)
-            .custom_flags((flags | exclusive).bits())
-            .open(path)
-    };
-    match open(OFlag::O_DIRECT).and_then(|file| probe(file, bs)) {
-        Ok(file) => Ok((file, true)),
-        Err(error) if error.kind() == ErrorKind::InvalidInput => Ok((open(OFlag::empty())?, false)),
-        Err(error) => Err(error),
-    }
-}
-
-/// Some file systems accept the flag and refuse the I/O.
-fn probe(file: File, bs: usize) -> io::Result<File> {
-    let mut buffer = AlignedBuf::zeroed(bs);
-    file.read_at(&mut buffer, 0)?;
-    Ok(file)
+    Ok((file.into(), direct))
 }
 
 /// The path, the cause and, where there is one, the cure.
 pub(crate) fn explain(path: &Path, error: io::Error) -> Box<dyn Error + Send + Sync> {
     let cure = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            "; use less with --size 256M, or another place with --file PATH"
+            "; use less with --size, or another place with --file PATH"
         }
         ErrorKind::FileTooLarge => "; use less with --size",
         ErrorKind::NotFound => "; its folder must exist",
         ErrorKind::PermissionDenied => {
-            "; it must be readable, and writable where iobench fills or --rw writes"
+            "; it must be readable, and writable where iobench fills or --rw writes; choose another with --file PATH"
         }
+        ErrorKind::ReadOnlyFilesystem => "; choose another place with --file PATH",
         ErrorKind::ResourceBusy => "; a mounted device is not written",
         _ => "",
     };

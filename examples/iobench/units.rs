@@ -33,6 +33,15 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{value:.decimals$} {}", units[unit])
 }
 
+/// As an option takes it: `64M`, `960k`. Less than a KiB is left out.
+pub(crate) fn option(bytes: u64) -> String {
+    match bytes {
+        _ if bytes >= 1 << 30 && bytes.is_multiple_of(1 << 30) => format!("{}G", bytes >> 30),
+        _ if bytes >= 1 << 20 && bytes.is_multiple_of(1 << 20) => format!("{}M", bytes >> 20),
+        _ => format!("{}k", bytes >> 10),
+    }
+}
+
 /// `1,234,567`.
 pub(crate) fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
@@ -72,6 +81,10 @@ mod tests {
         assert_eq!(
             [size(512), size(4096), size(3 << 29)],
             ["512 bytes", "4 KiB", "1.50 GiB"]
+        );
+        assert_eq!(
+            [option(3 << 30), option(3 << 29), option(12_288)],
+            ["3G", "1536M", "12k"]
         );
         assert_eq!(
             [grouped(0.4), grouped(999.0), grouped(1_234_567.0)],

@@ -74,7 +74,7 @@ impl Aio {
 
     /// Waits until nothing is outstanding: every request accepted before this call is complete, and its
     /// callback has returned. Requests that others submit meanwhile are waited for as well. Blocks; under
-    /// [`Dispatch::Manual`] it polls, and callbacks run inside it.
+    /// [`Dispatch::Manual`](crate::Dispatch::Manual) it polls, and callbacks run inside it.
     ///
     /// # Errors
     /// [`AioError::WouldDeadlock`](crate::AioError::WouldDeadlock) inside a callback,
@@ -141,10 +141,10 @@ impl Aio {
         self.engines().iter().map(|engine| engine.stats()).sum()
     }
 
-    /// Runs the completions of a [`Dispatch::Manual`] context on this thread: waits until at least `min`
-    /// results have been delivered or nothing is outstanding, delivers at most `max`, and does not wait
-    /// longer than `timeout` (`None`: as long as it takes). Says how many it delivered: callbacks called, and
-    /// results that a waiter or future can see now.
+    /// Runs the completions of a [`Dispatch::Manual`](crate::Dispatch::Manual) context on this thread: waits
+    /// until at least `min` results have been delivered or nothing is outstanding, delivers at most `max`, and
+    /// does not wait longer than `timeout` (`None`: as long as it takes). Returns how many it delivered:
+    /// callbacks called, and results that a waiter or future can see now.
     ///
     /// `poll(0, usize::MAX, None)` never sleeps. One thread at a time polls; a second one waits for its turn.
     /// With shards, the shard of this thread is polled.
@@ -157,10 +157,10 @@ impl Aio {
         Ok(self.engine().poll(min, max, timeout)?)
     }
 
-    /// One turn of a loop around a [`Dispatch::Manual`] context: waits for at least one result, not longer
-    /// than `timeout` (`None`: as long as it takes), and delivers all that have come. The same as
-    /// [`poll(1, usize::MAX, timeout)`](Aio::poll). Returns how many results it delivered; 0 when nothing is
-    /// outstanding or the time is over.
+    /// One turn of a loop around a [`Dispatch::Manual`](crate::Dispatch::Manual) context: waits for at least
+    /// one result, not longer than `timeout` (`None`: as long as it takes), and delivers all that have come.
+    /// The same as [`poll(1, usize::MAX, timeout)`](Aio::poll). Returns how many results it delivered; 0 when
+    /// nothing is outstanding or the time is over.
     ///
     /// ```
     /// use kiocb::op::Read;

@@ -51,10 +51,9 @@ impl Engine {
         while let Some(waker) = harvest.threads.pop() {
             waker.wake();
         }
-        if !harvest.wakers.is_empty() || harvest.abandoned.len() > 0 {
-            if !self.wake_tasks(harvest, tag) {
-                return false;
-            }
+        let is_user_code_due = !harvest.wakers.is_empty() || harvest.abandoned.len() > 0;
+        if is_user_code_due && !self.wake_tasks(harvest, tag) {
+            return false;
         }
         self.keep_spare(harvest);
         self.notify_if_idle();

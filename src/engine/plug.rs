@@ -95,7 +95,10 @@ pub(super) fn push(engine: usize, request: OwnedCell) -> Result<usize, OwnedCell
     }
     let mut request = Some(request);
     let held_back = find(engine, |plugged| {
-        request.take().map(|request| plugged.push(request));
+        request
+            .take()
+            .into_iter()
+            .for_each(|request| plugged.push(request));
         plugged.len()
     });
     match (held_back, request) {
@@ -115,9 +118,10 @@ pub(super) fn take(engine: usize) -> List {
 pub(super) fn for_each_engine(mut each: impl FnMut(&Engine)) {
     let mut next = INNERMOST.with(std::cell::Cell::get);
     while let Some(link) = next {
-        // SAFETY: as in `find`; the link's `with_plug` borrows the engine.
-        let (engine, outer) = unsafe { (link.as_ref().engine.as_ref(), link.as_ref().outer) };
-        each(engine);
-        next = outer;
+        // SAFETY: as in `find`.
+        let link = unsafe { link.as_ref() };
+        // SAFETY: the link's `with_plug` borrows the engine.
+        each(unsafe { link.engine.as_ref() });
+        next = link.outer;
     }
 }

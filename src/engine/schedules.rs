@@ -7,6 +7,7 @@ use super::request::{List, OwnedCell, Watch};
 use super::testing::{Count, TestCallback, TestOp, engine};
 use crate::dispatch::Dispatch;
 use crate::error::AioError;
+use crate::random::Random;
 use crate::sys::Mode;
 use crate::sys::simulated::{Answer, Behaviour, Next};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -101,7 +102,7 @@ fn a_refusal_concerns_one_of_a_list() {
 }
 
 #[test]
-fn what_a_callback_submits_and_the_kernel_refuses_completes_with_the_errno() {
+fn what_a_callback_submits_and_the_kernel_refuses_ends_with_the_errno() {
     for mode in BOTH {
         let (ends, names) = (Count::new(), Names::default());
         let engine = engine(Dispatch::Manual, mode, 8);
@@ -169,7 +170,7 @@ fn eagain_for_ever_gives_the_request_back() {
 }
 
 #[test]
-fn einval_is_the_requests_own_while_the_context_lives_and_everybodys_afterwards() {
+fn einval_is_one_requests_own_unless_the_context_is_gone() {
     for mode in BOTH {
         let ends = Count::new();
         let engine = engine(Dispatch::Thread, mode, 8);
@@ -218,21 +219,9 @@ fn completions_in_reverse_find_their_waiters() {
     }
 }
 
-/// Numbers that look random and are the same each time.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
-
 /// A program of one thread, made by dice: requests of all kinds, and a kernel in all moods.
 struct Program {
-    dice: Dice,
+    dice: Random,
     engine: Arc<Engine>,
     ends: Count,
     names: Names,
@@ -243,7 +232,7 @@ struct Program {
 
 impl Program {
     fn new(seed: u64) -> Program {
-        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut dice = Random(seed);
         let mode = BOTH[usize::from(dice.roll(2) == 0)];
         let depth = u32::try_from(1 + dice.roll(4)).expect("small");
         Program {
@@ -375,7 +364,7 @@ impl Program {
 }
 
 #[test]
-fn whatever_a_program_does_and_the_kernel_answers_each_request_ends_once_and_in_order() {
+fn whatever_happens_each_request_ends_once_and_in_order() {
     for seed in 0..1000 {
         let mut program = Program::new(seed);
         for _ in 0..40 {

@@ -1,10 +1,16 @@
-//! What the test files share: a watchdog, children of their own program, gates, things that count their
-//! drops, places with files.
+//! What the test files share: a watchdog, children of their own program, things that count their drops,
+//! places with files. What the fault lab uses as well is in `tests/kit`.
 #![allow(dead_code, reason = "no test file needs all of it")]
 #![allow(
     unsafe_code,
     reason = "buffers that count their drops are lent to the kernel"
 )]
+
+#[path = "../kit/mod.rs"]
+mod kit;
+
+#[allow(unused_imports, reason = "no test file needs all of it")]
+pub(crate) use kit::{Counter, Latch, Random, block_on, poll_once};
 
 use kiocb::buf::{IoBuf, IoBufMut};
 use kiocb::op::Read;
@@ -16,8 +22,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::Location;
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -231,53 +237,10 @@ pub(crate) fn pattern(seed: u64, len: usize) -> Vec<u8> {
     (0..len).map(|_| random.next().to_le_bytes()[3]).collect()
 }
 
-/// Numbers that look random and are the same every time (splitmix64).
-#[derive(Clone)]
-pub(crate) struct Random(pub u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).unwrap()
-    }
-}
-
-/// Something that threads wait for.
-#[derive(Clone, Default)]
-pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
-
-impl Gate {
-    pub(crate) fn open(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
-    }
-
-    pub(crate) fn wait(&self) {
-        let open = self.0.0.lock().unwrap();
-        drop(self.0.1.wait_while(open, |open| !*open).unwrap());
-    }
-
-    pub(crate) fn wait_timeout(&self, timeout: Duration) -> bool {
-        let open = self.0.0.lock().unwrap();
-        *self
-            .0
-            .1
-            .wait_timeout_while(open, timeout, |open| !*open)
-            .unwrap()
-            .0
-    }
-}
-
 /// Keeps the completion thread busy: it is inside a callback, which returns when the gate opens. Dropped, it
 /// opens.
 #[must_use = "dropped, it lets the completion thread go"]
-pub(crate) struct Busy(Gate);
+pub(crate) struct Busy(Latch);
 
 impl Busy {
     pub(crate) fn release(self) {}
@@ -291,7 +254,7 @@ impl Drop for Busy {
 
 /// Returns when the completion thread of `aio` is inside the callback. Only for `Dispatch::Thread`.
 pub(crate) fn keep_busy(aio: &Aio) -> Busy {
-    let (inside, gate) = (Gate::default(), Gate::default());
+    let (inside, gate) = (Latch::default(), Latch::default());
     let (there, go_on) = (inside.clone(), gate.clone());
     aio.alloc()
         .init_rw(null(), Read, Vec::new(), 0)
@@ -346,25 +309,6 @@ pub(crate) fn build(builder: AioBuilder) -> Aio {
 
 pub(crate) fn aio() -> Aio {
     build(Aio::builder())
-}
-
-/// Counts how often something happened.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Counter(Arc<AtomicUsize>);
-
-impl Counter {
-    pub(crate) fn add(&self) -> usize {
-        self.0.fetch_add(1, Ordering::SeqCst) + 1
-    }
-
-    pub(crate) fn get(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
-    }
-
-    /// Blocks until it has happened `count` times.
-    pub(crate) fn until(&self, count: usize) {
-        until(|| self.get() >= count);
-    }
 }
 
 /// Counts its drop.

@@ -2,7 +2,7 @@
 //! task can go on.
 //!
 //! `await` submits each request when it is first polled: no task need know of another one. `future` has an
-//! executor that submits together what all tasks asked for in one turn, as an engine's own executor would.
+//! executor that submits together what all tasks asked for in one turn, as a program's own executor would.
 
 use std::cell::RefCell;
 use std::fs::File;

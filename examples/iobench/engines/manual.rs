@@ -1,4 +1,4 @@
-//! kiocb for an engine with a loop of its own: a context for each thread, whose callbacks run inside `poll`,
+//! kiocb for a program with a loop of its own: a context for each thread, whose callbacks run inside `poll`,
 //! and no other thread.
 
 use std::io;

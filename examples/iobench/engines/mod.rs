@@ -1,4 +1,5 @@
-//! The ways to drive a file, one per module. To add one: its module, and its line in [`ENGINES`].
+//! The ways to drive a file, one per module. To add one: its module, its line in [`ENGINES`], and how it is drawn
+//! (`plot.rs`).
 
 mod batch;
 mod callback;
@@ -12,10 +13,12 @@ mod wait;
 
 use std::io;
 use std::sync::Arc;
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use kiocb::{Aio, Dispatch};
 
 use crate::job::Job;
+use crate::options::Options;
 
 /// One line of the table.
 pub(crate) struct Engine {
@@ -26,9 +29,26 @@ pub(crate) struct Engine {
     pub(crate) by_default: bool,
     /// Whether a loop keeps one request in flight, whatever `--depth` says.
     one_at_a_time: bool,
+    /// Whether each request in flight has a thread.
+    thread_per_request: bool,
+    groups: Groups,
     /// Keeps requests in flight until the job enters `Phase::Stop`; returns when the last one is back.
     pub(crate) run: fn(&Arc<Job>) -> io::Result<()>,
 }
+
+/// How many submissions are gathered before they leave.
+#[derive(Clone, Copy, PartialEq)]
+enum Groups {
+    /// Its own affair.
+    None,
+    /// As `--group` says.
+    One,
+    /// The best of several.
+    Best,
+}
+
+/// What `Groups::Best` tries, beside all that are ready.
+const GROUPS: [usize; 6] = [1, 2, 4, 8, 16, 32];
 
 /// In the order in which they run and are shown.
 pub(crate) static ENGINES: &[Engine] = &[
@@ -80,13 +100,21 @@ pub(crate) static ENGINES: &[Engine] = &[
         "system calls by hand, ring read in user space: the yardstick",
         raw::run,
     )
-    .by_default(),
+    .by_default()
+    .gathers(Groups::One),
+    Engine::new(
+        "raw-best",
+        "the best of raw with --group 1, 2, 4, 8, 16, 32 and all, each measured",
+        raw::run,
+    )
+    .gathers(Groups::Best),
     Engine::new(
         "pread",
         "pread and pwrite, one thread per request in flight",
         pread::run,
     )
-    .by_default(),
+    .by_default()
+    .thread_per_request(),
 ];
 
 impl Engine {
@@ -100,6 +128,8 @@ impl Engine {
             about,
             by_default: false,
             one_at_a_time: false,
+            thread_per_request: false,
+            groups: Groups::None,
             run,
         }
     }
@@ -118,6 +148,17 @@ impl Engine {
         }
     }
 
+    const fn thread_per_request(self) -> Engine {
+        Engine {
+            thread_per_request: true,
+            ..self
+        }
+    }
+
+    const fn gathers(self, groups: Groups) -> Engine {
+        Engine { groups, ..self }
+    }
+
     pub(crate) fn named(name: &str) -> Option<&'static Engine> {
         ENGINES.iter().find(|engine| engine.name == name)
     }
@@ -126,6 +167,35 @@ impl Engine {
     pub(crate) fn depth(&self, asked: usize) -> usize {
         if self.one_at_a_time { 1 } else { asked }
     }
+
+    /// How many threads keep requests going.
+    pub(crate) fn threads(&self, job: &Job) -> usize {
+        match self.thread_per_request {
+            true => job.threads * job.depth,
+            false => job.threads,
+        }
+    }
+
+    pub(crate) fn takes_group(&self) -> bool {
+        self.groups == Groups::One
+    }
+
+    /// Whether it is several runs, the fastest of which counts.
+    pub(crate) fn is_best_of_several(&self) -> bool {
+        self.groups == Groups::Best
+    }
+
+    /// The group of each run; `None` is all that are ready.
+    pub(crate) fn groups(&self, options: &Options) -> Vec<Option<usize>> {
+        match self.groups {
+            Groups::None => vec![None],
+            Groups::One => vec![options.group],
+            Groups::Best => {
+                let smaller = GROUPS.into_iter().filter(|group| *group < options.depth);
+                smaller.map(Some).chain([None]).collect()
+            }
+        }
+    }
 }
 
 /// Runs `body` on `threads` threads, given their numbers, and waits for all; the first error is the result.
@@ -133,12 +203,24 @@ fn on_threads(threads: usize, body: impl Fn(usize) -> io::Result<()> + Sync) -> 
     std::thread::scope(|scope| {
         let body = &body;
         let running: Vec<_> = (0..threads)
-            .map(|index| scope.spawn(move || body(index)))
+            .map(|index| spawn(scope, move || body(index)))
             .collect();
         running
             .into_iter()
-            .map(|thread| thread.join().expect("a loop panicked"))
+            .map(|thread| thread?.join().expect("a loop panicked"))
             .fold(Ok(()), Result::and)
+    })
+}
+
+/// A thread, or why there can be none.
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    body: impl FnOnce() -> T + Send + 'scope,
+) -> io::Result<ScopedJoinHandle<'scope, T>> {
+    let spawned = thread::Builder::new().spawn_scoped(scope, body);
+    spawned.map_err(|error| {
+        let text = format!("no further thread can be made: {error}; lower --depth or --threads");
+        io::Error::new(error.kind(), text)
     })
 }
 

@@ -7,18 +7,22 @@ use std::sync::Arc;
 
 use kiocb::AlignedBuf;
 
-use super::on_threads;
-use crate::job::Job;
+use super::{on_threads, spawn};
+use crate::job::{Job, Phase};
 use crate::slot::Slot;
 
 pub(crate) fn run(job: &Arc<Job>) -> io::Result<()> {
     on_threads(job.threads, |index| {
         std::thread::scope(|scope| {
-            for slot in job.slots(index) {
+            let mut threads = job.slots(index).map(|slot| {
                 let buffer = job.buffer();
-                scope.spawn(move || drive(job, slot, buffer));
+                spawn(scope, move || drive(job, slot, buffer))
+            });
+            let spawned = threads.try_for_each(|thread| thread.map(drop));
+            if spawned.is_err() {
+                job.enter(Phase::Stop); // for those that are there already
             }
-            Ok(())
+            spawned
         })
     })
 }

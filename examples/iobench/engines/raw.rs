@@ -1,7 +1,8 @@
 //! The yardstick: what kernel AIO costs with nothing around it.
 //!
-//! One context and one thread per loop: submit all that is ready in one `io_submit`, read the completion ring
-//! in user space, sleep in `io_getevents` only when it is empty, make each completed request ready again.
+//! One context and one thread per loop: submit what is ready in one `io_submit`, read the completion ring in
+//! user space, sleep in `io_getevents` only when it is empty, make each completed request ready again. What is
+//! ready leaves when all completions are seen to, or before, when `--group` of them have come together.
 #![allow(
     unsafe_code,
     reason = "the system calls and the ring shared with the kernel, by hand"
@@ -36,6 +37,7 @@ struct Loop {
     addresses: Vec<*mut iocb>,
     events: Vec<io_event>,
     in_flight: usize,
+    group: usize,
 }
 
 struct Request {
@@ -65,6 +67,7 @@ impl Loop {
             addresses: Vec::with_capacity(job.depth),
             events: Vec::with_capacity(job.depth),
             in_flight: 0,
+            group: job.group.unwrap_or(usize::MAX),
         })
     }
 
@@ -72,7 +75,7 @@ impl Loop {
         (0..self.requests.len()).for_each(|number| self.make_ready(number));
         while self.submit()? > 0 {
             self.context.reap(&mut self.events, self.requests.len())?;
-            self.complete();
+            self.complete()?;
         }
         Ok(())
     }
@@ -102,7 +105,7 @@ impl Loop {
         Ok(self.in_flight)
     }
 
-    fn complete(&mut self) {
+    fn complete(&mut self) -> io::Result<()> {
         self.in_flight -= self.events.len();
         for index in 0..self.events.len() {
             let io_event { data, res, .. } = self.events[index];
@@ -112,8 +115,12 @@ impl Loop {
             if request.slot.goes_on() {
                 self.make_ready(number);
             }
+            if self.ready.len() >= self.group {
+                self.submit()?;
+            }
         }
         self.events.clear();
+        Ok(())
     }
 }
 

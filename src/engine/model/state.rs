@@ -41,7 +41,7 @@ fn a_watcher_that_sleeps_is_woken_and_finds_the_result() {
 }
 
 #[test]
-fn a_watcher_that_changes_its_waker_and_goes_leaves_the_body_to_one_of_the_two() {
+fn a_watcher_that_changes_its_waker_and_goes_leaves_the_body_to_one_side() {
     explore(|| {
         let ends = Count::new();
         let (request, mut watch) = in_flight(&ends);

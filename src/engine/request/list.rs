@@ -29,12 +29,10 @@ impl List {
     }
 
     pub(crate) fn of(request: OwnedCell) -> List {
-        // SAFETY: `pop` and `unlink` let go of it when they take the last request out.
-        let last = unsafe { request.0.share() };
         List {
             cancellable: request.is_cancellable(),
+            last: Some(share(&request.0)),
             first: Some(request),
-            last: Some(last),
             len: 1,
         }
     }
@@ -61,13 +59,9 @@ impl List {
             return;
         };
         if let Some(next) = other.first {
-            // SAFETY: the list owns its last request, and the link with it.
-            let link = unsafe { &mut *last.header().next.get() };
-            debug_assert!(link.is_none());
-            // SAFETY: as above, for the first of the other list. `pop` and `unlink` let go of it before its
-            // cell leaves the list.
-            unsafe { *next.0.header().prev.get() = Some(last.share()) };
-            *link = Some(next.0);
+            set_prev(&next.0, Some(last));
+            let behind = replace_next(last, Some(next.0));
+            debug_assert!(behind.is_none());
             self.last = other.last;
             self.len += other.len;
             self.cancellable |= other.cancellable;
@@ -76,10 +70,10 @@ impl List {
 
     /// The oldest.
     pub(crate) fn pop(&mut self) -> Option<OwnedCell> {
-        let mut oldest = self.first.take()?;
-        self.first = oldest.take_next();
-        match &mut self.first {
-            Some(first) => first.clear_prev(),
+        let oldest = self.first.take()?;
+        self.first = replace_next(&oldest.0, None).map(OwnedCell);
+        match &self.first {
+            Some(first) => set_prev(&first.0, None),
             None => (self.last, self.cancellable) = (None, false),
         }
         self.len -= 1;
@@ -91,28 +85,21 @@ impl List {
     /// # Safety
     /// It is in this list.
     pub(in crate::engine) unsafe fn unlink(&mut self, cell: &Cell) -> OwnedCell {
-        // SAFETY: the list owns its requests, and their links with them.
-        let (prev, next) = unsafe {
-            let header = cell.header();
-            ((*header.prev.get()).take(), (*header.next.get()).take())
-        };
-        if let Some(next) = &next {
-            // SAFETY: as above; a neighbour's link is let go of as the list's own are.
-            unsafe { *next.header().prev.get() = prev.as_ref().map(|cell| cell.share()) };
-        } else {
-            // SAFETY: as above.
-            self.last = prev.as_ref().map(|cell| unsafe { cell.share() });
+        let (prev, next) = (take_prev(cell), replace_next(cell, None));
+        match &next {
+            Some(next) => set_prev(next, prev.as_ref()),
+            None => self.last = prev.as_ref().map(share),
         }
-        self.len -= 1;
+        // The link before it owns it.
         let own = match &prev {
-            // SAFETY: as above. What the link before it held is the ownership of this cell.
-            Some(prev) => {
-                unsafe { std::mem::replace(&mut *prev.header().next.get(), next) }.map(OwnedCell)
-            }
+            Some(prev) => replace_next(prev, next).map(OwnedCell),
             None => std::mem::replace(&mut self.first, next.map(OwnedCell)),
         };
+        self.len -= 1;
         self.cancellable &= self.len > 0;
-        own.expect("a request is owned by the link before it")
+        let own = own.expect("a request is owned by the link before it");
+        debug_assert!(own.0 == *cell);
+        own
     }
 
     /// The oldest `most` of them, or all.
@@ -145,4 +132,27 @@ impl List {
         });
         seen
     }
+}
+
+// The links of a cell belong to the owner of the cell, and that is the list: each of these is called for a
+// cell that is in the list, or on its way in or out.
+
+fn replace_next(cell: &Cell, next: Option<Cell>) -> Option<Cell> {
+    // SAFETY: the list owns the cell, and no reference to the link is kept anywhere.
+    std::mem::replace(unsafe { &mut *cell.header().next.get() }, next)
+}
+
+fn set_prev(cell: &Cell, prev: Option<&Cell>) {
+    // SAFETY: as in `replace_next`.
+    unsafe { *cell.header().prev.get() = prev.map(share) }
+}
+
+fn take_prev(cell: &Cell) -> Option<Cell> {
+    // SAFETY: as in `replace_next`.
+    unsafe { &mut *cell.header().prev.get() }.take()
+}
+
+fn share(cell: &Cell) -> Cell {
+    // SAFETY: a neighbour's link to it, or the list's to its last, is replaced before it leaves the list.
+    unsafe { cell.share() }
 }

@@ -153,19 +153,6 @@ impl OwnedCell {
         unsafe { *self.header().result.get() }
     }
 
-    /// What follows in the owner's list, which is taken out of it.
-    pub(super) fn take_next(&mut self) -> Option<OwnedCell> {
-        // SAFETY: the OwnedCell is the cell's one owner, and so the link's.
-        let next = unsafe { &mut *self.header().next.get() };
-        next.take().map(OwnedCell)
-    }
-
-    /// It is the first of its list now.
-    pub(super) fn clear_prev(&mut self) {
-        // SAFETY: as in `take_next`.
-        unsafe { *self.header().prev.get() = None }
-    }
-
     /// Asks the operation whether the stored result is the end of it, and goes on with it otherwise.
     pub(crate) fn proceed(&mut self) -> Progress {
         if !self.header().traits.may_go_on {

@@ -31,11 +31,16 @@ const CARRIERS: &[(&str, &str)] = &[
     ("Iocb", "ignored_iocb"),
     ("Stats", "ignored_stats"),
     ("Batch", "ignored_batch"),
-    ("Refused", "ignored_refusals_of_a_batch"),
+    ("BatchErrors", "ignored_errors_of_a_batch"),
 ];
 
 /// Items with `#[must_use = "…"]` that carry no result.
-const NO_CARRIERS: &[&str] = &["AioBuilder", "BufPoolBuilder", "Tracked"];
+const NO_CARRIERS: &[&str] = &[
+    "AioBuilder",
+    "BufPoolBuilder",
+    "TrackedWrite",
+    "UnsubmittedWrite",
+];
 
 fn stderr_of(case: &str) -> String {
     let path = Path::new("tests/cases").join(case).with_extension("stderr");

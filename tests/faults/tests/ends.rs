@@ -163,19 +163,17 @@ fn past_the_limit_of_file_sizes_a_write_is_cut_and_then_efbig() {
 }
 
 #[test]
-fn past_the_limit_of_file_sizes_the_signal_takes_the_submitter_unless_it_is_ignored() {
-    let exit = Child::of(
-        "past_the_limit_of_file_sizes_the_signal_takes_the_submitter_unless_it_is_ignored",
-    )
-    .run(|| {
-        let aio = aio(4);
-        let file = Arc::new(tempfile::tempfile().unwrap());
-        limit_file_size(B);
-        // As a program has it that has not heard of the signal.
-        // SAFETY: the default action runs no code of ours.
-        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_DFL) };
-        let _ = write_at(&aio, &file, BLOCK, 1, B);
-    });
+fn a_write_past_the_file_size_limit_kills_unless_sigxfsz_is_ignored() {
+    let exit =
+        Child::of("a_write_past_the_file_size_limit_kills_unless_sigxfsz_is_ignored").run(|| {
+            let aio = aio(4);
+            let file = Arc::new(tempfile::tempfile().unwrap());
+            limit_file_size(B);
+            // As a program has it that has not heard of the signal.
+            // SAFETY: the default action runs no code of ours.
+            unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_DFL) };
+            let _ = write_at(&aio, &file, BLOCK, 1, B);
+        });
     exit.killed_by(libc::SIGXFSZ);
 }
 

@@ -28,28 +28,15 @@ fn bytes(count: usize) -> Vec<u8> {
     (0..count).map(|at| (at * 31 % 251) as u8).collect()
 }
 
-/// As the crate's own tests have it: numbers that look random and are the same every time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (self.0 >> 33) as usize % bound
+/// `whole` bytes in pieces, some of them empty.
+fn pieces(random: &mut Random, whole: usize) -> Vec<usize> {
+    let (mut left, mut pieces) = (whole, Vec::new());
+    while left > 0 {
+        let piece = random.below(5).min(1) * random.below(2000).min(left);
+        pieces.push(piece);
+        left -= piece;
     }
-
-    /// `whole` bytes in pieces, some of them empty.
-    fn pieces(&mut self, whole: usize) -> Vec<usize> {
-        let (mut left, mut pieces) = (whole, Vec::new());
-        while left > 0 {
-            let piece = self.below(5).min(1) * self.below(2000).min(left);
-            pieces.push(piece);
-            left -= piece;
-        }
-        pieces
-    }
+    pieces
 }
 
 /// Reads the whole of it.
@@ -378,7 +365,7 @@ fn three_hundred_random_splits_are_written_whole_under_signals() {
     for case in 0..300 {
         let content = bytes(1 + random.below(150_000));
         let mut rest = &content[..];
-        let lengths = random.pieces(content.len()).into_iter();
+        let lengths = pieces(&mut random, content.len()).into_iter();
         let pieces: Vec<_> = lengths
             .map(|length| rest.split_off(..length).unwrap().to_vec())
             .collect();
@@ -422,8 +409,7 @@ fn three_hundred_random_splits_are_read_from_their_offsets() {
         }
         let offset = random.below(90_000);
         let whole = random.below(100_000 - offset).min(40_000);
-        let pieces: Vec<_> = random
-            .pieces(whole)
+        let pieces: Vec<_> = pieces(&mut random, whole)
             .into_iter()
             .map(|n| vec![0; n])
             .collect();

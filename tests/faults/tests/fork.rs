@@ -184,10 +184,10 @@ fn drops_in_the_child_leave_the_parents_requests_alone() {
 }
 
 #[test]
-fn a_child_that_is_killed_or_exits_with_everything_leaves_the_parents_requests_alone() {
+fn a_child_that_is_killed_or_exits_leaves_the_parents_requests_alone() {
     need_root!();
     in_a_quiet_process(
-        "a_child_that_is_killed_or_exits_with_everything_leaves_the_parents_requests_alone",
+        "a_child_that_is_killed_or_exits_leaves_the_parents_requests_alone",
         |aio, _, file, fs| {
             let parents = Parents::start(&aio, &file, &fs);
             is_good(forked(|| ()));
@@ -199,30 +199,34 @@ fn a_child_that_is_killed_or_exits_with_everything_leaves_the_parents_requests_a
 }
 
 #[test]
-fn a_deadline_holds_in_the_child_too() {
+fn a_handle_of_the_parents_answers_at_once_in_the_child() {
     need_root!();
-    in_a_quiet_process("a_deadline_holds_in_the_child_too", |aio, _, file, fs| {
-        let mut parents = Some(Parents::start(&aio, &file, &fs));
-        is_good(forked(|| {
-            let Parents {
-                gate,
-                handle,
-                future,
-                ..
-            } = parents.take().unwrap();
-            std::mem::forget((gate, future));
-            let handle = handle.wait_timeout(Duration::from_millis(5)).unwrap_err();
-            assert!(!handle.is_complete());
-        }));
-        parents.unwrap().finish(&aio);
-    });
+    in_a_quiet_process(
+        "a_handle_of_the_parents_answers_at_once_in_the_child",
+        |aio, _, file, fs| {
+            let mut parents = Some(Parents::start(&aio, &file, &fs));
+            is_good(forked(|| {
+                let Parents {
+                    gate,
+                    handle,
+                    future,
+                    ..
+                } = parents.take().unwrap();
+                std::mem::forget((gate, future));
+                let done = handle.wait_timeout(Duration::from_secs(60)).unwrap(); // at once
+                let error = done.result.unwrap_err();
+                assert_eq!(unavailable(&error), Some(AioError::Forked));
+            }));
+            parents.unwrap().finish(&aio);
+        },
+    );
 }
 
 #[test]
-fn a_child_may_make_a_context_of_its_own_while_the_parents_requests_are_held() {
+fn a_child_may_make_its_own_context_while_the_parents_requests_are_held() {
     need_root!();
     in_a_quiet_process(
-        "a_child_may_make_a_context_of_its_own_while_the_parents_requests_are_held",
+        "a_child_may_make_its_own_context_while_the_parents_requests_are_held",
         |aio, dispatch, file, fs| {
             let parents = Parents::start(&aio, &file, &fs);
             let plain = tempfile::tempfile().unwrap();

@@ -244,7 +244,7 @@ fn a_waker_that_blocks_holds_up_no_waiter() {
 /// Requests queued behind a full context are submitted by whoever frees a slot. One of them blocks in
 /// `io_submit`: it reads an empty pipe. Who is stuck with it?
 #[test]
-fn a_queued_request_that_blocks_in_io_submit_holds_up_no_waiter_whose_request_is_in_flight() {
+fn a_queued_request_that_blocks_in_io_submit_holds_up_no_waiter_in_flight() {
     need_root!();
     let _watchdog = Watchdog::new("blocking pump");
     for dispatch in [Dispatch::Thread, Dispatch::Anywhere] {

@@ -164,7 +164,7 @@ fn a_handle_whose_time_is_over_still_stands_for_its_request() {
 }
 
 #[test]
-fn shutdown_past_its_deadline_says_so_frees_nothing_and_no_later_drop_blocks() {
+fn shutdown_past_its_deadline_frees_nothing_and_no_later_drop_blocks() {
     need_root!();
     let _watchdog = Watchdog::new("shutdown past its deadline");
     listen_to_log();
@@ -189,7 +189,7 @@ fn shutdown_past_its_deadline_says_so_frees_nothing_and_no_later_drop_blocks() {
         let late = aio.shutdown(Duration::from_millis(20)).unwrap_err();
         assert_eq!(late.kind(), io::ErrorKind::TimedOut);
         assert_eq!(unavailable(&late), Some(AioError::TimedOut));
-        wait_for_log("WARN: shutdown past its deadline: 4 requests are outstanding");
+        wait_for_log("shutdown past its deadline: 4 requests are outstanding");
         let refused = read(&aio, &file, 4).wait().unwrap_err();
         assert_eq!(unavailable(refused.error()), Some(AioError::ShutDown));
         drop(refused.into_request().into_parts());
@@ -296,7 +296,7 @@ fn the_last_drop_waits_for_queued_requests_too() {
 }
 
 #[test]
-fn a_callback_that_drops_the_last_handle_leaves_the_others_to_the_background() {
+fn a_callback_that_drops_the_last_handle_leaves_the_rest_running() {
     need_root!();
     let _watchdog = Watchdog::new("drop in a callback");
     for dispatch in WITH_THREAD {
@@ -354,7 +354,7 @@ fn what_is_never_answered_ends_when_the_server_dies() {
 }
 
 #[test]
-fn a_submission_that_races_with_shutdown_completes_or_comes_back_and_nobody_misses_the_end() {
+fn a_submission_that_races_with_shutdown_completes_or_comes_back() {
     let _watchdog = Watchdog::new("shutdown under fire");
     let file = Arc::new(tempfile::tempfile().unwrap());
     for round in 0..60 {

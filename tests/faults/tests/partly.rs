@@ -219,9 +219,9 @@ fn also_when_it_takes_one_or_a_few_as_it_likes() {
 }
 
 #[test]
-fn also_when_another_thread_submits_a_part_in_its_name_between_refusals_to_take_any() {
+fn also_when_another_thread_submits_a_part_between_refusals() {
     need_root!();
-    let test = "also_when_another_thread_submits_a_part_in_its_name_between_refusals_to_take_any";
+    let test = "also_when_another_thread_submits_a_part_between_refusals";
     Child::of(test)
         .run(|| {
             need!(supervise(libc::SYS_io_submit, |call| {

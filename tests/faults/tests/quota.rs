@@ -42,10 +42,9 @@ fn hold_all_but(left: u64) -> Vec<Driver> {
 }
 
 #[test]
-fn a_used_up_quota_halves_the_depth_and_says_so_and_is_an_error_with_true_numbers_at_last() {
+fn a_used_up_quota_halves_the_depth_and_at_last_is_an_error_with_numbers() {
     need_root!(); // aio-max-nr may be used up by others, whom only root can hold back
-    let test =
-        "a_used_up_quota_halves_the_depth_and_says_so_and_is_an_error_with_true_numbers_at_last";
+    let test = "a_used_up_quota_halves_the_depth_and_at_last_is_an_error_with_numbers";
     in_child(test, || {
         listen_to_log();
         let before = sysctl("aio-nr");
@@ -56,7 +55,9 @@ fn a_used_up_quota_halves_the_depth_and_says_so_and_is_an_error_with_true_number
         let aio = Aio::builder().depth(128).build().unwrap();
         drop(held);
         assert_eq!(aio.stats().depth, 32);
-        wait_for_log("WARN: fs.aio-max-nr is nearly used up: 32 requests in flight instead of 128");
+        wait_for_log(
+            "WARN: kiocb: fs.aio-max-nr is nearly used up: 32 requests in flight instead of 128",
+        );
         wait_for_log("asked for 128 requests in flight, got 32");
         for block in 0..100 {
             assert_eq!(read(&aio, &file, block).wait().unwrap().result.unwrap(), 0);

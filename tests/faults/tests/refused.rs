@@ -96,14 +96,14 @@ fn an_unforeseen_errno_of_io_setup_is_passed_on() {
 }
 
 #[test]
-fn once_the_filter_would_let_it_pass_the_process_wide_context_is_tried_again() {
+fn the_global_context_is_tried_again_once_the_filter_would_let_it_pass() {
     in_child(
-        "once_the_filter_would_let_it_pass_the_process_wide_context_is_tried_again",
+        "the_global_context_is_tried_again_once_the_filter_would_let_it_pass",
         || {
-            let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-            let counter = Arc::clone(&calls);
+            let calls = Counter::default();
+            let counter = calls.clone();
             need!(supervise(libc::SYS_io_setup, move |call| {
-                counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                counter.add();
                 if call.index == 0 {
                     Answer::Fail(libc::EPERM)
                 } else {
@@ -118,7 +118,7 @@ fn once_the_filter_would_let_it_pass_the_process_wide_context_is_tried_again() {
             assert!(matches!(setup_error(refused.error()), SetupError::Refused));
             let done = refused.into_request().wait().unwrap();
             assert_eq!(done.result.unwrap(), 0);
-            assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 2);
+            assert_eq!(calls.get(), 2);
         },
     )
     .success();
@@ -308,10 +308,10 @@ fn eagain_for_ever_with_nothing_in_flight_is_stalled() {
 }
 
 #[test]
-fn eagain_for_ever_behind_what_is_in_flight_ends_in_enomem_once_that_is_done() {
+fn eagain_for_ever_ends_in_enomem_once_nothing_is_in_flight() {
     need_root!();
     in_child(
-        "eagain_for_ever_behind_what_is_in_flight_ends_in_enomem_once_that_is_done",
+        "eagain_for_ever_ends_in_enomem_once_nothing_is_in_flight",
         || {
             let fs = need!(SlowFs::new());
             let file = Arc::new(fs.file("f", blocks(4)));
@@ -342,10 +342,10 @@ fn eagain_for_ever_behind_what_is_in_flight_ends_in_enomem_once_that_is_done() {
 }
 
 #[test]
-fn a_sleeper_that_cannot_be_woken_delays_no_shutdown_beyond_its_deadline_for_ever() {
+fn a_sleeper_that_cannot_be_woken_does_not_hold_shutdown_for_ever() {
     need_root!();
     in_child(
-        "a_sleeper_that_cannot_be_woken_delays_no_shutdown_beyond_its_deadline_for_ever",
+        "a_sleeper_that_cannot_be_woken_does_not_hold_shutdown_for_ever",
         || {
             let fs = need!(SlowFs::new());
             let file = Arc::new(fs.file("f", blocks(1)));

@@ -110,7 +110,7 @@ fn only_the_range_of_the_gate_is_held() {
 }
 
 #[test]
-fn every_errno_of_the_server_arrives_as_the_result_and_the_neighbours_are_unharmed() {
+fn every_errno_of_the_server_is_the_result_of_its_own_request_alone() {
     need_root!();
     let _watchdog = Watchdog::new("errno");
     let fs = need!(SlowFs::new());

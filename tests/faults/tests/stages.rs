@@ -229,7 +229,7 @@ impl<'a> Case<'a> {
         };
         case.owner = Some(match (handle, stage) {
             (false, _) => Owner::Future(request.into_future()),
-            (true, Stage::Ready) => Owner::Handle(case.batch.insert(aio.batch()).start(request)),
+            (true, Stage::Ready) => Owner::Handle(case.batch.insert(aio.batch()).push(request)),
             (true, _) => Owner::Handle(request.start().unwrap()),
         });
         case.advance(stage);
@@ -366,7 +366,7 @@ fn a_request_that_completes_at_once_is_ready_at_its_first_poll() {
 /// A clone that panics leaves no waker and no other harm: the owner of the future has the panic, and the
 /// request goes on.
 #[test]
-fn a_future_dropped_by_a_panic_of_its_waker_leaves_its_request_to_the_engine() {
+fn a_future_dropped_by_its_wakers_panic_leaves_its_request_to_the_engine() {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::task::{RawWaker, RawWakerVTable};
     const VTABLE: RawWakerVTable = RawWakerVTable::new(

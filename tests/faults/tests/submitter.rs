@@ -176,7 +176,7 @@ fn a_submitter_blocked_with_the_only_slot_delays_others_and_loses_nothing() {
 /// blocks there blocks what is queued behind it, until it comes through. What is in flight goes on, and
 /// submitting returns at once.
 #[test]
-fn behind_a_queued_request_that_blocks_the_queue_waits_and_what_is_in_flight_goes_on() {
+fn a_queued_request_that_blocks_holds_up_the_queue_alone() {
     need_root!();
     let _watchdog = Watchdog::new("blocked queue");
     for dispatch in WITH_THREAD {
@@ -296,5 +296,5 @@ fn a_blocked_submission_is_told_to_the_operator() {
     std::thread::sleep(Duration::from_millis(300)); // what is told is that it took long
     drop(writer);
     assert_eq!(submitter.join(), 0);
-    wait_for_log("WARN: io_submit blocked for");
+    wait_for_log("WARN: kiocb: io_submit blocked for");
 }

@@ -291,7 +291,7 @@ fn a_long_storm_of_everything_at_once() {
 }
 
 #[test]
-fn handles_may_be_waited_for_on_other_threads_than_where_they_were_made_and_change_hands_between() {
+fn handles_may_move_between_threads_before_they_are_waited_for() {
     need_root!();
     let _watchdog = Watchdog::new("handles change hands");
     for dispatch in ALL {
@@ -302,12 +302,12 @@ fn handles_may_be_waited_for_on_other_threads_than_where_they_were_made_and_chan
         let poller = Poller::of(&aio, dispatch);
         let started = (0..CROWD).map(|number| (number, read(&aio, &file, number).start().unwrap()));
         let pile = Arc::new(Mutex::new(started.collect::<Vec<_>>()));
-        let count = Arc::new(AtomicUsize::new(0));
+        let count = Counter::default();
         let workers: Vec<_> = (0..5)
             .map(|index| {
-                let (pile, count) = (Arc::clone(&pile), Arc::clone(&count));
+                let (pile, count) = (Arc::clone(&pile), count.clone());
                 Worker::start(move || {
-                    while count.load(Ordering::SeqCst) < CROWD as usize {
+                    while count.get() < CROWD as usize {
                         let Some((number, mut handle)) = pile.lock().unwrap().pop() else {
                             std::thread::yield_now();
                             continue;
@@ -327,7 +327,7 @@ fn handles_may_be_waited_for_on_other_threads_than_where_they_were_made_and_chan
                         match waited {
                             Ok(done) => {
                                 verify(&done, number);
-                                count.fetch_add(1, Ordering::SeqCst);
+                                count.add();
                             }
                             Err(handle) => pile.lock().unwrap().insert(0, (number, handle)),
                         }

@@ -2,13 +2,16 @@
 //! and looking at the crate from outside.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+#[path = "../../../kit/mod.rs"]
+mod shared;
+
+#[allow(unused_imports, reason = "each test binary uses a part of it")]
+pub(crate) use shared::{Counter, Random, block_on, poll_once};
+
 use std::fs::File;
-use std::future::Future;
 use std::io;
-use std::pin::pin;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use kiocb::buf::IoBufMut;
@@ -199,29 +202,6 @@ pub(crate) fn latch() -> (Sender<()>, impl FnOnce() + Send + 'static) {
         let _ = opened.recv_timeout(PATIENCE);
     };
     (open, wait)
-}
-
-/// Runs a future on this thread.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(std::thread::Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
-        }
-    }
-}
-
-/// Polls a future once, with a waker that does nothing.
-pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
-    std::pin::Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 /// The number of this process's thread of that name, once it has given itself the name.
