@@ -4,7 +4,7 @@ use crate::common::*;
 use crate::hostile::*;
 use crate::modes::in_both_modes;
 use kiocb::op::{PollReady, Read};
-use kiocb::{Aio, Dispatch, Journal, Pending, PollFlags, SyncKind};
+use kiocb::{Aio, Dispatch, Pending, PollFlags, SyncGroup, SyncKind};
 use std::io::{self, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ fn barriers_cost_the_same_for_each() {
     in_both_modes(|| {
         assert_grows_linearly(2500, |count| {
             let aio = aio();
-            let log = Journal::new(&aio, scratch());
+            let log = SyncGroup::new(&aio, scratch());
             let write = log.track(); // they all wait for it
             let called = Counter::default();
             let cost = time(|| {
@@ -129,7 +129,7 @@ fn barriers_during_a_sync_cost_the_same_for_each() {
     in_both_modes(|| {
         assert_grows_linearly(1000, |count| {
             let aio = aio();
-            let log = Journal::new(&aio, scratch());
+            let log = SyncGroup::new(&aio, scratch());
             let called = Counter::default();
             let counted = || {
                 let called = called.clone();
@@ -158,7 +158,7 @@ fn failed_writes_cost_the_same_for_each() {
     in_both_modes(|| {
         assert_grows_linearly(3000, |count| {
             let aio = aio();
-            let log = Journal::new(&aio, scratch());
+            let log = SyncGroup::new(&aio, scratch());
             let called = Counter::default();
             let mut writes = Vec::new();
             for _ in 0..count {
@@ -188,7 +188,7 @@ fn barriers_between_writes_cost_the_same_for_each() {
     in_both_modes(|| {
         assert_grows_linearly(3000, |count| {
             let aio = aio();
-            let log = Journal::new(&aio, scratch());
+            let log = SyncGroup::new(&aio, scratch());
             let called = Counter::default();
             let cost = time(|| {
                 let mut writes = Vec::new();
@@ -269,11 +269,11 @@ fn a_scope_costs_the_same_for_each_request() {
 }
 
 #[test]
-fn writes_of_a_journal_cost_the_same_for_each() {
+fn writes_of_a_sync_group_cost_the_same_for_each() {
     in_both_modes(|| {
         assert_grows_linearly(2500, |count| {
             let aio = aio();
-            let log = Journal::new(&aio, null());
+            let log = SyncGroup::new(&aio, null());
             time(|| {
                 let writes: Vec<_> = (0..count).map(|_| log.track()).collect();
                 writes.into_iter().for_each(|write| write.end(&Ok(())));

@@ -20,8 +20,8 @@ fn manual(depth: u32) -> Aio {
 }
 
 /// A context whose completion thread is inside a waker until the gate opens. The handle's result is there.
-fn stuck_in_a_waker() -> (Aio, Gate, Readable) {
-    let (aio, inside, go_on) = (aio(), Gate::default(), Gate::default());
+fn stuck_in_a_waker() -> (Aio, Latch, Readable) {
+    let (aio, inside, go_on) = (aio(), Latch::default(), Latch::default());
     let (there, released) = (inside.clone(), go_on.clone());
     let mut readable = readable(&aio);
     let deed = once(move || {
@@ -231,7 +231,7 @@ fn a_poll_for_nothing_does_not_wait_for_another_poller() {
 #[test]
 fn a_poll_for_nothing_does_not_wait_for_a_callback() {
     in_both_modes(|| {
-        let (aio, go_on, inside) = (manual(4), Gate::default(), Gate::default());
+        let (aio, go_on, inside) = (manual(4), Latch::default(), Latch::default());
         let (released, there) = (go_on.clone(), inside.clone());
         let request = nothing(&aio).init_callback(move |_| {
             there.open();

@@ -5,7 +5,7 @@ use crate::common::*;
 use crate::hostile::*;
 use crate::modes::in_both_modes;
 use kiocb::op::Read;
-use kiocb::{Aio, Dispatch, Journal, PollFlags, SyncKind};
+use kiocb::{Aio, Dispatch, PollFlags, SyncGroup, SyncKind};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::channel;
@@ -198,7 +198,7 @@ fn poll_waited_for(aio: &Aio) -> (LetGo, Check) {
 
 /// A batch borrows a handle: it lives on another thread, which gives it up when it is told to.
 fn unsubmitted(aio: &Aio) -> (LetGo, Check) {
-    let (fates, (send, handle), gate) = (Fates::default(), channel(), Gate::default());
+    let (fates, (send, handle), gate) = (Fates::default(), channel(), Latch::default());
     let (aio, count, go_on) = (aio.clone(), fates.clone(), gate.clone());
     let keeper = thread::spawn(move || {
         let mut batch = aio.batch();
@@ -241,7 +241,7 @@ fn scope_elsewhere(aio: &Aio) -> (LetGo, Check) {
 }
 
 fn barriers(aio: &Aio) -> (LetGo, Check) {
-    let (calls, log) = (Counter::default(), Journal::new(aio, scratch()));
+    let (calls, log) = (Counter::default(), SyncGroup::new(aio, scratch()));
     for number in 0..5 {
         let (called, written) = (calls.clone(), calls.clone());
         let write = log.write(vec![number; 512], 512 * u64::from(number), move |_| {

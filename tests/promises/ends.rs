@@ -224,7 +224,7 @@ fn a_context_that_ends_in_anothers_callback_completes_the_rest() {
             let calls = Counter::default();
             let (writer, submitter) = in_flight(&other, &calls);
             queue(&other, &calls, 10);
-            let (aio, done) = (aio(), Gate::default());
+            let (aio, done) = (aio(), Latch::default());
             let gone = done.clone();
             let request = nothing(&aio).init_callback(move |_| {
                 drop(other); // goes on in the background

@@ -60,7 +60,7 @@ fn what_a_destructor_submits_is_completed_while_the_thread_is_idle() {
     in_both_modes(|| {
         let ((aio, busy), calls) = (busy(1), Counter::default());
         let occupied = occupy(&aio);
-        let (inner, count, dropped) = (aio.clone(), calls.clone(), Gate::default());
+        let (inner, count, dropped) = (aio.clone(), calls.clone(), Latch::default());
         let was_dropped = dropped.clone();
         let deed = once(move || {
             let_it_park(busy);
@@ -166,7 +166,7 @@ fn a_batch_that_a_waker_submits_is_completed() {
 /// In a callback of a context, with a write into a pipe gathered, does `deed`, which blocks until the other end
 /// of the pipe is read from.
 fn after_a_gathered_write(deed: impl FnOnce(&Aio, io::PipeReader) + Send + 'static) {
-    let (aio, done) = (aio(), Gate::default());
+    let (aio, done) = (aio(), Latch::default());
     let (reader, writer) = io::pipe().unwrap();
     let (inner, finished) = (aio.clone(), done.clone());
     let request = nothing(&aio).init_callback(move |_| {
@@ -284,7 +284,7 @@ fn a_waiter_is_served_while_user_code_blocks() {
     in_both_modes(|| {
         for dispatch in [Dispatch::Thread, Dispatch::Anywhere, Dispatch::Manual] {
             let aio = build(Aio::builder().depth(4).dispatch(dispatch));
-            let (inside, go_on) = (Gate::default(), Gate::default());
+            let (inside, go_on) = (Latch::default(), Latch::default());
             let (there, released) = (inside.clone(), go_on.clone());
             let Readable {
                 mut pending,

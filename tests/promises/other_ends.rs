@@ -1,11 +1,11 @@
-//! Each way in which a scope, a batch, a handle, a journal and a pool can end, with something under way.
+//! Each way in which a scope, a batch, a handle, a sync group and a pool can end, with something under way.
 
 use crate::common::*;
 use crate::hostile::*;
 use crate::modes::in_both_modes;
 use kiocb::buf::IoBufMut;
 use kiocb::op::{Read, Write};
-use kiocb::{Aio, BufPool, Dispatch, Journal, SyncKind};
+use kiocb::{Aio, BufPool, Dispatch, SyncGroup, SyncKind};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -298,12 +298,15 @@ fn a_future_answers_after_its_context_has_gone() {
 }
 
 #[test]
-fn a_journal_ends_with_writes_and_barriers_under_way() {
+fn a_sync_group_ends_with_writes_and_barriers_under_way() {
     in_both_modes(|| {
         for dispatch in [Dispatch::Thread, Dispatch::Anywhere] {
             let aio = build(Aio::builder().depth(1).dispatch(dispatch));
-            let (log, calls, (send, results)) =
-                (Journal::new(&aio, scratch()), Counter::default(), channel());
+            let (log, calls, (send, results)) = (
+                SyncGroup::new(&aio, scratch()),
+                Counter::default(),
+                channel(),
+            );
             let occupied = occupy(&aio);
             let tracked = log.track();
             let lost = log.track();
@@ -332,10 +335,10 @@ fn a_journal_ends_with_writes_and_barriers_under_way() {
 }
 
 #[test]
-fn a_journal_of_a_context_that_was_shut_down_fails_its_barriers() {
+fn a_sync_group_of_a_context_that_was_shut_down_fails_its_barriers() {
     in_both_modes(|| {
         for aio in contexts(1) {
-            let (log, (send, results)) = (Journal::new(&aio, scratch()), channel());
+            let (log, (send, results)) = (SyncGroup::new(&aio, scratch()), channel());
             let tracked = log.track();
             for _ in 0..4 {
                 let send = send.clone();

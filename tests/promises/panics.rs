@@ -6,7 +6,7 @@ use crate::hostile::*;
 use crate::logger;
 use crate::modes::in_both_modes;
 use kiocb::op::Read;
-use kiocb::{Aio, Dispatch, Journal, SyncKind};
+use kiocb::{Aio, Dispatch, SyncGroup, SyncKind};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -140,7 +140,7 @@ fn a_handle_is_dropped_although_its_waker_panics() {
 fn a_payload_whose_destructor_panics_loses_no_barrier() {
     in_both_modes(|| {
         let (aio, calls) = (aio(), Counter::default());
-        let log = Journal::new(&aio, scratch());
+        let log = SyncGroup::new(&aio, scratch());
         let write = log.track(); // all barriers wait for it, and share one sync
         for number in 0..4 {
             let calls = calls.clone();
@@ -356,7 +356,7 @@ fn a_writer_of_debug_output_that_panics_locks_nothing() {
     in_both_modes(|| {
         use std::fmt::Write;
         let aio = aio();
-        let log = Journal::new(&aio, scratch());
+        let log = SyncGroup::new(&aio, scratch());
         catch_unwind(AssertUnwindSafe(|| write!(Nasty, "{aio:?}"))).unwrap_err();
         catch_unwind(AssertUnwindSafe(|| write!(Nasty, "{log:?}"))).unwrap_err();
         log.barrier(SyncKind::All, |result| result.unwrap())
@@ -375,7 +375,7 @@ fn a_barrier_is_called_though_the_file_panics_at_its_sync() {
                 burst();
             }
         });
-        let log = Journal::new(&aio, DeedFile(scratch(), nasty));
+        let log = SyncGroup::new(&aio, DeedFile(scratch(), nasty));
         let write = log.track();
         let calls = Counter::default();
         for _ in 0..3 {

@@ -6,7 +6,7 @@ use crate::hostile::*;
 use crate::logger;
 use crate::modes::in_both_modes;
 use kiocb::op::Read;
-use kiocb::{Aio, Dispatch, Journal, SyncKind};
+use kiocb::{Aio, Dispatch, SyncGroup, SyncKind};
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::OwnedFd;
@@ -130,7 +130,7 @@ fn a_destructor_may_wait_for_no_context() {
 fn a_logger_may_wait_for_no_context() {
     in_both_modes(|| {
         check("a logger", |aio, deed| {
-            let logged = Gate::default();
+            let logged = Latch::default();
             let seen = logged.clone();
             logger::on("panicked", move || {
                 deed();
@@ -301,7 +301,7 @@ fn debug_output_may_use_what_it_is_about() {
     in_both_modes(|| {
         for dispatch in ALL {
             let aio = build(Aio::builder().depth(1).dispatch(dispatch));
-            let log = Journal::new(&aio, scratch());
+            let log = SyncGroup::new(&aio, scratch());
             let use_it = || {
                 assert_eq!(aio.read_at(&null(), &mut [0], 0).unwrap(), 0);
                 let pending: Vec<_> = (0..3).map(|_| nothing(&aio).start().unwrap()).collect();
@@ -328,7 +328,7 @@ fn debug_output_may_use_what_it_is_about() {
 fn debug_output_may_drain() {
     in_both_modes(|| {
         let aio = build(Aio::builder().dispatch(Dispatch::Manual));
-        let log = Journal::new(&aio, scratch());
+        let log = SyncGroup::new(&aio, scratch());
         write!(Busybody(|| drop(aio.drain())), "{aio:?} {log:?}").unwrap();
         let aio = build(Aio::builder());
         write!(Busybody(|| drop(aio.drain())), "{aio:?}").unwrap();

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kiocb::buf::{IoBuf, IoBufMut};
 use kiocb::op::{PollReady, Read, ReadV, Rw, Write, WriteV};
-use kiocb::{Aio, AlignedBuf, Completion, Dispatch, Iocb, Journal, Pending, PollFlags, SyncKind};
+use kiocb::{Aio, AlignedBuf, Completion, Dispatch, Iocb, Pending, PollFlags, SyncGroup, SyncKind};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{Gate, Op, SlowFs, Watchdog};
 use kit::wait_until;
@@ -147,7 +147,7 @@ struct World {
     dispatch: Dispatch,
     mode: bool,
     stores: Vec<Arc<Store>>,
-    log: Journal<File>,
+    log: SyncGroup<File>,
     zero: Arc<File>,
     dice: AtomicU64,
     accepted: AtomicUsize,
@@ -732,7 +732,7 @@ fn chaos(dispatch: Dispatch, force_syscalls: bool, seed: u64, time: Duration) {
     let aio = builder.build().expect("a context");
     let log = File::create(directory.path().join("log")).expect("a log");
     let world = Arc::new(World {
-        log: Journal::new(&aio, log),
+        log: SyncGroup::new(&aio, log),
         aio,
         dispatch,
         mode: force_syscalls,
