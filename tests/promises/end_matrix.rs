@@ -371,15 +371,26 @@ fn end(end: End, aio: Aio, let_go: LetGo) {
             let_go();
         }
         End::InADestructor => {
-            let ((reader, _writer), last) = (io::pipe().unwrap(), readable(&aio));
-            let request = aio.alloc();
-            let file = DropFile(OwnedFd::from(reader), OnDrop(once(move || drop(aio))));
+            let waits = [(); 50].map(|()| readable(&aio));
+            let ((reader, _writer), gone) = (io::pipe().unwrap(), Counter::default());
+            let (request, count) = (aio.alloc(), gone.clone());
+            let dropped = once(move || {
+                drop(aio);
+                count.add();
+            });
+            let file = DropFile(OwnedFd::from(reader), OnDrop(dropped));
             let pending = request.init_poll(file, PollFlags::IN).start().unwrap();
             assert!(pending.cancel());
             drop(pending);
-            // Who waits finds it.
-            poke(&last.writer);
-            let _ = last.pending.wait().result;
+            // Who waits finds it; the kernel may take a moment to tell.
+            for wait in waits {
+                if gone.get() == 0 {
+                    poke(&wait.writer);
+                    let _ = wait.pending.wait().result;
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+            gone.until(1);
             let_go();
         }
     }
@@ -401,7 +412,7 @@ fn everything_under_way_at(how: End) {
                 continue;
             }
             eprintln!("{how:?} {busy:?} {dispatch:?}");
-            let aio = build(Aio::builder().depth(4).dispatch(dispatch));
+            let aio = build(Aio::builder().depth(64).dispatch(dispatch));
             let (let_go, check) = begin(busy, &aio);
             end(how, aio, let_go);
             check();
