@@ -216,7 +216,7 @@ fn barriers_between_writes_cost_the_same_for_each() {
 fn queueing_and_completing_costs_the_same_for_each() {
     in_both_modes(|| {
         assert_grows_linearly(4000, |count| {
-            let (aio, file) = (build(Aio::builder().depth(1)), Arc::new(null()));
+            let (aio, file) = (build(Aio::builder().depth(1)), null());
             time(|| {
                 let read = || aio.alloc().init_rw(Arc::clone(&file), Read, Vec::new(), 0);
                 let pending: Vec<_> = (0..count).map(|_| read().start().unwrap()).collect();
@@ -287,7 +287,7 @@ fn wakers_cost_the_same_for_each() {
     in_both_modes(|| {
         assert_grows_linearly(2500, |count| {
             let aio = build(Aio::builder().depth(1));
-            let (occupied, file) = (occupy(&aio), Arc::new(null()));
+            let (occupied, file) = (occupy(&aio), null());
             let read = || aio.alloc().init_rw(Arc::clone(&file), Read, Vec::new(), 0);
             let mut pending: Vec<_> = (0..count).map(|_| read().start().unwrap()).collect();
             let woken = Counter::default();

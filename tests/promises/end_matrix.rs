@@ -119,7 +119,10 @@ fn count_calls(aio: &Aio, calls: &Counter, count: usize) -> usize {
 fn in_flight(aio: &Aio, calls: Counter) -> (LetGo, Check) {
     let (reader, writer) = io::pipe().unwrap();
     let (fates, before) = (Fates::default(), aio.stats().in_flight);
-    let (file, count) = (fates.file(OwnedFd::from(reader).into()), calls.clone());
+    let (file, count) = (
+        fates.file(std::fs::File::from(OwnedFd::from(reader))),
+        calls.clone(),
+    );
     let read = aio.alloc().init_rw(file, Read, fates.buffer(vec![0; 4]), 0);
     let read = read.init_callback(move |done| {
         assert_eq!(done.result.unwrap(), 1);

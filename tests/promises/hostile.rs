@@ -97,7 +97,7 @@ pub(crate) fn leave<F: Future + Unpin>(pending: &mut F, waker: &Waker) {
 }
 
 /// A file that does it when it is asked for its descriptor.
-pub(crate) struct DeedFile(pub(crate) fs::File, pub(crate) Deed);
+pub(crate) struct DeedFile(pub(crate) Arc<fs::File>, pub(crate) Deed);
 
 impl AsFd for DeedFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -181,7 +181,7 @@ unsafe impl IoBufMut for DeedBuf {
 }
 
 /// A read of `/dev/null`: complete at once, with 0 bytes.
-pub(crate) fn nothing(aio: &Aio) -> Iocb<Rw<fs::File, Read, Vec<u8>>> {
+pub(crate) fn nothing(aio: &Aio) -> Iocb<Rw<Arc<fs::File>, Read, Vec<u8>>> {
     aio.alloc().init_rw(null(), Read, Vec::new(), 0)
 }
 

@@ -6,7 +6,6 @@ use crate::modes::in_both_modes;
 use kiocb::buf::IoBufMut;
 use kiocb::op::{Read, Write};
 use kiocb::{Aio, BufPool, Dispatch, SyncGroup, SyncKind};
-use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -397,7 +396,7 @@ fn a_pool_is_waited_for_until_the_last_buffer_comes_back() {
         for dispatch in [Dispatch::Thread, Dispatch::Anywhere] {
             let aio = build(Aio::builder().depth(2).dispatch(dispatch));
             let (pool, calls) = (BufPool::new(2, 4096).unwrap(), Counter::default());
-            let file: Arc<OwnedFd> = Arc::new(null().into());
+            let file = null();
             for _ in 0..500 {
                 let count = calls.clone();
                 let read = aio.alloc().init_rw(Arc::clone(&file), Read, pool.take(), 0);

@@ -375,7 +375,7 @@ fn a_barrier_is_called_though_the_file_panics_at_its_sync() {
                 burst();
             }
         });
-        let log = SyncGroup::new(&aio, DeedFile(scratch(), nasty));
+        let log = SyncGroup::new(&aio, DeedFile(Arc::new(scratch()), nasty));
         let write = log.track();
         let calls = Counter::default();
         for _ in 0..3 {

@@ -207,7 +207,7 @@ fn dropping_a_wait_does_not_wait_for_a_stuck_thread() {
         let busy = keep_busy(&aio);
         for _ in 0..50 {
             let (reader, _writer) = io::pipe().unwrap();
-            let file = fates.file(OwnedFd::from(reader).into());
+            let file = fates.file(std::fs::File::from(OwnedFd::from(reader)));
             drop(aio.alloc().init_poll(file, PollFlags::IN).start().unwrap());
         }
         busy.release();

@@ -61,7 +61,7 @@ fn with_many_wakers(
     deed: impl Fn(&Aio, Pending<Nothing>) + Send + Sync + 'static,
 ) {
     let aio = build(Aio::builder().depth(1).dispatch(dispatch));
-    let (file, stock) = (Arc::new(null()), Stock::default());
+    let (file, stock) = (null(), Stock::default());
     let (woken, nested) = (Counter::default(), Counter::default());
     let wakes: Deed = {
         let (aio, stock, woken, nested) = (
@@ -199,7 +199,7 @@ fn destructors_that_wait_inline_do_not_nest() {
 /// Abandoned requests, each of whose buffers reads a file when it is dropped.
 fn destructors(dispatch: Dispatch) {
     let aio = build(Aio::builder().depth(1).dispatch(dispatch));
-    let file = Arc::new(null());
+    let file = null();
     let (dropped, nested) = (Counter::default(), Counter::default());
     let deed: Deed = {
         let (aio, file, dropped, nested) = (
@@ -244,7 +244,7 @@ fn callbacks_that_wait_inline_do_not_nest() {
 
 fn callbacks(dispatch: Dispatch) {
     let aio = build(Aio::builder().depth(4).dispatch(dispatch));
-    let (file, called, nested) = (Arc::new(null()), Counter::default(), Counter::default());
+    let (file, called, nested) = (null(), Counter::default(), Counter::default());
     for _ in 0..MANY {
         let (inner, zero) = (aio.clone(), Arc::clone(&file));
         let (called, nested) = (called.clone(), nested.clone());
