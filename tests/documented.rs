@@ -7,7 +7,7 @@
 mod common;
 
 use common::*;
-use kiocb::op::Write;
+use kiocb::op::{Rw, Write};
 use kiocb::{Aio, BufPool, Dispatch, Iocb, SyncGroup, SyncKind};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -187,18 +187,22 @@ fn under_manual_callbacks_run_in_every_call_that_waits_for_all() {
     }
 }
 
+fn write_one(aio: &Aio, file: &Arc<File>) -> Iocb<Rw<Arc<File>, Write, [u8; 1]>> {
+    aio.alloc().init_rw(Arc::clone(file), Write, [0; 1], 0)
+}
+
 /// Two callbacks are there together, and each submits two requests: returns the calls of `io_submit` for these.
 fn calls_of_a_round(aio: &Aio, file: &Arc<File>) -> u64 {
-    let write = |aio: &Aio, file| aio.alloc().init_rw(Arc::clone(file), Write, [0; 1], 0);
     for _ in 0..2 {
         let (inner, file_inside) = (aio.clone(), Arc::clone(file));
         let submit_two = move |_| {
             for _ in 0..2 {
-                let request = write(&inner, &file_inside);
-                request.init_callback(|_| ()).submit().unwrap();
+                let request = write_one(&inner, &file_inside).init_callback(|_| ());
+                request.submit().unwrap();
             }
         };
-        write(aio, file).init_callback(submit_two).submit().unwrap();
+        let request = write_one(aio, file).init_callback(submit_two);
+        request.submit().unwrap();
     }
     let before = aio.stats().submits;
     assert_eq!(aio.poll(2, 2, None).unwrap(), 2);
