@@ -163,7 +163,7 @@ pub(crate) const FORKED: i64 = -10_003;
 /// The same: there is none, because the request's batch was not submitted.
 pub(crate) const NOT_SUBMITTED: i64 = -10_004;
 
-/// The kernel's answer: not negative is a count, negative an errno.
+/// Turns the kernel's answer into a result: it is signed, and a negative answer is an errno (I11).
 pub(crate) fn outcome(result: i64) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| {
         match result {

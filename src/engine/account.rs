@@ -48,8 +48,8 @@ pub(super) fn is_over(deadline: Option<Instant>) -> bool {
 }
 
 impl Engine {
-    /// Requests accepted and not completed: never too few, and not zero unless there was a moment without
-    /// any.
+    /// Returns how many requests are accepted and not completed: never too few, and zero only if there was a
+    /// moment without any. Every end waits for this to be zero (I13).
     pub(super) fn outstanding(&self) -> u64 {
         loop {
             let before = (self.backlog.pushes(), self.slots.moves());

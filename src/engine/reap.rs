@@ -121,7 +121,7 @@ impl Engine {
         }
     }
 
-    /// The sleep of the leader in the syscall-only mode.
+    /// The sleep of the leader in the syscall-only mode. EINTR is no error: SIGSTOP and SIGCONT cause it (I11).
     pub(super) fn fetch(
         &self,
         consumer: &mut Consumer,

@@ -284,8 +284,9 @@ impl Engine {
         }
     }
 
-    /// Submits an array, for which slots were taken, in order. What the kernel refuses goes to `refused`; what
-    /// met EAGAIN comes back.
+    /// Submits an array, for which slots were taken, in order (I6): if `io_submit` took k of its requests, the
+    /// kernel has those k, request k gets the errno, and the rest is submitted next. A request that the kernel
+    /// refuses goes to `refused`; those that met EAGAIN are returned as the rest.
     #[inline]
     fn submit_array<const N: usize>(
         &self,
@@ -334,8 +335,9 @@ impl Engine {
         outcome
     }
 
-    /// The head of the array is refused; all of it, if the context is gone. For NOWAIT on a file system that
-    /// doesn't know it (EOPNOTSUPP) the helper tries without.
+    /// Refuses the head of the array (I6), or all of it if the context is gone: EINVAL can mean either, and a
+    /// submission of nothing tells them apart. Where a file system does not know NOWAIT (EOPNOTSUPP), the
+    /// helper thread submits the request without it.
     fn refuse<const N: usize>(
         &self,
         errno: i32,
