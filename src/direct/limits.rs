@@ -35,7 +35,7 @@ impl Limits {
     }
 
     /// `None`: the file's own word is that it can't do direct I/O, although it was opened so (ext4 with data
-    /// journalling or encryption would go through the page cache in silence).
+    /// journalling or encryption would go through the page cache, and say nothing of it).
     pub(super) fn of(fd: BorrowedFd<'_>) -> io::Result<Option<Self>> {
         let told = statx::statx(fd).ok();
         match told.filter(|stat| stat.mask & statx::STATX_DIOALIGN != 0) {
