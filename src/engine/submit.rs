@@ -292,7 +292,8 @@ impl Engine {
             if !self.fail(late) {
                 return; // a forked child
             }
-            self.notify_if_idle(); // an accepted request may be complete by now, and the thread that reaped it saw it as queued
+            // An accepted request may be complete by now, and the thread that reaped it saw it as queued.
+            self.notify_if_idle();
             self.conclude_submission(&outcome);
             // If the kernel has no room, the thread that reaps what is in flight pumps. It may have come and
             // gone already: then nothing is in flight, and this thread goes on.
