@@ -51,8 +51,8 @@ pub unsafe fn io_setup(nr_events: u32) -> io::Result<aio_context_t> {
 ///
 /// # Safety
 ///
-/// * No thread reads the ring during or after the call: its memory is unmapped. * No thread uses the number
-/// `ctx` afterwards: a later context may get the same one.
+/// * No thread reads the ring during or after the call: its memory is unmapped.
+/// * No thread uses the number `ctx` afterwards: a later context may get the same one.
 ///
 /// # Errors
 ///
@@ -125,9 +125,9 @@ pub unsafe fn io_submit(
 /// # Safety
 ///
 /// * `events` is valid for writes of `nr` [`io_event`]s, **or** is an address that user space can't write (in
-/// the kernel half): then this waits as usual, fails with `EFAULT`, and takes nothing. * No other thread
-/// reads the ring in user space at the same time, unless `events` is unwritable: the same event would be
-/// delivered twice.
+///   the kernel half): then this waits as usual, fails with `EFAULT`, and takes nothing.
+/// * No other thread reads the ring in user space at the same time, unless `events` is unwritable: the same
+///   event would be delivered twice.
 ///
 /// # Errors
 ///
