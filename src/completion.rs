@@ -195,6 +195,19 @@ pub(crate) const FORKED: i64 = -10_003;
 /// The same: there is none, because the request's batch was not submitted.
 pub(crate) const NOT_SUBMITTED: i64 = -10_004;
 
+/// As the kernel says it of a request that was cancelled.
+pub(crate) const CANCELLED: i64 = -(libc::ECANCELED as i64);
+
+/// The answer of a request with a handle that was refused: ECANCELED where the reason has no errno.
+pub(crate) fn refused(why: &io::Error) -> i64 {
+    let reason = why.get_ref().and_then(|inner| inner.downcast_ref());
+    match (why.raw_os_error(), reason) {
+        (Some(errno), _) => -i64::from(errno),
+        (None, Some(AioError::Forked)) => FORKED,
+        (None, _) => CANCELLED,
+    }
+}
+
 /// The kernel's answer: not negative is a count, negative an errno (I11).
 pub(crate) fn outcome(result: i64) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| {

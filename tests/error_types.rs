@@ -113,7 +113,7 @@ fn broken_pipe() -> CompletionError<io::PipeWriter, &'static str> {
 
 /// Neither a regular file nor a block device.
 fn not_direct() -> kiocb::direct::DirectFileError {
-    kiocb::DirectFile::from_file(null()).unwrap_err()
+    kiocb::DirectFile::from_file(std::fs::File::open("/dev/null").unwrap()).unwrap_err()
 }
 
 /// The variants of an enum in `src/error.rs`.

@@ -153,9 +153,9 @@ impl Engine {
     }
 
     /// Completes a watched request that will never be submitted.
-    pub(crate) fn settle_unsubmitted(&self, mut request: OwnedCell, errno: i32) {
+    pub(crate) fn settle_unsubmitted(&self, mut request: OwnedCell, result: i64) {
         self.forget_poll(&request);
-        request.set_result(-i64::from(errno));
+        request.set_result(result);
         let _inside = Inside::enter(Frame::Other);
         match request.settle() {
             Settled::Quiet => {}

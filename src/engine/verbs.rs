@@ -6,6 +6,7 @@ use super::reap::MOST;
 use super::request::{Admitted, List, OwnedCell, TakenBack, Watch};
 use super::roles::Role;
 use super::submit::{Admission, BATCH, LARGE_BATCH, Refusal, unplug_all, unplug_all_before};
+use crate::completion::{self, CANCELLED};
 use crate::error::AioError;
 use crate::op::Work;
 use crate::sync::{sleep, yield_now};
@@ -128,7 +129,7 @@ impl Engine {
         match (request.admit(), admitted) {
             (Admitted::Sent(request), Ok(())) => return Ok(Some(request)),
             (Admitted::Sent(request), Err(error)) => return Err((error, request)),
-            (Admitted::Unwanted(request), _) => self.settle_unsubmitted(request, libc::ECANCELED),
+            (Admitted::Unwanted(request), _) => self.settle_unsubmitted(request, CANCELLED),
             (Admitted::TakenBack(taken), _) => self.let_go(taken),
         }
         Ok(None)
@@ -139,7 +140,7 @@ impl Engine {
         list.for_each(|request| match request.admit() {
             Admitted::Sent(request) if request.is_callback() => self.discard_unsubmitted(request),
             Admitted::Sent(request) | Admitted::Unwanted(request) => {
-                self.settle_unsubmitted(request, libc::ECANCELED);
+                self.settle_unsubmitted(request, CANCELLED);
             }
             Admitted::TakenBack(taken) => self.let_go(taken),
         });
@@ -195,7 +196,7 @@ impl Engine {
 
     /// Completes a watched request that was refused.
     pub(crate) fn settle_refused(&self, request: OwnedCell, why: &io::Error) {
-        self.settle_unsubmitted(request, why.raw_os_error().unwrap_or(libc::ECANCELED));
+        self.settle_unsubmitted(request, completion::refused(why));
     }
 
     /// Cancels the request, or finds it done. Returns `false` if it was done. Blocks while another thread is
@@ -206,10 +207,12 @@ impl Engine {
         }
         unplug_all();
         for round in 0.. {
+            // After the first round a submitter may have cancelled it for this thread.
             if watch.is_done() {
-                return false;
+                return round > 0 && watch.was_cancelled();
             }
             match self.try_cancel(watch.tag(), None) {
+                Some(false) if round > 0 => 0,
                 Some(cancelled) => return cancelled,
                 None => self.reap(Role::HELPER, MOST),
             };
