@@ -23,7 +23,7 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
                 "callback::each_callback_is_called_exactly_once",
                 "shutdown::whatever_was_submitted_is_completed_however_it_ends",
             ])),
-            ("it will never be, and the error carries", By(&[
+            ("If it returns `Err`, the callback will never be called", By(&[
                 "errors::what_the_kernel_refuses_comes_from_submit_and_is_never_called_back",
                 "errors::an_error_brings_the_very_same_file_buffer_and_closure_back",
             ])),
@@ -70,14 +70,14 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
             ("Podman's answers ENOSYS", Not("a fact about other programs, with its source")),
             ("Since Linux 6.6 the sysctl", Not("a fact about io_uring")),
             ("Linux 6.18, x86-64, two virtual processors", Not("says where figures were measured")),
-            ("x86-64 with Linux 6.18 is what it is tested on", Not("says where CI runs")),
+            ("It is tested on x86-64 with Linux 6.18", Not("says where CI runs")),
             ("A child gets a clear error and can't disturb", By(&[
                 "fork::a_childs_calls_are_refused_and_its_drops_leave_the_parent_alone",
                 "faults/forks::a_fork_in_a_callback_disturbs_nobody",
                 "faults/forks::a_fork_in_a_waker_disturbs_nobody",
                 "faults/forks::a_fork_beside_threads_that_are_anywhere_disturbs_nobody",
             ])),
-            ("On one context the kernel gets requests", By(&[
+            ("The kernel gets requests in the order in which one thread submitted them to one context", By(&[
                 "backlog::two_hundred_thousand_requests_from_one_thread_complete_in_order",
             ])),
             ("They may panic (logged and counted", By(&[
@@ -85,7 +85,7 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
                 "callback::a_callback_may_wait_for_a_request",
                 "shutdown::a_callback_may_drop_the_last_handle",
             ])),
-            ("No allocation for each read", By(&["allocation::nothing_is_allocated_in_the_steady_state"])),
+            ("A read allocates nothing", By(&["allocation::nothing_is_allocated_in_the_steady_state"])),
         ],
     ),
     (
@@ -99,6 +99,10 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
     (
         "src/aio/mod.rs",
         &[
+            ("aits for readiness are cancelled (`ECANCELED`)", By(&[
+                "poll::shutting_down_cancels_armed_polls",
+            ])),
+            ("cancels waits for readiness (`ECANCELED`)", By(&["poll::shutting_down_cancels_armed_polls"])),
             ("The global one is never dropped", By(&["shutdown::the_shared_context_can_be_drained"])),
             ("Blocks for at most about `timeout`", By(&[
                 "faults/held::shutdown_past_its_deadline_frees_nothing_and_no_later_drop_blocks",
@@ -228,7 +232,7 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
         &[
             ("Otherwise the request completes with `EINVAL`", By(&[
                 "errors::misaligned_direct_requests_say_einval_in_the_result",
-                "direct::a_file_that_would_go_through_the_page_cache_in_silence_is_refused",
+                "direct::a_file_that_would_go_through_the_page_cache_unnoticed_is_refused",
             ])),
             ("`STATX_DIOALIGN` of `statx(2)`", By(&[
                 "direct::the_alignments_that_the_kernel_names_suffice",
@@ -241,7 +245,7 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
                 "faults/direct::btrfs_takes_direct_io_and_writes_through_the_page_cache",
             ])),
             ("tmpfs (since Linux 6.6)", By(&[
-                "direct::a_file_that_would_go_through_the_page_cache_in_silence_is_refused",
+                "direct::a_file_that_would_go_through_the_page_cache_unnoticed_is_refused",
             ])),
             ("EBADF of an `O_PATH` descriptor, EIO", By(&[
                 "direct::a_descriptor_that_only_names_a_file_comes_back_with_its_errno",
@@ -279,13 +283,9 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
     (
         "src/dispatch.rs",
         &[
-            ("so callbacks also run inside [`drain`]", By(&[
+            ("Callbacks also run inside the other calls that poll such a context", By(&[
                 "dispatch::manual_makes_no_thread_and_calls_back_only_in_poll",
                 "documented::under_manual_callbacks_run_in_every_call_that_waits_for_all",
-            ])),
-            ("A thread is made even so", By(&[
-                "faults/offload::what_does_not_block_needs_no_helper",
-                "shutdown::a_callback_in_poll_may_drop_the_last_handle",
             ])),
             ("callbacks never run elsewhere, and never two at once", By(&[
                 "callback::callbacks_run_on_the_completion_thread_of_their_context",
@@ -311,7 +311,7 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
                 "faults/refused::a_thread_that_a_new_pid_namespace_forbids_is_named",
             ])),
             ("for example EMFILE", By(&["setup::no_descriptor_left_is_an_error_and_no_leak"])),
-            ("`io_submit` said EAGAIN again and again", By(&[
+            ("`io_submit` returned EAGAIN again and again", By(&[
                 "faults/refused::eagain_for_ever_with_nothing_in_flight_is_stalled",
             ])),
         ],
@@ -447,7 +447,7 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
             ("its callback will be called exactly once", By(&[
                 "callback::each_callback_is_called_exactly_once",
             ])),
-            ("Never blocks, and never fails, because", By(&[
+            ("because the kernel's slots are full", By(&[
                 "backlog::two_hundred_thousand_requests_from_one_thread_complete_in_order",
             ])),
             ("EBADF: the descriptor is not open", By(&[
@@ -463,7 +463,7 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
             ])),
             ("EOPNOTSUPP: a flag", By(&["flags::a_bit_that_the_kernel_does_not_know_is_refused"])),
             ("EPERM: a real-time priority", By(&["flags::real_time_needs_a_privilege"])),
-            ("What the file operation itself says (EIO", By(&[
+            ("The errno of the file operation itself (EIO", By(&[
                 "faults/results::an_errno_reaches_waiter_callback_and_future_and_spares_the_neighbours",
             ])),
             ("48 bytes at most", By(&["documented::a_closure_of_the_documented_size_needs_no_allocation"])),
@@ -497,26 +497,36 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
     (
         "src/lib.rs",
         &[
-            ("in a context's first 64 rounds", By(&[
+            ("two contexts whose callbacks wait for each other would never end", By(&[
+                "shutdown::what_would_wait_for_the_callback_itself_says_so",
+            ])),
+            ("The result is `ECANCELED`, unless an event came first", By(&[
+                "poll::a_cancelled_poll_says_so_and_gives_the_file_back",
+                "poll::cancelling_what_has_fired_changes_nothing",
+            ])),
+            ("Both refuse new requests and cancel waits for readiness", By(&[
+                "poll::shutting_down_cancels_armed_polls",
+            ])),
+            ("64 rounds, and for 8 rounds after one that took long", By(&[
                 "documented::a_new_contexts_callbacks_send_one_by_one_for_64_rounds",
                 "callback::slow_callbacks_do_not_hold_back_for_long_what_others_submit",
             ])),
-            ("On one context the kernel gets requests", By(&[
+            ("A context gets requests in the order in which one thread submitted them", By(&[
                 "backlog::callbacks_submits_waits_and_starts_of_one_thread_keep_their_order",
                 "backlog::what_callbacks_submit_keeps_its_order",
                 "shards::each_threads_requests_keep_their_order_on_its_shard",
             ])),
-            ("Its callback will never be called", By(&[
+            ("The request's callback will never be called", By(&[
                 "errors::what_the_kernel_refuses_comes_from_submit_and_is_never_called_back",
             ])),
-            ("The kernel has looked at the arguments and refused (`EBADF`", By(&[
+            ("The reason is an errno with which the kernel refused the arguments", By(&[
                 "errors::what_the_kernel_refuses_comes_from_submit_and_is_never_called_back",
                 "setup::a_request_without_a_context_comes_back_with_the_reason",
             ])),
-            ("exactly once for each request for which `submit` said `Ok`", By(&[
+            ("exactly once for each request for which `submit` returned `Ok`", By(&[
                 "callback::each_callback_is_called_exactly_once",
             ])),
-            ("An errno of the file operation, as `pread(2)`", By(&[
+            ("It is an errno of the file operation, as `pread(2)`", By(&[
                 "faults/results::an_errno_reaches_waiter_callback_and_future_and_spares_the_neighbours",
                 "errors::misaligned_direct_requests_say_einval_in_the_result",
             ])),
@@ -551,7 +561,7 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
         "src/pending.rs",
         &[
             ("Linux 4.19; reads and writes can't be cancelled", By(&["sys::a_read_cannot_be_cancelled"])),
-            ("is ECANCELED or, if an event came first", By(&[
+            ("ECANCELED, or the events that came first", By(&[
                 "poll::a_batch_on_its_way_is_cancelled_by_another_thread",
                 "poll::cancelling_what_has_fired_changes_nothing",
             ])),
