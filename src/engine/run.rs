@@ -62,7 +62,11 @@ impl Engine {
         }
         // A timeout beyond what the clock can hold is none.
         let deadline = timeout.and_then(|timeout| now().checked_add(timeout));
-        let delivered = self.poll_as_dispatcher(Role::DISPATCHER, min, max, deadline);
+        let role = Role {
+            timed: timeout.is_some(),
+            ..Role::DISPATCHER
+        };
+        let delivered = self.poll_as_dispatcher(role, min, max, deadline);
         self.check_origin().map(|()| delivered)
     }
 

@@ -96,7 +96,10 @@ impl Engine {
                 self.unplug();
                 Ok(())
             }
-            Err(request) => self.send_for_dispatcher(request),
+            Err(request) => {
+                unplug_all(); // it may block, inside another context's callback too
+                self.send_for_dispatcher(request)
+            }
         }
     }
 
@@ -420,6 +423,7 @@ impl Engine {
         self.retry_cancelling(outcome.may_be_cancelled);
         if let Some(trouble) = &outcome.trouble {
             clock::report(&self.config.thread_name, trouble);
+            self.collect_panics();
         }
     }
 
