@@ -259,6 +259,7 @@ pub mod sys;
 
 mod aio;
 mod batch;
+mod cache_padded;
 mod cancel_handle;
 mod completion;
 mod dispatch;
@@ -266,6 +267,7 @@ mod engine;
 mod error;
 mod flags;
 mod iocb;
+mod origin;
 mod pending;
 #[cfg(test)]
 #[allow(dead_code, reason = "no test in here needs all of it")]

@@ -130,7 +130,11 @@ impl Kernel {
     #[inline]
     pub(crate) unsafe fn submit(&self, iocbs: &[*mut iocb]) -> Result<usize, i32> {
         // SAFETY: the caller's promise; the array holds as many pointers as we say.
-        unsafe { syscall::io_submit(self.id, iocbs.as_ptr(), iocbs.len()) }.map_err(errno)
+        let accepted = unsafe { syscall::io_submit(self.id, iocbs.as_ptr(), iocbs.len()) };
+        // No count of the kernel's is believed beyond what it was asked for.
+        accepted
+            .map(|accepted| accepted.min(iocbs.len()))
+            .map_err(errno)
     }
 
     /// Whether the context still exists: a submission of nothing succeeds exactly then.
@@ -177,7 +181,8 @@ impl Kernel {
             syscall::io_getevents(self.id, min, most, events.as_mut_ptr().cast(), timeout)
         }
         .map_err(errno)?;
-        debug_assert!(got <= most);
+        // Beyond the room it was given it has filled nothing, whatever it says.
+        let got = got.min(most);
         for event in &events[..got] {
             // SAFETY: the kernel filled the first `got`. What was fetched is taken, whatever the reader says:
             // it can't go back.

@@ -82,7 +82,6 @@
 mod abi;
 mod bindings;
 pub(crate) mod clock;
-pub(crate) mod fork;
 #[cfg_attr(
     test,
     allow(dead_code, reason = "the simulated one stands in its place")
