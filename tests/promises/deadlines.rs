@@ -38,7 +38,7 @@ fn stuck_in_a_waker() -> (Aio, Latch, Readable) {
 fn shutdown_keeps_its_deadline_while_a_waker_is_stuck() {
     in_both_modes(|| {
         let (aio, go_on, _readable) = stuck_in_a_waker();
-        let _ = aio.shutdown(SHORT); // it may call the context silent, or not
+        let _ = aio.shutdown(SHORT); // it may find the context idle, or not
         go_on.open();
         drop(aio);
         until(|| count_contexts() == 0);
