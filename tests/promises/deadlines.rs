@@ -235,6 +235,35 @@ fn a_wait_in_a_callback_keeps_its_deadline_though_others_block() {
 }
 
 #[test]
+fn a_drain_without_a_deadline_is_never_too_late() {
+    in_both_modes(|| {
+        for dispatch in ALL {
+            let aio = build(Aio::builder().depth(4).dispatch(dispatch));
+            let over = Counter::default();
+            // It comes and goes all the time: there are moments with nothing outstanding.
+            let reader = {
+                let (aio, over) = (aio.clone(), over.clone());
+                std::thread::spawn(move || {
+                    while over.get() == 0 {
+                        let (reader, writer) = io::pipe().unwrap();
+                        let poll = aio.alloc().init_poll(reader, kiocb::PollFlags::IN);
+                        let pending = poll.start().unwrap();
+                        poke(&writer);
+                        pending.wait().result.unwrap();
+                        std::thread::yield_now();
+                    }
+                })
+            };
+            for _ in 0..2000 {
+                aio.drain().unwrap();
+            }
+            over.add();
+            reader.join().unwrap();
+        }
+    });
+}
+
+#[test]
 fn many_idle_shards_are_shut_down_as_one() {
     in_both_modes(|| {
         let median = |shards: usize| {
