@@ -510,6 +510,7 @@ impl Engine {
     }
 
     fn help_out(&self, linger: bool) {
+        self.collect_panics(); // of the hook
         while let Some(work) = self.helper.take(linger) {
             self.send_again(work.list);
             if work.pump {
