@@ -45,7 +45,7 @@ use super::dispatcher::{FOLLOWING, IDLE};
 use super::harvest::Harvest;
 use super::reap::MOST;
 use super::request::Watch;
-use super::roles::{DISPATCHER, NOBODY, Role};
+use super::roles::{DISPATCHER, NOBODY, Role, Submits};
 use crate::op::Work;
 use crate::sync::{Parker, now};
 use crate::sys::Mode;
@@ -69,6 +69,9 @@ impl Engine {
         let mut parker = None;
         while self.is_here() && !watch.is_done() && !is_over(deadline) {
             if self.reap(role, MOST) == 0 && self.is_here() && !watch.is_done() {
+                if self.pump_before_sleeping(role) {
+                    continue;
+                }
                 let parker = parker.get_or_insert_with(Parker::current);
                 self.sleep_for(watch, role, deadline, parker);
             }
@@ -82,6 +85,20 @@ impl Engine {
         watch.is_done()
     }
 
+    /// A waker that waits has its reaper below it on the stack, which pumps only when the waker returns. Returns
+    /// whether something was submitted here.
+    fn pump_before_sleeping(&self, role: Role) -> bool {
+        if self.backlog.len() == 0 || self.slots.in_use() >= self.slots.depth() {
+            return false;
+        }
+        if role.submits == Submits::Everything {
+            self.pump();
+            return true;
+        }
+        self.pump_elsewhere();
+        false
+    }
+
     fn sleep_for<W: Work>(
         &self,
         watch: &mut Watch<W>,
@@ -89,11 +106,12 @@ impl Engine {
         deadline: Option<Instant>,
         parker: &Arc<Parker>,
     ) {
-        if self.is_lost() {
-            // No event will come. The kernel may still write to the memory, so the wait goes on.
-            parker.park(Some(
-                deadline.unwrap_or_else(|| now() + Duration::from_secs(3600)),
-            ));
+        if self.is_lost() || self.end.is_destroying() {
+            // No event will come. Its batch may still be dropped or refused; otherwise the wait goes on, because
+            // the kernel may still write to the memory.
+            if watch.register_thread(parker) {
+                while !watch.is_done() && parker.park(deadline) {}
+            }
         } else if self.roles.lead_or_follow(role.tag, parker) {
             self.lead(role, MOST, deadline, || watch.is_done());
         } else if watch.register_thread(parker) {
@@ -153,7 +171,7 @@ impl Engine {
     ) -> Result<Harvest, i32> {
         let mut harvest = Harvest::default();
         let mut consumer = self.consumer.lock();
-        if !consumer.is_closed() && !ready() {
+        if !consumer.is_closed() && !self.end.is_destroying() && !ready() {
             self.counters.waits.add(1);
             self.fetch(&mut consumer, &mut harvest, tag, most, time_left(deadline))?;
         }
