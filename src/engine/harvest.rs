@@ -59,7 +59,9 @@ impl Harvest {
         spare: &mut Vec<Waker>,
     ) {
         polls.remove(&request);
-        self.eventfds.extend(request.eventfd_to_raise(ended));
+        if let Some(eventfd) = request.eventfd_to_raise(ended) {
+            self.eventfds.push(eventfd);
+        }
         if request.is_callback() {
             self.callbacks.push(request);
             return;
@@ -84,7 +86,13 @@ impl Harvest {
         self.callbacks.len() + self.settled
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.completing() + self.settled == 0
+    /// Its end, when all that was in it has gone where it belongs. Most hold nothing that has a destructor.
+    #[inline]
+    pub(super) fn end(self) {
+        if self.settled == 0 {
+            debug_assert!(self.wakers.is_empty() && self.threads.is_empty());
+            debug_assert!(self.eventfds.is_empty());
+            std::mem::forget(self);
+        }
     }
 }

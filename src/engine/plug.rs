@@ -42,7 +42,7 @@ pub(super) fn with_plug(engine: &Engine, body: impl FnOnce()) -> List {
         outer: INNERMOST.with(std::cell::Cell::get),
     };
     let linked = Linked::new(&link);
-    let inside = Inside::enter(Frame::Callback);
+    let inside = Inside::enter_in(Frame::Callback, engine.origin);
     body();
     drop((inside, linked));
     link.plugged.into_inner()

@@ -52,7 +52,9 @@ impl Engine {
             }
             self.take(&mut consumer, &mut harvest, role, most);
         }
-        self.conclude(&mut harvest, role)
+        let ended = self.conclude(&mut harvest, role);
+        harvest.end();
+        ended
     }
 
     /// The short way for a waiter whose own event is the oldest on the ring: takes just that one, and no other
@@ -185,12 +187,12 @@ impl Engine {
 
     /// What follows a harvest, outside the lock. Returns how many requests came to their end.
     pub(super) fn conclude(&self, harvest: &mut Harvest, role: Role) -> usize {
-        if harvest.is_empty() {
+        let ended = harvest.ended();
+        if ended == 0 && harvest.completing() == 0 {
             return 0;
         }
-        let ended = harvest.ended();
         let mut callbacks = std::mem::take(&mut harvest.callbacks);
-        if !self.may_run_callbacks(role) {
+        if callbacks.len() > 0 && !self.may_run_callbacks(role) {
             self.pass_to_dispatcher(std::mem::take(&mut callbacks));
         }
         if !harvest.eventfds.is_empty() {
@@ -227,16 +229,19 @@ impl Engine {
     }
 
     /// Runs callbacks, holding back what they submit until the end. Returns `false` in a forked child.
-    pub(super) fn dispatch(&self, mut callbacks: List, role: Role) -> bool {
+    #[inline]
+    pub(super) fn dispatch(&self, callbacks: List, role: Role) -> bool {
+        callbacks.len() == 0 || self.dispatch_some(callbacks, role)
+    }
+
+    fn dispatch_some(&self, mut callbacks: List, role: Role) -> bool {
         let count = callbacks.len();
-        if count == 0 {
-            return true;
-        }
         self.roles.pass_lead(role.tag);
         let began = (count > 1).then(clock::now);
         before_blocking(unplug_all_before);
-        let plugged = plug::with_plug(self, || self.run_callbacks(&mut callbacks));
-        if !self.is_here() {
+        let mut is_here = true;
+        let plugged = plug::with_plug(self, || is_here = self.run_callbacks(&mut callbacks));
+        if !is_here {
             return false;
         }
         if let Some(began) = began {
@@ -252,15 +257,17 @@ impl Engine {
         self.is_here()
     }
 
-    /// In a forked child the rest is the parent's.
-    fn run_callbacks(&self, callbacks: &mut List) {
+    /// Returns `false` in a forked child: there the rest is the parent's.
+    fn run_callbacks(&self, callbacks: &mut List) -> bool {
         while let Some(request) = callbacks.pop() {
             if !self.call("a callback", || request.finish()) {
-                return;
+                return false;
             }
-            if self.counters.are_callbacks_slow() {
+            // What the last one submits leaves now in any case.
+            if callbacks.len() > 0 && self.counters.are_callbacks_slow() {
                 self.unplug();
             }
         }
+        true
     }
 }
