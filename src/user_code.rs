@@ -3,9 +3,9 @@
 //! Callbacks, wakers, destructors, loggers and hooks are the user's: each may panic, block, submit, wait or
 //! log, and so may the destructor of what a panic carried. All of them are called from here: with no lock
 //! held, in no role that another thread needs, and inside a frame, by which the thread knows where it is.
-//! What a panic throws is caught, reported, and dropped with the same care.
+//! What a panic throws is caught and reported here, and dropped with the same care.
 //!
-//! Other files neither log nor catch panics; `tests/architecture.rs` reads the sources for that.
+//! Other files neither log nor catch panics; `tests/strata.rs` reads the sources for that.
 
 use crate::origin::Origin;
 use std::any::Any;
@@ -149,31 +149,31 @@ fn message(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("no message")
 }
 
-/// Something failed that an operator has to know.
+/// Logs that something failed which an operator has to know.
 #[cold]
 pub(crate) fn error(text: fmt::Arguments<'_>) {
     log(log::Level::Error, text);
 }
 
-/// Something works less well than it could.
+/// Logs that something works less well than it could.
 #[cold]
 pub(crate) fn warn(text: fmt::Arguments<'_>) {
     log(log::Level::Warn, text);
 }
 
-/// What an operator may want to know.
+/// Logs what an operator may want to know.
 #[cold]
 pub(crate) fn info(text: fmt::Arguments<'_>) {
     log(log::Level::Info, text);
 }
 
-/// For whoever looks for the reason of something.
+/// Logs a detail that explains something else.
 #[cold]
 pub(crate) fn debug(text: fmt::Arguments<'_>) {
     log(log::Level::Debug, text);
 }
 
-/// A logger is user code, too. One that panics is not reported: to whom?
+/// A logger is user code, too. A panic of it is not reported, because there is no other place to report it.
 fn log(level: log::Level, text: fmt::Arguments<'_>) {
     let _inside = Inside::enter(Frame::Other);
     if let Err(payload) = catch_unwind(AssertUnwindSafe(

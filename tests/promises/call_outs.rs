@@ -11,8 +11,9 @@ use std::fmt::Write as _;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::Waker;
+use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -35,11 +36,16 @@ enum Place {
 }
 
 impl Place {
-    /// Whether the caller's own call is on the stack, which hears of a panic and may wait.
+    /// Whether the caller's own call is on the stack, or may be: it hears of a panic, and may wait.
     fn is_the_callers(self) -> bool {
         matches!(
             self,
-            Place::AsFd | Place::BufAddress | Place::Debug | Place::ClosureDrop
+            Place::AsFd
+                | Place::BufAddress
+                | Place::Debug
+                | Place::ClosureDrop
+                | Place::FileDrop
+                | Place::BufDrop
         )
     }
 
@@ -382,22 +388,34 @@ fn trigger_waker(place: Place, act: Act, aio: &Aio, deed: Deed) -> CleanUp {
         mut pending,
         writer,
     } = readable(aio);
+    let mut answered = false;
     match place {
         Place::Wake => leave(&mut pending, &waker(deed)),
         Place::WakerDrop => {
             leave(&mut pending, &waker_with_drop(deed));
-            leave(&mut pending, Waker::noop());
+            answered = poll_with(&mut pending, Waker::noop());
         }
         _ => {
-            own_call(act, || leave(&mut pending, &waker_with_clone(deed)));
-            leave(&mut pending, Waker::noop());
+            let evil = waker_with_clone(deed);
+            own_call(act, || answered = poll_with(&mut pending, &evil));
+            answered = answered || poll_with(&mut pending, Waker::noop());
         }
     }
+    assert!(!answered || act == Act::ShutsDown); // which cancels it
     poke(&writer);
     Box::new(move || {
-        let ready = pending.wait().result;
-        assert!(ready.is_ok() || act == Act::ShutsDown); // which cancels it
+        if !answered {
+            let ready = pending.wait().result;
+            assert!(ready.is_ok() || act == Act::ShutsDown);
+        }
     })
+}
+
+/// Polls it once, and returns whether it has answered.
+fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> bool {
+    Pin::new(future)
+        .poll(&mut Context::from_waker(waker))
+        .is_ready()
 }
 
 /// A writer of debug output.

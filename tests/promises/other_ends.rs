@@ -382,8 +382,8 @@ fn a_pool_ends_while_its_buffers_are_lent() {
             drop((pool, occupied, send));
             aio.drain().unwrap();
             drop(aio);
-            for mut buf in receive.iter() {
-                assert_eq!(IoBufMut::buf_capacity(&mut buf), 4096);
+            for buf in receive.iter() {
+                assert_eq!(IoBufMut::buf_capacity(&buf), 4096);
                 assert!(buf[..] == content[..]);
             }
         }

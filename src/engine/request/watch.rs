@@ -20,7 +20,7 @@ use std::task::Waker;
 /// The watcher's share of a cell that carries a `W`. Dropping it lets the request go: its reaper drops file
 /// and buffer.
 ///
-/// Who may touch what, and when, is said at [`Header::state`].
+/// The table at [`Header::state`] says which side may touch what, and when.
 #[derive(Debug)]
 pub(crate) struct Watch<W: Work> {
     cell: Cell,

@@ -27,7 +27,7 @@ fn a_fork_beside_a_thread_that_sleeps_disturbs_nobody() {
             let calls = Sleep::ALL
                 .into_iter()
                 .filter(|call| call.is_possible(dispatch));
-            gather(calls.map(|call| beside_sleeper(dispatch, call)))
+            collect(calls.map(|call| beside_sleeper(dispatch, call)))
         },
     );
 }
@@ -38,7 +38,7 @@ fn a_fork_beside_a_thread_that_allocates_disturbs_nobody() {
         "locks::a_fork_beside_a_thread_that_allocates_disturbs_nobody",
         |dispatch| {
             let steps = 0..STEPS.len();
-            gather(steps.map(|step| beside_allocations(dispatch, step)))
+            collect(steps.map(|step| beside_allocations(dispatch, step)))
         },
     );
 }
@@ -52,7 +52,7 @@ fn a_fork_beside_threads_that_are_anywhere_disturbs_nobody() {
 }
 
 /// The faults, until they are enough.
-fn gather(each: impl Iterator<Item = Vec<String>>) -> Vec<String> {
+fn collect(each: impl Iterator<Item = Vec<String>>) -> Vec<String> {
     let mut all = Vec::new();
     for faults in each {
         all.extend(faults);
