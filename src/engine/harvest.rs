@@ -39,6 +39,9 @@ impl Harvest {
         polls: &Polls,
         spare: &mut Vec<Waker>,
     ) {
+        if request.is_plain() {
+            return self.add_ended(request, spare);
+        }
         if result < 0 && i32::try_from(-result).is_ok_and(|errno| request.wants_offload(errno)) {
             return self.offload.push(request);
         }
@@ -62,6 +65,12 @@ impl Harvest {
         if let Some(eventfd) = request.eventfd_to_raise(ended) {
             self.eventfds.push(eventfd);
         }
+        self.add_ended(request, spare);
+    }
+
+    /// As `add_end`, for a request with nothing else to it.
+    #[inline]
+    fn add_ended(&mut self, request: OwnedCell, spare: &mut Vec<Waker>) {
         if request.is_callback() {
             self.callbacks.push(request);
             return;

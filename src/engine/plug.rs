@@ -66,15 +66,15 @@ impl Drop for Linked<'_> {
 
 /// The innermost plug of `engine` on this thread.
 #[inline]
-fn find<R>(engine: usize, look: impl FnOnce(&mut List) -> R) -> Option<R> {
+fn find(engine: usize) -> Option<NonNull<Link>> {
     let mut next = INNERMOST.with(std::cell::Cell::get);
     while let Some(link) = next {
         // SAFETY: a link is on the list only while its `Linked` lives on this thread's stack, behind it.
-        let link = unsafe { link.as_ref() };
-        if link.engine.addr().get() == engine {
-            return Some(look(&mut link.plugged.borrow_mut()));
+        let inside = unsafe { link.as_ref() };
+        if inside.engine.addr().get() == engine {
+            return next;
         }
-        next = link.outer;
+        next = inside.outer;
     }
     None
 }
@@ -82,35 +82,31 @@ fn find<R>(engine: usize, look: impl FnOnce(&mut List) -> R) -> Option<R> {
 /// Whether this thread is running callbacks of `engine`.
 #[inline]
 pub(super) fn is_plugged(engine: usize) -> bool {
-    find(engine, |_| ()).is_some()
+    find(engine).is_some()
 }
 
 /// Holds the request back, if a callback of `engine` submits it, and returns how many are held back then.
 /// Otherwise returns the request.
 #[inline]
 pub(super) fn push(engine: usize, request: OwnedCell) -> Result<usize, OwnedCell> {
+    let Some(link) = find(engine) else {
+        return Err(request);
+    };
     // What a waker submits leaves at once, also if a callback that waits is below it on the stack.
     if user_code::innermost() != Some(Frame::Callback) {
         return Err(request);
     }
-    let mut request = Some(request);
-    let held_back = find(engine, |plugged| {
-        request
-            .take()
-            .into_iter()
-            .for_each(|request| plugged.push(request));
-        plugged.len()
-    });
-    match (held_back, request) {
-        (Some(held_back), None) => Ok(held_back),
-        (_, request) => Err(request.expect("not held back")),
-    }
+    // SAFETY: found just now.
+    let mut plugged = unsafe { link.as_ref() }.plugged.borrow_mut();
+    plugged.push(request);
+    Ok(plugged.len())
 }
 
 /// Returns all that was held back.
 #[inline]
 pub(super) fn take(engine: usize) -> List {
-    find(engine, std::mem::take).unwrap_or_default()
+    // SAFETY: found just now, and so still on this thread's stack.
+    find(engine).map_or_else(List::new, |link| unsafe { link.as_ref() }.plugged.take())
 }
 
 /// The engines whose callbacks are on this thread's stack, innermost first.

@@ -5,6 +5,7 @@
 //! have: the child's own locks, of contexts that it made itself, then hang or follow dangling addresses.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{self, PoisonError, TryLockError, WaitTimeoutResult};
 use std::time::Instant;
 
@@ -53,27 +54,53 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
+/// Knows how many threads wait: the standard library's makes a system call for each notification, also where
+/// none does.
+///
+/// A notifier has had the mutex since it made true what the threads wait for (it may still have it).
 #[derive(Debug, Default)]
-pub(crate) struct Condvar(sync::Condvar);
+pub(crate) struct Condvar {
+    condvar: sync::Condvar,
+    /// Counted up while the mutex is held.
+    waiting: AtomicUsize,
+}
 
 impl Condvar {
     pub(crate) const fn new() -> Self {
-        Condvar(sync::Condvar::new())
+        Condvar {
+            condvar: sync::Condvar::new(),
+            waiting: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn notify_one(&self) {
-        self.0.notify_one();
+        if self.has_waiting() {
+            self.condvar.notify_one();
+        }
     }
 
     #[cfg_attr(loom, allow(dead_code, reason = "a model has its own"))]
+    #[inline]
     pub(crate) fn notify_all(&self) {
-        self.0.notify_all();
+        if self.has_waiting() {
+            self.condvar.notify_all();
+        }
+    }
+
+    /// Relaxed: a thread that looked under the mutex before the notifier had it, and so must be woken, had
+    /// counted itself when it let go of the mutex.
+    #[inline]
+    fn has_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         let locked = guard.0.take().expect("locked");
-        let locked = self.0.wait(locked).unwrap_or_else(PoisonError::into_inner);
-        guard.0 = Some(locked);
+        // Relaxed, here and below: see `has_waiting`. That there are fewer may be seen late.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let locked = self.condvar.wait(locked);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        guard.0 = Some(locked.unwrap_or_else(PoisonError::into_inner));
     }
 
     pub(crate) fn wait_until<T>(
@@ -83,7 +110,9 @@ impl Condvar {
     ) -> WaitTimeoutResult {
         let left = deadline.saturating_duration_since(Instant::now());
         let locked = guard.0.take().expect("locked");
-        let waited = self.0.wait_timeout(locked, left);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let waited = self.condvar.wait_timeout(locked, left);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         let (locked, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
         guard.0 = Some(locked);
         timed_out
@@ -105,6 +134,26 @@ mod tests {
         assert!(panic.is_err());
         assert_eq!(mutex.try_lock().as_deref(), Some(&1));
         assert_eq!(*mutex.lock(), 1);
+    }
+
+    #[test]
+    fn a_thread_that_waits_is_counted_and_woken() {
+        let (mutex, condvar) = (Mutex::new(false), Condvar::new());
+        std::thread::scope(|threads| {
+            let waiting = threads.spawn(|| {
+                let mut is_over = mutex.lock();
+                while !*is_over {
+                    condvar.wait(&mut is_over);
+                }
+            });
+            while !condvar.has_waiting() {
+                std::thread::yield_now();
+            }
+            *mutex.lock() = true;
+            condvar.notify_all();
+            waiting.join().expect("it was woken");
+        });
+        assert!(!condvar.has_waiting());
     }
 
     #[test]
