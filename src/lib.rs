@@ -188,8 +188,8 @@
 //!
 //! # Order and durability
 //!
-//! A context gets requests in the order in which one thread submitted them, also those that had to queue. The
-//! device completes them in its own order: of two writes to one place, both in flight, either may be the
+//! A context gets requests in the order in which one thread submitted them, also those that had to queue. With
+//! [shards](AioBuilder::shards) a batch goes to the shard of the thread that made it. The device completes them in its own order: of two writes to one place, both in flight, either may be the
 //! last.
 //!
 //! **A sync does not wait for writes in flight.** To make writes durable, submit

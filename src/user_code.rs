@@ -27,11 +27,13 @@ thread_local! {
     // Without a destructor, so that a thread that is ending still knows where it is.
     static INNERMOST: Cell<Option<(Frame, Origin)>> = const { Cell::new(None) };
     static OWN_THREAD: Cell<Option<Origin>> = const { Cell::new(None) };
+    static PANICS: Cell<usize> = const { Cell::new(0) };
 }
 #[cfg(loom)]
 loom::thread_local! {
     static INNERMOST: Cell<Option<(Frame, Origin)>> = Cell::new(None);
     static OWN_THREAD: Cell<Option<Origin>> = Cell::new(None);
+    static PANICS: Cell<usize> = Cell::new(0);
 }
 
 /// The innermost frame of this thread, if user code runs on it.
@@ -48,6 +50,15 @@ pub(crate) fn innermost() -> Option<Frame> {
 /// crate's own.
 pub(crate) fn must_not_block() -> bool {
     innermost().is_some() || OWN_THREAD.with(Cell::get).is_some_and(Origin::is_here)
+}
+
+/// Returns how many panics were caught on this thread since the last call, for a context to count.
+pub(crate) fn take_panics() -> usize {
+    PANICS.with(|panics| panics.take())
+}
+
+fn count_panic() {
+    PANICS.with(|panics| panics.set(panics.get() + 1));
 }
 
 /// This thread belongs to the crate.
@@ -91,6 +102,7 @@ pub(crate) fn catch<R>(what: &str, run: impl FnOnce() -> R) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => Some(result),
         Err(payload) => {
+            count_panic();
             report_panic(what, payload);
             None
         }
@@ -179,6 +191,7 @@ fn log(level: log::Level, text: fmt::Arguments<'_>) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(
         || log::log!(target: "kiocb", level, "{text}"),
     )) {
+        count_panic();
         drop_payload(payload);
     }
 }

@@ -25,7 +25,7 @@ impl Engine {
     #[inline]
     pub(super) fn call(&self, what: &str, run: impl FnOnce()) -> bool {
         if user_code::catch(what, run).is_none() {
-            self.counters.panics.add(1);
+            self.collect_panics();
         }
         self.is_here()
     }
@@ -156,6 +156,7 @@ impl Engine {
     /// Completes a watched request that will never be submitted.
     pub(crate) fn settle_unsubmitted(&self, mut request: OwnedCell, result: i64) {
         self.forget_poll(&request);
+        let tag = request.tag();
         request.set_result(result);
         let _inside = Inside::enter(Frame::Other);
         match request.settle() {
@@ -167,6 +168,9 @@ impl Engine {
             Settled::Abandoned(request) => {
                 self.call("dropping an abandoned request", || request.finish());
             }
+        }
+        if self.is_here() {
+            self.interrupt_leader(tag); // rule 3 of `wait`: no event comes
         }
     }
 

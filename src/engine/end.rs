@@ -5,6 +5,7 @@
 )]
 
 use super::Engine;
+use super::roles::NOBODY;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::sys::Mode;
 use crate::user_code;
@@ -107,6 +108,12 @@ impl Engine {
     /// Forbids reads of the ring and destroys the context (I9). Nothing is outstanding, so no thread sleeps
     /// in the kernel.
     pub(super) fn tear_down(&self) {
+        // A thread that waits for a request that was never submitted may sleep in the kernel; without a ring
+        // it holds the consumer's lock. It announced itself before it looked whether the end has begun.
+        let leader = self.roles.leader();
+        if leader != NOBODY {
+            self.interrupt_leader(leader);
+        }
         let mut consumer = self.consumer.lock();
         if consumer.close() {
             return;

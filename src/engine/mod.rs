@@ -183,7 +183,18 @@ impl Engine {
         }
     }
 
+    /// Counts the panics of user code that this thread has met outside callbacks and wakers: of loggers, of
+    /// destructors of wakers.
+    #[inline]
+    pub(crate) fn collect_panics(&self) {
+        let panics = user_code::take_panics();
+        if panics > 0 {
+            self.counters.panics.add(panics);
+        }
+    }
+
     pub(crate) fn stats(&self) -> Stats {
+        self.collect_panics();
         let counters = &self.counters;
         let (queued, taken, completing, returned) = (
             self.backlog.waiting() as u64,

@@ -16,6 +16,8 @@ use std::ptr::NonNull;
 struct Link {
     engine: NonNull<Engine>,
     plugged: RefCell<List>,
+    /// Whether this thread may pass them to `io_submit`.
+    may_block: bool,
     outer: Option<NonNull<Link>>,
 }
 
@@ -31,7 +33,7 @@ loom::thread_local! {
 
 /// Runs `body`, in which callbacks of `engine` run one after the other. Returns the requests that are still
 /// held back then.
-pub(super) fn with_plug(engine: &Engine, body: impl FnOnce()) -> List {
+pub(super) fn with_plug(engine: &Engine, may_block: bool, body: impl FnOnce()) -> List {
     debug_assert!(
         user_code::innermost().is_none(),
         "callbacks run in the outermost reap"
@@ -39,6 +41,7 @@ pub(super) fn with_plug(engine: &Engine, body: impl FnOnce()) -> List {
     let link = Link {
         engine: NonNull::from(engine),
         plugged: RefCell::new(List::new()),
+        may_block,
         outer: INNERMOST.with(std::cell::Cell::get),
     };
     let linked = Linked::new(&link);
@@ -102,11 +105,15 @@ pub(super) fn push(engine: usize, request: OwnedCell) -> Result<usize, OwnedCell
     Ok(plugged.len())
 }
 
-/// Returns all that was held back.
+/// Takes all that was held back. Returns with it whether this thread may pass it to `io_submit`.
 #[inline]
-pub(super) fn take(engine: usize) -> List {
-    // SAFETY: found just now, and so still on this thread's stack.
-    find(engine).map_or_else(List::new, |link| unsafe { link.as_ref() }.plugged.take())
+pub(super) fn take(engine: usize) -> (List, bool) {
+    let Some(link) = find(engine) else {
+        return (List::new(), false);
+    };
+    // SAFETY: found just now.
+    let link = unsafe { link.as_ref() };
+    (link.plugged.take(), link.may_block)
 }
 
 /// The engines whose callbacks are on this thread's stack, innermost first.

@@ -105,7 +105,10 @@ impl Engine {
                 self.unplug();
                 Ok(true)
             }
-            Err(request) => self.send_for_dispatcher(request).map(|()| true),
+            Err(request) => {
+                unplug_all(); // it may block, inside another context's callback too
+                self.send_for_dispatcher(request).map(|()| true)
+            }
         }
     }
 
@@ -152,21 +155,32 @@ impl Engine {
     /// and is forgotten.
     #[inline]
     pub(super) fn unplug(&self) {
-        let plugged = plug::take(self.id());
+        let (plugged, may_block) = plug::take(self.id());
         if plugged.len() > 0 && self.is_here() {
             self.counters
                 .add_for_dispatcher(plugged.len().cast_signed());
-            self.send_plugged(plugged);
+            if may_block {
+                self.send_plugged(plugged);
+            } else {
+                self.send_elsewhere(plugged);
+            }
         }
     }
 
     /// As `unplug`, for a thread with a deadline: the helper thread submits.
     fn unplug_without_blocking(&self) {
-        let plugged = plug::take(self.id());
+        let (plugged, _) = plug::take(self.id());
         if plugged.len() > 0 && self.is_here() {
             self.counters
                 .add_for_dispatcher(plugged.len().cast_signed());
-            self.backlog.push(plugged);
+            self.send_elsewhere(plugged);
+        }
+    }
+
+    /// Requests that were accepted are submitted by the helper thread, in their order.
+    pub(super) fn send_elsewhere(&self, accepted: List) {
+        if accepted.len() > 0 {
+            self.backlog.push(accepted);
             self.pump_elsewhere();
         }
     }
@@ -472,6 +486,7 @@ impl Engine {
         self.retry_cancelling(outcome.may_be_cancelled);
         if let Some(trouble) = &outcome.trouble {
             clock::report(&self.config.thread_name, trouble);
+            self.collect_panics();
         }
     }
 

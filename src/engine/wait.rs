@@ -89,11 +89,12 @@ impl Engine {
         deadline: Option<Instant>,
         parker: &Arc<Parker>,
     ) {
-        if self.is_lost() {
-            // No event will come. The kernel may still write to the memory, so the wait goes on.
-            parker.park(Some(
-                deadline.unwrap_or_else(|| now() + Duration::from_secs(3600)),
-            ));
+        if self.is_lost() || self.end.is_destroying() {
+            // No event will come. Its batch may still be dropped or refused; otherwise the wait goes on, because
+            // the kernel may still write to the memory.
+            if watch.register_thread(parker) {
+                while !watch.is_done() && parker.park(deadline) {}
+            }
         } else if self.roles.lead_or_follow(role.tag, parker) {
             self.lead(role, MOST, deadline, || watch.is_done());
         } else if watch.register_thread(parker) {
@@ -153,7 +154,7 @@ impl Engine {
     ) -> Result<Harvest, i32> {
         let mut harvest = Harvest::default();
         let mut consumer = self.consumer.lock();
-        if !consumer.is_closed() && !ready() {
+        if !consumer.is_closed() && !self.end.is_destroying() && !ready() {
             self.counters.waits.add(1);
             self.fetch(&mut consumer, &mut harvest, tag, most, time_left(deadline))?;
         }

@@ -190,17 +190,6 @@ fn submits_what_blocks(
 }
 
 #[test]
-fn poll_keeps_its_deadline_while_what_a_callback_submitted_blocks() {
-    in_both_modes(|| {
-        let aio = manual(4);
-        let (writer, calls) = submits_what_blocks(&aio, |_| ());
-        assert_eq!(aio.poll(1, usize::MAX, Some(SHORT)).unwrap(), 1);
-        assert_eq!(aio.poll(1, usize::MAX, Some(SHORT)).unwrap(), 0);
-        release(&aio, &writer, &calls);
-    });
-}
-
-#[test]
 fn drain_keeps_its_deadline_while_what_a_callback_submitted_blocks() {
     in_both_modes(|| {
         for dispatch in [Dispatch::Manual, Dispatch::Thread] {
