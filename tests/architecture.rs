@@ -52,6 +52,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("op/transfer", "where a buffer is, for that contract"),
     ("op/rw", "keeps that contract for a read or write"),
     ("op/exact", "keeps that contract while an iocb moves on to the rest of a short transfer"),
+    ("op/rest", "asks the open file that an iocb names"),
     ("op/fsync", "keeps that contract for a sync"),
     ("op/poll_ready", "keeps that contract for a wait for readiness"),
     ("op/job", "passes that contract on"),

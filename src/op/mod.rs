@@ -19,6 +19,7 @@ mod fsync;
 mod job;
 mod poll_ready;
 mod request;
+mod rest;
 mod rw;
 mod transfer;
 mod work;
@@ -33,4 +34,5 @@ pub use transfer::{Operation, Read, ReadV, Write, WriteV};
 
 pub(crate) use callback::Receive;
 pub(crate) use job::{Job, Options};
+pub(crate) use rest::{Rest, outcome_of_all};
 pub(crate) use work::{Progress, Traits, Work};
