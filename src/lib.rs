@@ -91,7 +91,7 @@
 //! | `.await` | the task | in async code. Any executor will do; none is needed beside it |
 //! | [`start`](Iocb::start) | whoever has the [`Pending`] | to submit now and wait later, or [with a deadline](Pending::wait_timeout) |
 //! | [`Aio::batch`] | a closure or a [`Pending`] for each | when many are known at once: they leave in one system call |
-//! | [`Aio::scope`], [`read_at`](Aio::read_at), [`read_many`](Aio::read_many), … | the caller | to fill memory that is borrowed: the frames of a cache, slices of one array. Returns when all are complete |
+//! | [`Aio::scope`], [`read_exact_at`](Aio::read_exact_at), [`fsync`](Aio::fsync), [`read_many`](Aio::read_many), … | the caller | for memory that is borrowed: the frames of a cache, slices of one array. Returns when all are complete |
 //! | [`Dispatch::Anywhere`] | a closure, on the thread that finds the event, perhaps inside `submit` | where media answer at once, and no lock is held across `submit` |
 //! | [`Dispatch::Manual`] and [`Aio::poll`] | a closure, inside `poll` | for one engine per thread that has a loop of its own: no thread is made |
 //!
@@ -175,6 +175,9 @@
 //! [`init_fdsync`](Iocb::init_fdsync) when their results have come, or give each write [`RwFlags::DSYNC`]. A
 //! new file's name needs a sync of its directory, which is a file too. O_DIRECT alone makes nothing durable:
 //! the device has a cache.
+//!
+//! One line for the thread that waits: `aio.with(RwFlags::DSYNC).write_all_at(&file, record, offset)?`, or
+//! `aio.fdatasync(&file)?` after several writes.
 //!
 //! ```
 //! use kiocb::op::Write;
@@ -291,7 +294,7 @@ pub use flags::{IoPriority, IoPriorityClass, PollFlags, RwFlags};
 pub use iocb::Iocb;
 pub use op::Readiness;
 pub use pending::Pending;
-pub use scope::{Scope, ScopedIo};
+pub use scope::{AioWith, IoOptions, Scope, ScopeWith, ScopedIo};
 pub use stats::Stats;
 pub use submission::Submission;
 pub use sync_group::{BarrierCallback, SyncGroup, TrackedWrite, UnsubmittedWrite};

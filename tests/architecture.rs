@@ -57,7 +57,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("op/poll_ready", "keeps that contract for a wait for readiness"),
     ("op/job", "passes that contract on"),
     ("op/callback", "passes that contract on"),
-    ("scope", "keeps that contract for memory that is borrowed"),
+    ("scope/work", "keeps that contract for memory that is borrowed"),
     ("buf", "which memory the kernel may use: unsafe traits and their implementations"),
     ("buf/slice", "a part of such a buffer"),
     ("buf/vectored", "several of them"),

@@ -37,7 +37,10 @@ const CARRIERS: &[(&str, &str)] = &[
 /// Items with `#[must_use = "…"]` that carry no result.
 const NO_CARRIERS: &[&str] = &[
     "AioBuilder",
+    "AioWith",
     "BufPoolBuilder",
+    "IoOptions",
+    "ScopeWith",
     "TrackedWrite",
     "UnsubmittedWrite",
 ];
