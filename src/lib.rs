@@ -297,5 +297,8 @@ pub use pending::Pending;
 pub use scope::{AioWith, IoOptions, Scope, ScopeWith, ScopedIo};
 pub use stats::Stats;
 pub use submission::Submission;
-pub use sync_group::{BarrierCallback, SyncGroup, TrackedWrite, UnsubmittedWrite};
+pub use sync_group::{
+    BarrierCallback, CommitError, PendingCommit, PendingSync, SyncGroup, TrackedWrite,
+    UnsubmittedWrite,
+};
 pub use sync_scheduler::SyncKind;

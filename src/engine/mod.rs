@@ -152,6 +152,11 @@ impl Engine {
         self.dispatch == Dispatch::Anywhere
     }
 
+    /// Whether it has no completion thread: callbacks run in `poll`.
+    pub(crate) fn is_manual(&self) -> bool {
+        self.dispatch == Dispatch::Manual
+    }
+
     /// Whether this thread is running callbacks of this engine.
     pub(crate) fn is_dispatching_here(&self) -> bool {
         plug::is_plugged(self.id())
