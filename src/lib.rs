@@ -205,7 +205,8 @@
 //!
 //! A [`SyncGroup`] does the waiting: its [barrier](SyncGroup::barrier) syncs the file when every write
 //! submitted before has completed, and then calls back. Barriers that come while a sync runs share the next
-//! one. An error stays until the program takes it.
+//! one. An error stays until the program takes it. [`commit`](SyncGroup::commit) is a write and its barrier as
+//! one handle: `group.commit(record, offset).await?`, or `.wait()?`.
 //!
 //! # How many at once
 //!
@@ -262,6 +263,7 @@ pub mod sys;
 
 mod aio;
 mod batch;
+mod cache_padded;
 mod cancel_handle;
 mod completion;
 mod dispatch;
@@ -269,6 +271,7 @@ mod engine;
 mod error;
 mod flags;
 mod iocb;
+mod origin;
 mod pending;
 #[cfg(test)]
 #[allow(dead_code, reason = "no test in here needs all of it")]

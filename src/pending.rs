@@ -69,6 +69,9 @@ impl<S: Work> Pending<S> {
     /// # Panics
     /// If it has answered already, as a future.
     pub fn wait(mut self) -> S::Output {
+        if let Some(output) = self.take_if_done() {
+            return output;
+        }
         let output = self.take_unsubmitted();
         let output = output.or_else(|| self.wait_until(None));
         output.expect("without a deadline there is a result")
@@ -111,11 +114,16 @@ impl<S: Work> Pending<S> {
 
     /// The result, if there is one; in a forked child there always is.
     fn take(&mut self) -> Option<S::Output> {
-        let watch = self.watch.take()?;
-        if !self.engine.is_here() {
-            return Some(watch.take_in_child());
+        if self.engine.is_here() {
+            return self.take_if_done();
         }
-        match watch.take() {
+        self.watch.take().map(Watch::take_in_child)
+    }
+
+    /// The result, if it was stored.
+    #[inline]
+    fn take_if_done(&mut self) -> Option<S::Output> {
+        match self.watch.take()?.take() {
             Ok(output) => Some(output),
             Err(watch) => {
                 self.watch = Some(watch);

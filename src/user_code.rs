@@ -7,6 +7,7 @@
 //!
 //! Other files neither log nor catch panics; `tests/architecture.rs` reads the sources for that.
 
+use crate::origin::Origin;
 use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
@@ -24,42 +25,47 @@ pub(crate) enum Frame {
 #[cfg(not(loom))]
 thread_local! {
     // Without a destructor, so that a thread that is ending still knows where it is.
-    static INNERMOST: Cell<Option<Frame>> = const { Cell::new(None) };
-    static OWN_THREAD: Cell<bool> = const { Cell::new(false) };
+    static INNERMOST: Cell<Option<(Frame, Origin)>> = const { Cell::new(None) };
+    static OWN_THREAD: Cell<Option<Origin>> = const { Cell::new(None) };
 }
 #[cfg(loom)]
 loom::thread_local! {
-    static INNERMOST: Cell<Option<Frame>> = Cell::new(None);
-    static OWN_THREAD: Cell<bool> = Cell::new(false);
+    static INNERMOST: Cell<Option<(Frame, Origin)>> = Cell::new(None);
+    static OWN_THREAD: Cell<Option<Origin>> = Cell::new(None);
 }
 
 /// The innermost frame of this thread, if user code runs on it.
+///
+/// Frames that a fork has copied are not this process's: they stand for what the parent is in the middle of.
+/// A child that goes on inside them may use contexts of its own, and wait for them.
 #[inline]
 pub(crate) fn innermost() -> Option<Frame> {
-    INNERMOST.with(Cell::get)
+    let (frame, origin) = INNERMOST.with(Cell::get)?;
+    origin.is_here().then_some(frame)
 }
 
 /// Whether waiting for a whole context would wait for this very thread: it runs user code, or it is one of the
 /// crate's own.
 pub(crate) fn must_not_block() -> bool {
-    innermost().is_some() || OWN_THREAD.with(Cell::get)
+    innermost().is_some() || OWN_THREAD.with(Cell::get).is_some_and(Origin::is_here)
 }
 
 /// This thread belongs to the crate.
 pub(crate) fn adopt_thread() {
-    OWN_THREAD.with(|own| own.set(true));
+    OWN_THREAD.with(|own| own.set(Some(Origin::here())));
 }
 
 /// While it lives, user code runs on this thread.
 #[derive(Debug)]
 pub(crate) struct Inside {
-    outer: Option<Frame>,
+    outer: Option<(Frame, Origin)>,
 }
 
 impl Inside {
     #[inline]
     pub(crate) fn enter(frame: Frame) -> Inside {
-        let outer = INNERMOST.with(|innermost| innermost.replace(Some(frame)));
+        let here = (frame, Origin::here());
+        let outer = INNERMOST.with(|innermost| innermost.replace(Some(here)));
         Inside { outer }
     }
 }

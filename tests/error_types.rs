@@ -44,10 +44,23 @@ fn deep() -> io::Error {
     io::Error::other(Outer(io::Error::from_raw_os_error(libc::EIO)))
 }
 
+fn other(error: io::Error) -> SetupError {
+    SetupError::Other {
+        call: "memfd_create",
+        error,
+    }
+}
+
 fn setup_errors() -> Vec<SetupError> {
     vec![
-        SetupError::Unsupported,
-        SetupError::Refused,
+        SetupError::Unsupported {
+            call: "io_setup",
+            errno: libc::ENOSYS,
+        },
+        SetupError::Refused {
+            call: "io_submit",
+            errno: libc::EPERM,
+        },
         SetupError::QuotaExhausted {
             asked: 128,
             in_use: Some(65_000),
@@ -56,8 +69,9 @@ fn setup_errors() -> Vec<SetupError> {
         SetupError::NoMemory,
         SetupError::InvalidDepth(0),
         SetupError::TooManyShards(usize::MAX),
-        SetupError::Other(io::Error::from_raw_os_error(libc::EMFILE)),
-        SetupError::Other(deep()),
+        SetupError::Thread(io::Error::from_raw_os_error(libc::EAGAIN)),
+        other(io::Error::from_raw_os_error(libc::EMFILE)),
+        other(deep()),
     ]
 }
 
@@ -79,8 +93,10 @@ fn refused() -> SubmitError<Iocb<kiocb::op::Rw<std::fs::File, Write, &'static st
     request.wait().unwrap_err()
 }
 
+type Late = kiocb::op::Rw<std::sync::Arc<std::fs::File>, Read, [u8; 4]>;
+
 /// A request that an `Aio` refuses which was shut down.
-fn too_late() -> SubmitError<Iocb<kiocb::op::Rw<std::fs::File, Read, [u8; 4]>>> {
+fn too_late() -> SubmitError<Iocb<Late>> {
     let aio = aio();
     aio.shutdown(std::time::Duration::from_secs(30)).unwrap();
     let request = aio.alloc().init_rw(null(), Read, [0; 4], 0);
@@ -93,6 +109,11 @@ fn broken_pipe() -> CompletionError<io::PipeWriter, &'static str> {
     drop(reader);
     let write = Iocb::alloc().init_rw(writer, Write, "bytes", 0);
     write.wait().unwrap().ok().unwrap_err()
+}
+
+/// Neither a regular file nor a block device.
+fn not_direct() -> kiocb::direct::DirectFileError {
+    kiocb::DirectFile::from_file(std::fs::File::open("/dev/null").unwrap()).unwrap_err()
 }
 
 /// The variants of an enum in `src/error.rs`.
@@ -143,6 +164,7 @@ fn no_error_repeats_in_its_text_what_its_source_says() {
     assert_says_nothing_twice(&refused());
     assert_says_nothing_twice(&too_late());
     assert_says_nothing_twice(&broken_pipe());
+    assert_says_nothing_twice(&not_direct());
 }
 
 #[test]
@@ -160,9 +182,9 @@ fn the_chain_of_an_error_leads_to_the_io_error_behind_it() {
         ["the I/O failed", "Broken pipe (os error 32)"]
     );
     assert_eq!(
-        texts(&SetupError::Other(deep())),
+        texts(&other(deep())),
         [
-            "can't set up kernel AIO",
+            "can't set up kernel AIO: memfd_create failed",
             "outer",
             "Input/output error (os error 5)"
         ]
@@ -178,7 +200,9 @@ fn every_error_has_the_errno_of_its_cause() {
     let emfile = Some(libc::EMFILE);
     assert_eq!(
         setup,
-        [enosys, eperm, eagain, enomem, None, None, emfile, None]
+        [
+            enosys, eperm, eagain, enomem, None, None, eagain, emfile, None
+        ]
     );
     let canceled = Some(libc::ECANCELED);
     assert_eq!(
@@ -188,6 +212,8 @@ fn every_error_has_the_errno_of_its_cause() {
     assert_eq!(refused().errno(), Some(libc::EBADF));
     assert_eq!(too_late().errno(), canceled);
     assert_eq!(broken_pipe().errno(), Some(libc::EPIPE));
+    assert_eq!(not_direct().errno(), None);
+    assert_eq!(not_direct().error().kind(), io::ErrorKind::Unsupported);
 }
 
 #[test]

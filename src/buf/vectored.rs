@@ -100,7 +100,8 @@ impl<const N: usize> Deref for IoVecArray<N> {
 ///
 /// Implemented for `Vec<B>`, `Box<[B]>` and `[B; N]` of any [`IoBuf`]. An array needs no allocation.
 ///
-/// The kernel takes at most 1024 pieces (`UIO_MAXIOV`): more is refused with `EINVAL` by `io_submit`. With
+/// The kernel takes at most 1024 pieces (`UIO_MAXIOV`): more is refused with `EINVAL` by `io_submit`, unless
+/// [`write_all`](crate::Iocb::write_all) or [`read_exact`](crate::Iocb::read_exact) sends them in turn. With
 /// `O_DIRECT` each piece has to be aligned, not just the first. All pieces together transfer at most
 /// `0x7fff_f000` bytes.
 ///

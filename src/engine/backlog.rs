@@ -102,8 +102,8 @@ impl Backlog {
         if !cell.is_queued() {
             return None;
         }
-        // SAFETY: a request that can be cancelled is marked as queued, under this lock, exactly while it is in
-        // this list: the cell is from the `polls` of the same engine.
+        // SAFETY: of the requests that can be cancelled those are marked as queued, under this lock, that are
+        // in this list: the cell is from the `polls` of the same engine.
         let request = unsafe { queue.list.unlink(cell) };
         request.set_queued(false);
         Some(request)

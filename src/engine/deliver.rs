@@ -92,6 +92,11 @@ impl Engine {
     /// Does what was deferred, on a thread that has come out of all user code.
     #[inline]
     pub(super) fn run_deferred(&self) -> bool {
+        !self.inbox.has_deferred() || self.run_what_was_deferred()
+    }
+
+    #[cold]
+    fn run_what_was_deferred(&self) -> bool {
         while self.inbox.has_deferred() && user_code::innermost().is_none() {
             let (wakers, abandoned) = self.inbox.take_deferred();
             if !self.run_wakers(wakers.into_iter(), abandoned) {
@@ -112,7 +117,7 @@ impl Engine {
     }
 
     /// Raises eventfds for requests whose end the kernel does not count, or counts more than once.
-    #[inline]
+    #[cold]
     pub(super) fn raise(&self, eventfds: Vec<Arc<OwnedFd>>) {
         for eventfd in eventfds {
             self.kernel.raise(&eventfd);
@@ -121,7 +126,13 @@ impl Engine {
 
     /// Completes requests that were accepted and then refused by the kernel, or cancelled: they are
     /// completing, with their result, and no event will come.
-    pub(super) fn fail(&self, mut late: List) -> bool {
+    #[inline]
+    pub(super) fn fail(&self, late: List) -> bool {
+        late.len() == 0 || self.fail_each(late)
+    }
+
+    #[cold]
+    fn fail_each(&self, mut late: List) -> bool {
         while let Some(request) = late.pop() {
             let tag = request.tag();
             let mut harvest = Harvest::default();
@@ -142,9 +153,9 @@ impl Engine {
     }
 
     /// Completes a watched request that will never be submitted.
-    pub(crate) fn settle_unsubmitted(&self, mut request: OwnedCell, errno: i32) {
+    pub(crate) fn settle_unsubmitted(&self, mut request: OwnedCell, result: i64) {
         self.forget_poll(&request);
-        request.set_result(-i64::from(errno));
+        request.set_result(result);
         let _inside = Inside::enter(Frame::Other);
         match request.settle() {
             Settled::Quiet => {}

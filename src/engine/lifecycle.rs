@@ -27,7 +27,7 @@ impl Engine {
             let thread = engine
                 .start_completion_thread()
                 .inspect_err(|_| engine.tear_down())
-                .map_err(SetupError::Other)?;
+                .map_err(SetupError::Thread)?;
             engine.end.keep(thread);
         }
         Ok(engine)
@@ -109,10 +109,7 @@ impl Engine {
         if !self.poll_until_idle(deadline) && !self.is_lost() {
             return false;
         }
-        let after_the_last_poll = match deadline {
-            None => Some(self.poller.lock()),
-            Some(deadline) => self.poller.try_lock_until(deadline),
-        };
+        let after_the_last_poll = self.poller.take_until(deadline);
         if after_the_last_poll.is_some() {
             self.finish();
         }

@@ -57,10 +57,10 @@ mod wakers;
 
 use crate::dispatch::Dispatch;
 use crate::error::AioError;
+use crate::origin::Origin;
 use crate::stats::Stats;
-use crate::sync::{AtomicBool, Mutex};
+use crate::sync::{AtomicBool, Mutex, Turn};
 use crate::sys::Kernel;
-use crate::sys::fork::Origin;
 use crate::user_code;
 pub(crate) use request::{List, OwnedCell, Receipt, Watch};
 use std::fmt;
@@ -100,7 +100,7 @@ pub(crate) struct Engine {
     lost: AtomicBool,
     end: end::End,
     /// One thread at a time is in `poll`.
-    poller: Mutex<()>,
+    poller: Turn,
 }
 
 impl Engine {
@@ -123,7 +123,7 @@ impl Engine {
             idle: account::IdleSignal::new(),
             lost: AtomicBool::new(false),
             end: end::End::new(),
-            poller: Mutex::new(()),
+            poller: Turn::new(),
         }
     }
 

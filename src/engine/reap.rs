@@ -193,7 +193,9 @@ impl Engine {
         if !self.may_run_callbacks(role) {
             self.pass_to_dispatcher(std::mem::take(&mut callbacks));
         }
-        self.raise(std::mem::take(&mut harvest.eventfds));
+        if !harvest.eventfds.is_empty() {
+            self.raise(std::mem::take(&mut harvest.eventfds));
+        }
         if harvest.settled > 0 && !self.deliver_watched(harvest, role.tag) {
             return ended;
         }
@@ -204,12 +206,15 @@ impl Engine {
     }
 
     /// What has a slot now, and what goes on. Returns `false` in a forked child.
+    #[inline]
     fn submit_more(&self, harvest: &mut Harvest, role: Role) -> bool {
+        let nothing = self.backlog.len() + harvest.again.len() + harvest.offload.len() == 0;
+        nothing || self.submit_what_goes_on(harvest, role)
+    }
+
+    fn submit_what_goes_on(&self, harvest: &mut Harvest, role: Role) -> bool {
         self.offload(std::mem::take(&mut harvest.offload));
         let again = std::mem::take(&mut harvest.again);
-        if self.backlog.len() + again.len() == 0 {
-            return true;
-        }
         if role.timed {
             self.offload(again);
             self.pump_elsewhere();

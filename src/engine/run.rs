@@ -6,7 +6,7 @@ use super::reap::MOST;
 use super::roles::{DISPATCHER, Role};
 use crate::dispatch::Dispatch;
 use crate::error::AioError;
-use crate::sync::{MutexGuard, Parker, now};
+use crate::sync::{Parker, Taken, now};
 use crate::user_code;
 use std::time::{Duration, Instant};
 
@@ -72,25 +72,26 @@ impl Engine {
         max: usize,
         deadline: Option<Instant>,
     ) -> usize {
-        let Some(_poller) = self.become_poller(min, deadline) else {
+        let Some(poller) = self.become_poller(min, deadline) else {
             return 0;
         };
         let mut delivered = self.poll_once(role, max);
         if self.is_here() && delivered < min.min(max) && self.outstanding() > 0 {
             delivered += self.park_and_poll(role, min - delivered, max - delivered, deadline);
         }
-        if self.is_here() && self.is_finished() {
+        if !self.is_here() {
+            std::mem::forget(poller);
+        } else if self.is_finished() {
             self.finish();
         }
         delivered
     }
 
     /// A second thread waits for its turn, unless it did not want to wait at all.
-    fn become_poller(&self, min: usize, deadline: Option<Instant>) -> Option<MutexGuard<'_, ()>> {
-        match deadline {
-            _ if min == 0 => self.poller.try_lock(),
-            None => Some(self.poller.lock()),
-            Some(deadline) => self.poller.try_lock_until(deadline),
+    fn become_poller(&self, min: usize, deadline: Option<Instant>) -> Option<Taken<'_>> {
+        match min {
+            0 => self.poller.try_take(),
+            _ => self.poller.take_until(deadline),
         }
     }
 

@@ -112,22 +112,28 @@ impl Engine {
     #[inline]
     pub(super) fn send_one(&self, request: OwnedCell) -> Result<(), (io::Error, OwnedCell)> {
         let mut refused = None;
-        let refuse = |request, why: Refusal| refused = Some((why.into(), request));
-        if self.backlog.len() == 0 && self.slots.take(1) == 1 {
-            self.send_array(
-                IocbArray::from(request),
-                List::new(),
-                Admission::New,
-                refuse,
-            );
-        } else {
-            self.queue(List::of(request), Admission::New, refuse);
-        }
+        self.send_single(request, Admission::New, |request, why| {
+            refused = Some((why.into(), request));
+        });
         let Some(refused) = refused else {
             return Ok(());
         };
         self.notify_if_idle(); // for a moment it counted
         Err(refused)
+    }
+
+    #[inline]
+    fn send_single(
+        &self,
+        request: OwnedCell,
+        admission: Admission,
+        refused: impl FnMut(OwnedCell, Refusal),
+    ) {
+        if self.backlog.len() == 0 && self.slots.take(1) == 1 {
+            self.send_array(IocbArray::from(request), List::new(), admission, refused);
+        } else {
+            self.queue(List::of(request), admission, refused);
+        }
     }
 
     /// Sends what this thread's callbacks have submitted so far. In a forked child that is the parent's, and
@@ -154,10 +160,15 @@ impl Engine {
     }
 
     /// They were accepted: a refusal by the kernel is their result.
-    pub(super) fn send_plugged(&self, plugged: List) {
+    #[inline]
+    pub(super) fn send_plugged(&self, mut plugged: List) {
         match plugged.len() {
             0 => {}
-            1..=8 => self.send_accepted::<8>(plugged),
+            1 => plugged
+                .pop()
+                .into_iter()
+                .for_each(|request| self.send_one_accepted(request)),
+            2..=8 => self.send_accepted::<8>(plugged),
             _ => self.send_accepted::<BATCH>(plugged),
         }
     }
@@ -175,7 +186,17 @@ impl Engine {
         }
     }
 
+    #[inline]
+    fn send_one_accepted(&self, request: OwnedCell) {
+        let mut late = List::new();
+        self.send_single(request, Admission::Accepted, |request, why| {
+            late.push(self.refuse_late(request, why));
+        });
+        self.fail(late);
+    }
+
     /// Sends requests that their owners have no claim on any more: a refusal is their result.
+    #[inline]
     fn send_accepted<const N: usize>(&self, list: List) {
         let mut late = List::new();
         self.send::<N>(list, Admission::Accepted, |request, why| {
@@ -185,6 +206,7 @@ impl Engine {
     }
 
     /// Submits in order, as far as there are slots; the rest goes behind the backlog.
+    #[inline]
     pub(super) fn send<const N: usize>(
         &self,
         mut list: List,
@@ -435,8 +457,11 @@ impl Engine {
 
     /// Submits `list` again from the helper thread, without NOWAIT. It was counted when it came first.
     pub(super) fn offload(&self, list: List) {
+        if list.len() == 0 {
+            return;
+        }
         let list = list.inspect(OwnedCell::allow_blocking);
-        if list.len() > 0 && self.helper.put(list) {
+        if self.helper.put(list) {
             self.start_helper();
         }
     }

@@ -6,6 +6,7 @@ use super::reap::MOST;
 use super::request::{Admitted, List, OwnedCell, TakenBack, Watch};
 use super::roles::Role;
 use super::submit::{Admission, BATCH, LARGE_BATCH, Refusal, unplug_all, unplug_all_before};
+use crate::completion::{self, CANCELLED};
 use crate::error::AioError;
 use crate::op::Work;
 use crate::sync::{sleep, yield_now};
@@ -31,16 +32,15 @@ impl Engine {
     ) -> Result<RequestId, (io::Error, W)> {
         let (request, receipt) = OwnedCell::with_callback(work);
         let tag = request.tag();
-        let accepted = self
-            .admit(request)
-            .and_then(|(request, serial)| self.plug_or_send(request).map(|()| serial));
-        match accepted {
-            Ok(serial) => {
-                self.after_submission(self.runs_callbacks_anywhere());
-                Ok(RequestId { tag, serial })
-            }
-            Err((error, back)) => Err((error, receipt.redeem(self.withdraw(back)))),
+        if let Err(error) = self.admit(&request) {
+            return Err((error, receipt.redeem(request)));
         }
+        let serial = self.polls.add(&request);
+        if let Err((error, back)) = self.plug_or_send(request) {
+            return Err((error, receipt.redeem(self.withdraw(back))));
+        }
+        self.after_submission(self.runs_callbacks_anywhere());
+        Ok(RequestId { tag, serial })
     }
 
     /// Submits a request whose result will be asked for.
@@ -48,26 +48,26 @@ impl Engine {
         // It may be waited for on another thread: it can't stay behind in a batch of callbacks.
         unplug_all();
         let (request, watch) = OwnedCell::watched(work, false);
-        let accepted = self
-            .admit(request)
-            .and_then(|(request, _)| self.send_for_dispatcher(request));
-        match accepted {
-            Ok(()) => {
-                self.after_submission(true);
-                Ok(watch)
-            }
-            Err((error, back)) => Err((error, watch.redeem(self.withdraw(back)))),
+        if let Err(error) = self.admit(&request) {
+            return Err((error, watch.redeem(request)));
         }
+        self.polls.add(&request);
+        if let Err((error, back)) = self.send_for_dispatcher(request) {
+            return Err((error, watch.redeem(self.withdraw(back))));
+        }
+        self.after_submission(true);
+        Ok(watch)
     }
 
     /// Submits a request and blocks until it is complete.
     pub(crate) fn submit_and_wait<W: Work>(&self, work: W) -> Result<W::Output, (io::Error, W)> {
         unplug_all(); // first what this thread submitted first
         let (request, watch) = OwnedCell::watched(work, true);
-        let accepted = self
-            .admit(request)
-            .and_then(|(request, _)| self.send_one(request));
-        if let Err((error, back)) = accepted {
+        if let Err(error) = self.admit(&request) {
+            return Err((error, watch.redeem(request)));
+        }
+        self.polls.add(&request);
+        if let Err((error, back)) = self.send_one(request) {
             return Err((error, watch.redeem(self.withdraw(back))));
         }
         let mut watch = match self.take_own(watch) {
@@ -82,29 +82,32 @@ impl Engine {
         }
     }
 
-    /// Submits many requests, in one `io_submit` where there are slots. Gives back those that the kernel
-    /// refuses at once, with the reason.
+    /// Submits many requests, in one `io_submit` where there are slots, but for those of a batch that their
+    /// watchers have taken back or cancelled. Gives back those that the kernel refuses at once, with the
+    /// reason.
     pub(crate) fn submit_list(&self, list: List) -> Vec<(io::Error, OwnedCell)> {
+        unplug_all();
         let mut refused = Vec::new();
         let mut admitted = List::new();
-        unplug_all();
-        list.for_each(|request| match self.admit(request) {
-            Ok((request, _)) => admitted.push(request),
+        let mut for_dispatcher = 0;
+        list.for_each(|request| match self.admit_of_batch(request) {
+            Ok(Some(request)) => {
+                for_dispatcher += isize::from(!request.reaps_itself());
+                admitted.push(request);
+            }
+            Ok(None) => {}
             Err((error, request)) => refused.push((error, self.withdraw(request))),
         });
-        let mut for_dispatcher = 0;
-        let counted =
-            admitted.inspect(|request| for_dispatcher += isize::from(!request.reaps_itself()));
         self.counters.add_for_dispatcher(for_dispatcher);
         let mut back = 0;
         let mut refuse = |request: OwnedCell, why: Refusal| {
             back += isize::from(!request.reaps_itself());
             refused.push((why.into(), self.withdraw(request)));
         };
-        match counted.len() {
-            0..=8 => self.send::<8>(counted, Admission::New, &mut refuse),
-            9..=BATCH => self.send::<BATCH>(counted, Admission::New, &mut refuse),
-            _ => self.send::<LARGE_BATCH>(counted, Admission::New, &mut refuse),
+        match admitted.len() {
+            0..=8 => self.send::<8>(admitted, Admission::New, &mut refuse),
+            9..=BATCH => self.send::<BATCH>(admitted, Admission::New, &mut refuse),
+            _ => self.send::<LARGE_BATCH>(admitted, Admission::New, &mut refuse),
         }
         self.counters.add_for_dispatcher(-back);
         self.notify_if_idle();
@@ -112,25 +115,24 @@ impl Engine {
         refused
     }
 
-    /// Submits the requests of a batch, but for those that their watchers have taken back or cancelled.
-    pub(crate) fn submit_batch(&self, list: List) -> Vec<(io::Error, OwnedCell)> {
-        let mut sent = List::new();
-        let mut unwanted = Vec::new();
-        list.for_each(|request| {
-            // Before it counts as sent: from then on its watcher looks for it there to cancel it.
-            if self.is_here() {
-                self.polls.add(&request);
-            }
-            match request.admit() {
-                Admitted::Sent(request) => sent.push(request),
-                Admitted::Unwanted(request) => unwanted.push(request),
-                Admitted::TakenBack(taken) => self.let_go(taken),
-            }
-        });
-        for request in unwanted {
-            self.settle_unsubmitted(request, libc::ECANCELED);
+    /// `None`: its watcher does not want it any more.
+    #[inline]
+    fn admit_of_batch(
+        &self,
+        request: OwnedCell,
+    ) -> Result<Option<OwnedCell>, (io::Error, OwnedCell)> {
+        // Into the list of polls before it counts as sent: from then on its watcher looks for it there.
+        let admitted = self.admit(&request);
+        if admitted.is_ok() {
+            self.polls.add(&request);
         }
-        self.submit_list(sent)
+        match (request.admit(), admitted) {
+            (Admitted::Sent(request), Ok(())) => return Ok(Some(request)),
+            (Admitted::Sent(request), Err(error)) => return Err((error, request)),
+            (Admitted::Unwanted(request), _) => self.settle_unsubmitted(request, CANCELLED),
+            (Admitted::TakenBack(taken), _) => self.let_go(taken),
+        }
+        Ok(None)
     }
 
     /// Drops the requests of a batch that is not submitted. A handle's result is ECANCELED.
@@ -138,7 +140,7 @@ impl Engine {
         list.for_each(|request| match request.admit() {
             Admitted::Sent(request) if request.is_callback() => self.discard_unsubmitted(request),
             Admitted::Sent(request) | Admitted::Unwanted(request) => {
-                self.settle_unsubmitted(request, libc::ECANCELED);
+                self.settle_unsubmitted(request, CANCELLED);
             }
             Admitted::TakenBack(taken) => self.let_go(taken),
         });
@@ -152,15 +154,12 @@ impl Engine {
     /// The last look before a request is submitted: is this the process that made the context (user code, the
     /// file's `as_fd`, has run just now), does it take requests, and is the eventfd one?
     #[inline]
-    fn admit(&self, request: OwnedCell) -> Result<(OwnedCell, u64), (io::Error, OwnedCell)> {
-        if let Err(error) = self.check() {
-            return Err((error.into(), request));
-        }
+    fn admit(&self, request: &OwnedCell) -> io::Result<()> {
+        self.check()?;
         if request.has_eventfd_of_its_own() && !self.kernel.is_eventfd(request.eventfd()) {
-            return Err((io::Error::from_raw_os_error(libc::EINVAL), request));
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        let serial = self.polls.add(&request);
-        Ok((request, serial))
+        Ok(())
     }
 
     /// The request goes back to its owner.
@@ -197,7 +196,7 @@ impl Engine {
 
     /// Completes a watched request that was refused.
     pub(crate) fn settle_refused(&self, request: OwnedCell, why: &io::Error) {
-        self.settle_unsubmitted(request, why.raw_os_error().unwrap_or(libc::ECANCELED));
+        self.settle_unsubmitted(request, completion::refused(why));
     }
 
     /// Cancels the request, or finds it done. Returns `false` if it was done. Blocks while another thread is
@@ -208,10 +207,12 @@ impl Engine {
         }
         unplug_all();
         for round in 0.. {
+            // After the first round a submitter may have cancelled it for this thread.
             if watch.is_done() {
-                return false;
+                return round > 0 && watch.was_cancelled();
             }
             match self.try_cancel(watch.tag(), None) {
+                Some(false) if round > 0 => 0,
                 Some(cancelled) => return cancelled,
                 None => self.reap(Role::HELPER, MOST),
             };

@@ -116,9 +116,9 @@ impl Iocb {
     /// It is **not ordered** after writes in flight: submit it when their results have come.
     ///
     /// From `submit`: EINVAL where the file has no fsync (pipes, sockets), and on every file before Linux
-    /// 4.18. As the result: EIO, ENOSPC, EDQUOT if what was written before could not be stored. Such an error
-    /// is said once: a second sync may succeed although the data are gone. Opcode `IOCB_CMD_FSYNC`, Linux
-    /// 4.18.
+    /// 4.18: there call `File::sync_all` on a thread of your own. As the result: EIO, ENOSPC, EDQUOT if what
+    /// was written before could not be stored. Such an error is said once: a second sync may succeed although
+    /// the data are gone. Opcode `IOCB_CMD_FSYNC`, Linux 4.18.
     #[doc(alias = "IOCB_CMD_FSYNC")]
     pub fn init_fsync<F: AsFd + Send + 'static>(self, file: F) -> Iocb<Fsync<F>> {
         self.map(|Blank| Fsync::whole(file))
@@ -141,9 +141,13 @@ impl Iocb {
     /// back, and so does dropping its handle or future; with a callback it can't be cancelled. Closing the
     /// descriptor elsewhere does not end it.
     ///
-    /// From `submit`: EINVAL where the file can't be polled (regular files can't), for
-    /// [`rw_flags`](Iocb::rw_flags) and on every file before Linux 4.19. Opcode `IOCB_CMD_POLL`, Linux 4.19
-    /// (before 5.16 an event could be lost).
+    /// Regular files, directories and block devices are ready at once, for IN and OUT, as `poll(2)` has it.
+    ///
+    /// From `submit`: EINVAL where the wait would have to begin and the kernel can't (terminals and other
+    /// files with more than one wait queue, and regular files for anything but IN and OUT; what is ready at
+    /// once is answered even so), for [`rw_flags`](Iocb::rw_flags),
+    /// [`nowait_or_offload`](Iocb::nowait_or_offload), and on every file before Linux 4.19. Opcode
+    /// `IOCB_CMD_POLL`, Linux 4.19 (before 5.16 an event could be lost).
     ///
     /// ```
     /// use kiocb::{Iocb, PollFlags};
@@ -251,10 +255,13 @@ impl<S> Iocb<S> {
     /// The request was not submitted, its callback will not be called, and it is inside the error, whole:
     ///
     /// - EBADF: the descriptor is not open for this operation.
-    /// - EINVAL: the offset, or offset and length together, are beyond `i64::MAX`; more than 1024 buffers; an
-    ///   operation that this kind of file has not (reading a directory, syncing a pipe); flags that exclude
-    ///   each other, or any on a sync; a bad priority; no eventfd.
-    /// - EFAULT: a buffer reaches into the kernel's half of the address space.
+    /// - EINVAL: the offset, or offset and length together, are beyond `i64::MAX`; more than 1024 buffers
+    ///   (without [`read_exact`](Iocb::read_exact) or [`write_all`](Iocb::write_all)); an operation that this
+    ///   kind of file has not (reading a directory, syncing a pipe); flags that exclude each other, or any on
+    ///   a sync or a poll, [`nowait_or_offload`](Iocb::nowait_or_offload) included; a bad priority; no
+    ///   eventfd.
+    /// - EFAULT: a buffer reaches into the kernel's half of the address space. On s390x, where the kernel has
+    ///   an address space of its own, that comes as the completion's result.
     /// - EOPNOTSUPP: a flag that the kernel or the file system does not know.
     /// - EPERM: a real-time priority without privilege; [`NOAPPEND`](crate::RwFlags::NOAPPEND) on an
     ///   append-only file.

@@ -8,42 +8,64 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// What may be asked of any operation besides.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) rw_flags: RwFlags,
-    pub(crate) priority: Option<IoPriority>,
-    /// Kept open until the request is complete: the kernel looks it up only when it takes the request.
-    pub(crate) eventfd: Option<Arc<OwnedFd>>,
+    priority: IoPriority,
+    has_priority: bool,
     /// Try with NOWAIT, and go on without on a helper thread.
     pub(crate) offload: bool,
+    /// Kept open until the request is complete: the kernel looks it up only when it takes the request.
+    pub(crate) eventfd: Option<Arc<OwnedFd>>,
+}
+
+// Each byte here is one less for a callback to be stored without an allocation.
+const _: () = assert!(size_of::<Options>() == 16);
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            rw_flags: RwFlags::empty(),
+            priority: IoPriority::NONE,
+            has_priority: false,
+            offload: false,
+            eventfd: None,
+        }
+    }
 }
 
 impl Options {
-    /// The iocb has its opcode, and the flags that were asked for.
+    /// Those of a test.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn with_flags(rw_flags: RwFlags) -> Options {
+        Options {
+            rw_flags,
+            ..Options::default()
+        }
+    }
+
+    pub(crate) fn set_priority(&mut self, priority: IoPriority) {
+        self.priority = priority;
+        self.has_priority = true;
+    }
+
+    /// A sync or a poll takes no flags, NOWAIT neither: the kernel refuses it with EINVAL.
     fn apply(&self, iocb: &mut iocb, may_go_on: bool) {
-        // Only reads and writes can say that they would block.
-        let transfers = matches!(
-            iocb.aio_lio_opcode,
-            sys::IOCB_CMD_PREAD
-                | sys::IOCB_CMD_PREADV
-                | sys::IOCB_CMD_PWRITE
-                | sys::IOCB_CMD_PWRITEV
-        );
-        let nowait = if self.offload && transfers {
+        let nowait = if self.offload {
             RwFlags::NOWAIT
         } else {
             RwFlags::empty()
         };
-        iocb.aio_rw_flags |= nowait.bits();
-        if let Some(priority) = self.priority {
+        iocb.aio_rw_flags = (self.rw_flags | nowait).bits();
+        if self.has_priority {
             iocb.aio_flags |= sys::IOCB_FLAG_IOPRIO;
-            iocb.aio_reqprio = priority.bits().cast_signed();
+            iocb.aio_reqprio = self.priority.bits().cast_signed();
         }
         if let Some(eventfd) = &self.eventfd {
             iocb.aio_resfd = descriptor(eventfd);
             // The kernel would raise it for each part of a request that goes on: there the engine does it,
             // once.
-            if !may_go_on && !self.offload {
+            if !may_go_on {
                 iocb.aio_flags |= sys::IOCB_FLAG_RESFD;
             }
         }
@@ -62,10 +84,12 @@ unsafe impl<S: Work> Work for Job<S> {
     type Output = S::Output;
 
     fn traits(&self) -> Traits {
+        let state = self.state.traits();
         Traits {
             offload: self.options.offload,
+            may_go_on: state.may_go_on || self.options.offload,
             has_eventfd: self.options.eventfd.is_some(),
-            ..self.state.traits()
+            ..state
         }
     }
 
@@ -74,11 +98,9 @@ unsafe impl<S: Work> Work for Job<S> {
     }
 
     fn describe(&mut self, iocb: &mut iocb) {
-        // Before the state looks: at an end that moves, no byte may be transferred twice.
-        iocb.aio_rw_flags = self.options.rw_flags.bits();
+        // First: how a short transfer can go on depends on the flags.
+        self.options.apply(iocb, self.traits().may_go_on);
         self.state.describe(iocb);
-        let may_go_on = self.state.traits().may_go_on;
-        self.options.apply(iocb, may_go_on);
     }
 
     fn proceed(&mut self, iocb: &mut iocb, result: &mut i64) -> Progress {
@@ -94,49 +116,51 @@ unsafe impl<S: Work> Work for Job<S> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::buf::AlignedBuf;
-    use crate::op::{Exact, Rw, Write};
-    use std::fs::File;
-    use std::os::unix::fs::OpenOptionsExt;
+    use crate::op::{Fsync, Read, ReadV, Rw, Write, WriteV};
 
-    /// A direct write of three blocks, described.
-    fn described(file: File, rw_flags: RwFlags) -> (Job<Exact<File, Write, AlignedBuf>>, iocb) {
-        let rw = Rw::new(file, Write, AlignedBuf::zeroed(3 * 4096), 0);
-        let options = Options {
-            rw_flags,
-            ..Options::default()
-        };
-        let state = Exact::new(rw);
-        let (mut job, mut iocb) = (Job { state, options }, iocb::default());
-        job.describe(&mut iocb);
-        (job, iocb)
+    /// What a request comes to that the kernel answers so.
+    fn answered<W: Work>(mut work: W, answer: i64) -> W::Output {
+        work.describe(&mut iocb::default());
+        // SAFETY: the buffers of these tests are initialised, whatever the kernel did.
+        unsafe { work.finish(answer) }
     }
 
-    /// Elsewhere the rest of a direct write begins at a block, some of which is written twice; at an end that
-    /// moves, that would be in the file twice.
     #[test]
-    fn the_rest_of_a_direct_append_begins_where_the_first_part_ended() {
-        let named = tempfile::NamedTempFile::new().unwrap();
-        let direct = || {
-            let mut options = File::options();
-            options.write(true).custom_flags(libc::O_DIRECT);
-            options.open(named.path())
-        };
-        for (flags, step) in [(RwFlags::empty(), 4096), (RwFlags::APPEND, 4196)] {
-            let file = match direct() {
-                Ok(file) => file,
-                Err(error) => {
-                    eprintln!("skipped: no direct I/O here: {error}");
-                    return assert!(std::env::var_os("KIOCB_CI").is_none());
-                }
-            };
-            let (mut job, mut iocb) = described(file, flags);
-            let (begin, mut answer) = (iocb.aio_buf, 4196);
-            assert_eq!(job.proceed(&mut iocb, &mut answer), Progress::Again);
-            assert_eq!(
-                (iocb.aio_buf - begin, iocb.aio_rw_flags),
-                (step, flags.bits())
-            );
+    fn a_count_beyond_the_buffer_is_cut_down_to_it() {
+        for answer in [17, i64::MAX] {
+            let done = answered(Rw::new(std::io::stdin(), Read, vec![0u8; 16], 0), answer);
+            assert_eq!((done.result.unwrap(), done.buf.len()), (16, 16));
+            let done = answered(Rw::new(std::io::stdin(), Write, [0u8; 16], 0), answer);
+            assert_eq!(done.result.unwrap(), 16);
+            let pieces = vec![vec![0u8; 8], vec![], vec![0u8; 8]];
+            let done = answered(Rw::new(std::io::stdin(), ReadV, pieces.clone(), 0), answer);
+            assert_eq!((done.result.unwrap(), done.buf.concat().len()), (16, 16));
+            let done = answered(Rw::new(std::io::stdin(), WriteV, pieces, 0), answer);
+            assert_eq!(done.result.unwrap(), 16);
+            let done = answered(Fsync::whole(std::io::stdin()), answer);
+            assert_eq!(done.result.unwrap(), 0);
         }
+    }
+
+    /// The same after NOWAIT has transferred a part.
+    #[test]
+    fn counts_that_together_are_beyond_the_buffer_are_cut_down() {
+        let file = tempfile::tempfile().unwrap();
+        let mut job = Job {
+            state: Rw::new(file, Read, vec![0u8; 16], 0),
+            options: Options {
+                offload: true,
+                ..Options::default()
+            },
+        };
+        let mut iocb = iocb::default();
+        job.describe(&mut iocb);
+        assert_eq!(job.proceed(&mut iocb, &mut 10), Progress::Again);
+        assert_eq!((iocb.aio_nbytes, iocb.aio_offset), (6, 10));
+        let mut answer = i64::MAX - 3;
+        assert_eq!(job.proceed(&mut iocb, &mut answer), Progress::Done);
+        // SAFETY: the buffer is initialised, whatever the kernel did.
+        let done = unsafe { job.finish(answer) };
+        assert_eq!(done.result.unwrap(), 16);
     }
 }

@@ -34,5 +34,4 @@ pub use transfer::{Operation, Read, ReadV, Write, WriteV};
 
 pub(crate) use callback::Receive;
 pub(crate) use job::{Job, Options};
-pub(crate) use rest::{Rest, outcome_of_all};
 pub(crate) use work::{Progress, Traits, Work};

@@ -1,214 +1,132 @@
-//! What is left of a transfer that came back short, and where an iocb has to point to for it.
-#![allow(unsafe_code, reason = "asks the open file that an iocb names")]
+//! What is left of a transfer that came back short, and how an iocb is pointed to it.
 
-use super::work::Progress;
 use crate::buf::IoVec;
-use crate::completion::outcome;
-use crate::sys::{IOCB_CMD_PREAD, IOCB_CMD_PREADV, RWF_APPEND, iocb};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::stat::{SFlag, fstat};
-use std::io;
-use std::os::fd::BorrowedFd;
+use crate::sys::iocb;
+use std::ops::Deref;
 
-/// Answers that the kernel never gives: beyond its errnos.
-const AT_END: i64 = -10_001;
-const NO_PROGRESS: i64 = -10_002;
+/// How many pieces the kernel takes at once: `UIO_MAXIOV`.
+pub(super) const MOST_PIECES: usize = 1024;
 
-/// The largest alignment that any device asks for.
-const MAX_BLOCK_ALIGN: u64 = 4096;
-
-/// How far a transfer has come that goes on until all is transferred.
-///
-/// Vectored operations have an array of pieces besides: the kernel's view, shortened from the front. Others
-/// have none, and pass an empty one.
+/// The pieces of a vectored transfer that are left: the kernel's view, shortened from the front.
 #[derive(Debug)]
-pub(crate) struct Rest {
-    /// Bytes of the whole, and of what is done.
-    whole: u64,
-    done: u64,
-    /// Where it began, and whether the offset moves with the bytes.
-    offset: i64,
-    moves: bool,
-    /// What offset, address and length are multiples of, up to 4096: with O_DIRECT the rest must be, too.
-    block_align: u16,
-}
+pub struct Rest(Vec<IoVec>);
 
 impl Rest {
-    /// Nothing is known yet: `begin` follows.
-    pub(crate) const fn new() -> Rest {
-        Rest {
-            whole: 0,
-            done: 0,
-            offset: 0,
-            moves: true,
-            block_align: 1,
+    /// All of them.
+    pub(super) fn of(pieces: &[IoVec]) -> Rest {
+        let mut rest = Rest(pieces.to_vec());
+        if pieces.len() > MOST_PIECES {
+            // As many empty pieces as the kernel takes would look like the end of the file.
+            rest.skip_empty();
+        }
+        rest
+    }
+
+    /// How many bytes.
+    pub(super) fn len(&self) -> u64 {
+        total(&self.0)
+    }
+
+    /// How many of them the kernel is asked for at once.
+    pub(super) fn asked(&self) -> u64 {
+        total(self.window())
+    }
+
+    /// As many pieces as the kernel takes at once.
+    fn window(&self) -> &[IoVec] {
+        &self.0[..self.0.len().min(MOST_PIECES)]
+    }
+
+    /// Points the iocb to the pieces that are left. They stay where they are until this value is shortened,
+    /// or dropped.
+    pub(super) fn point(&self, iocb: &mut iocb) {
+        let window = self.window();
+        iocb.aio_buf = window.as_ptr().expose_provenance() as u64;
+        iocb.aio_nbytes = window.len() as u64;
+    }
+
+    /// Takes `count` bytes off the front, and the empty pieces that are then in front.
+    fn skip(&mut self, count: u64) {
+        let mut left = usize::try_from(count).unwrap_or(usize::MAX);
+        let whole = self.0.iter().take_while(|piece| {
+            let gone = piece.len() <= left;
+            left -= if gone { piece.len() } else { 0 };
+            gone
+        });
+        let whole = whole.count();
+        self.0.drain(..whole);
+        if let Some(first) = self.0.first_mut() {
+            first.advance(left);
         }
     }
 
-    /// The iocb describes the whole transfer now. It is looked at here and not by the reaper, who would need
-    /// it, because the reaper may not wait for a file server.
-    pub(crate) fn begin(&mut self, iocb: &iocb, pieces: &[IoVec]) {
-        self.offset = iocb.aio_offset;
-        self.block_align = block_align(iocb, pieces);
-        self.whole = left(iocb, pieces);
+    fn skip_empty(&mut self) {
+        self.skip(0);
     }
+}
 
-    /// How many bytes from the beginning were transferred by all answers but the last.
-    pub(crate) fn done(&self) -> u64 {
-        self.done
-    }
+/// The iovec array of a vectored operation, and what is left of it once a part is transferred.
+#[derive(Debug)]
+pub struct Pieces<V> {
+    whole: Option<V>,
+    rest: Option<Box<Rest>>,
+}
 
-    /// Looks at the kernel's answer: points the iocb at what is left of the transfer, or makes the answer into
-    /// the one for the whole.
-    pub(crate) fn proceed(
-        &mut self,
-        iocb: &mut iocb,
-        pieces: &mut Vec<IoVec>,
-        answer: &mut i64,
-    ) -> Progress {
-        match self.go_on(iocb, pieces, *answer) {
-            Ok(()) => Progress::Again,
-            Err(last) => {
-                *answer = last;
-                Progress::Done
-            }
+impl<V> Default for Pieces<V> {
+    fn default() -> Self {
+        Pieces {
+            whole: None,
+            rest: None,
         }
     }
+}
 
-    /// `Err` has the answer for the whole.
-    fn go_on(&mut self, iocb: &mut iocb, pieces: &mut Vec<IoVec>, answer: i64) -> Result<(), i64> {
-        if answer == -i64::from(libc::EINTR) {
-            return Ok(());
-        }
-        if answer == -i64::from(libc::ESPIPE) && iocb.aio_offset != self.offset {
-            // A socket, which has no offsets: it refuses any but the first.
-            self.moves = false;
-            iocb.aio_offset = self.offset;
-            return Ok(());
-        }
-        let count = u64::try_from(answer).map_err(|_| answer)?;
-        // Where the transfer that just ended had begun.
-        let begun = self.whole - left(iocb, pieces);
-        if begun + count >= self.whole {
-            return Err(self.whole.cast_signed());
-        }
-        if begun + count <= self.done {
-            return Err(if reads(iocb) { AT_END } else { NO_PROGRESS });
-        }
-        self.done = begun + count;
-        self.point_at_rest(iocb, pieces, begun);
-        Ok(())
+impl<V: Deref<Target = [IoVec]>> Pieces<V> {
+    pub(super) fn insert(&mut self, whole: V) -> &V {
+        self.rest = None;
+        self.whole.insert(whole)
     }
 
-    /// Points the iocb to what is left. With O_DIRECT that must begin at a multiple of the block alignment:
-    /// what lies before it is transferred once more.
-    fn point_at_rest(&self, iocb: &mut iocb, pieces: &mut Vec<IoVec>, from: u64) {
-        let begin = self.done - self.done % u64::from(self.block_align);
-        debug_assert!(from <= begin);
-        let step = begin - from;
-        if self.moves {
-            iocb.aio_offset = iocb.aio_offset.wrapping_add_unsigned(step);
+    pub(super) fn whole(&self) -> &[IoVec] {
+        self.whole.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn left(&self) -> u64 {
+        let rest = self.rest.as_deref();
+        rest.map_or_else(|| total(self.whole()), Rest::len)
+    }
+
+    pub(super) fn asked(&self) -> u64 {
+        let rest = self.rest.as_deref();
+        rest.map_or_else(|| total(self.whole()), Rest::asked)
+    }
+
+    pub(super) fn rest(&mut self) -> &mut Rest {
+        if self.rest.is_none() {
+            self.rest = Some(Box::new(Rest::of(self.whole())));
         }
-        if pieces.is_empty() {
+        self.rest.as_mut().expect("made in the line above")
+    }
+}
+
+/// How many bytes these pieces have.
+pub(super) fn total(pieces: &[IoVec]) -> u64 {
+    pieces.iter().map(|piece| piece.len() as u64).sum()
+}
+
+/// Points the iocb to what lies `step` bytes further on in memory: in its one buffer, or in the pieces that
+/// are left.
+pub(super) fn advance(iocb: &mut iocb, rest: Option<&mut Rest>, step: u64) {
+    match rest {
+        Some(rest) => {
+            rest.skip(step);
+            rest.point(iocb);
+        }
+        None => {
+            debug_assert!(step <= iocb.aio_nbytes);
             iocb.aio_buf += step;
             iocb.aio_nbytes -= step;
-        } else {
-            skip(pieces, step);
-            iocb.aio_buf = pieces.as_ptr().expose_provenance() as u64;
-            iocb.aio_nbytes = pieces.len() as u64;
         }
-    }
-}
-
-fn reads(iocb: &iocb) -> bool {
-    matches!(iocb.aio_lio_opcode, IOCB_CMD_PREAD | IOCB_CMD_PREADV)
-}
-
-/// Bytes that the iocb asks for.
-fn left(iocb: &iocb, pieces: &[IoVec]) -> u64 {
-    if pieces.is_empty() {
-        iocb.aio_nbytes
-    } else {
-        pieces.iter().map(length).sum()
-    }
-}
-
-fn length(piece: &IoVec) -> u64 {
-    piece.len() as u64
-}
-
-/// Takes `count` bytes off the front.
-fn skip(pieces: &mut Vec<IoVec>, count: u64) {
-    let mut left = usize::try_from(count).unwrap_or(usize::MAX);
-    let whole = pieces.iter().take_while(|piece| {
-        let gone = piece.len() <= left;
-        left -= if gone { piece.len() } else { 0 };
-        gone
-    });
-    let whole = whole.count();
-    pieces.drain(..whole);
-    if let Some(first) = pieces.first_mut() {
-        first.advance(left);
-    }
-}
-
-/// The largest power of two up to `MAX_BLOCK_ALIGN` that divides all of them.
-fn common_alignment(numbers: impl IntoIterator<Item = u64>) -> u16 {
-    let all = numbers
-        .into_iter()
-        .fold(MAX_BLOCK_ALIGN, |all, number| all | number);
-    1 << all.trailing_zeros()
-}
-
-/// What the rest of a short transfer must be aligned to: 1, unless it is direct I/O on a file or a block
-/// device.
-fn block_align(iocb: &iocb, pieces: &[IoVec]) -> u16 {
-    if !is_direct(iocb) {
-        return 1;
-    }
-    let offset = iocb.aio_offset.unsigned_abs();
-    if pieces.is_empty() {
-        return common_alignment([offset, iocb.aio_buf, iocb.aio_nbytes]);
-    }
-    let places = pieces
-        .iter()
-        .flat_map(|piece| [piece.as_ptr().addr() as u64, length(piece)]);
-    common_alignment(places.chain([offset]))
-}
-
-/// Whether the file is opened for direct I/O, and is one where a byte may be transferred twice: not a pipe,
-/// and not at an end that moves.
-fn is_direct(iocb: &iocb) -> bool {
-    // SAFETY: the request owns or borrows the file, so the descriptor is open.
-    let fd = unsafe { BorrowedFd::borrow_raw(iocb.aio_fildes.cast_signed()) };
-    let flags = fcntl(fd, FcntlArg::F_GETFL).map_or(OFlag::empty(), OFlag::from_bits_retain);
-    if !flags.contains(OFlag::O_DIRECT) {
-        return false;
-    }
-    let kind = fstat(fd).map_or(SFlag::empty(), |stat| {
-        SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
-    });
-    let appends = flags.contains(OFlag::O_APPEND) || iocb.aio_rw_flags & RWF_APPEND != 0;
-    !appends && (kind == SFlag::S_IFREG || kind == SFlag::S_IFBLK)
-}
-
-/// The outcome of a transfer that goes on, from what [`Rest::proceed`] made of the answers.
-pub(crate) fn outcome_of_all(answer: i64) -> io::Result<usize> {
-    failure(answer).map_or_else(|| outcome(answer), Err)
-}
-
-/// What the kernel has no errno for.
-pub(super) fn failure(answer: i64) -> Option<io::Error> {
-    match answer {
-        AT_END => Some(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "the file ends before the buffer is full",
-        )),
-        NO_PROGRESS => Some(io::Error::new(
-            io::ErrorKind::WriteZero,
-            "the file takes no more bytes, and gives no reason",
-        )),
-        _ => None,
     }
 }
 
@@ -223,20 +141,33 @@ mod tests {
     #[test]
     fn bytes_are_taken_off_the_front_across_pieces() {
         let memory = [0u8; 30];
-        let mut pieces = vec![IoVec::new(memory.as_ptr(), 10); 3];
-        skip(&mut pieces, 0);
-        assert_eq!(lengths(&pieces), [10, 10, 10]);
-        skip(&mut pieces, 13);
-        assert_eq!(lengths(&pieces), [7, 10]);
-        assert_eq!(pieces[0].as_ptr(), memory[3..].as_ptr());
-        skip(&mut pieces, 17);
-        assert!(pieces.is_empty());
+        let mut rest = Rest::of(&[IoVec::new(memory.as_ptr(), 10); 3]);
+        rest.skip(0);
+        assert_eq!(lengths(&rest.0), [10, 10, 10]);
+        rest.skip(13);
+        assert_eq!(lengths(&rest.0), [7, 10]);
+        assert_eq!(rest.0[0].as_ptr(), memory[3..].as_ptr());
+        rest.skip(17);
+        assert!(rest.0.is_empty());
     }
 
     #[test]
-    fn the_common_alignment_is_the_smallest_of_all_and_at_most_4096() {
-        assert_eq!(common_alignment([8192, 512, 4096]), 512);
-        assert_eq!(common_alignment([0, 1 << 20]), 4096);
-        assert_eq!(common_alignment([4096, 3]), 1);
+    fn the_kernel_gets_no_more_pieces_than_it_takes() {
+        let memory = [0u8; 4];
+        let (empty, full) = (
+            IoVec::new(memory.as_ptr(), 0),
+            IoVec::new(memory.as_ptr(), 4),
+        );
+        let mut pieces = vec![empty; 1500];
+        pieces.extend(vec![full; 1500]);
+        let mut rest = Rest::of(&pieces);
+        let mut iocb = iocb::default();
+        rest.point(&mut iocb);
+        assert_eq!((iocb.aio_nbytes, rest.len()), (1024, 6000));
+        assert_eq!(rest.asked(), 4096, "the empty ones are not sent");
+        advance(&mut iocb, Some(&mut rest), 4097);
+        assert_eq!((iocb.aio_nbytes, rest.len()), (476, 1903));
+        assert_eq!(rest.asked(), 1903);
+        assert_eq!(iocb.aio_buf, rest.0.as_ptr() as u64);
     }
 }

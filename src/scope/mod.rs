@@ -11,10 +11,11 @@
 //! | `alone` | the same, one at a time, without a scope |
 //! | `many` | many reads or writes of one file |
 //! | `options` | how a request is to be done |
-//! | `work` | what the engine carries; `requests`: those of one scope |
+//! | `work` | what the engine carries, over `memory` that is borrowed; `requests`: those of one scope |
 
 mod alone;
 mod many;
+mod memory;
 mod options;
 mod requests;
 mod with;

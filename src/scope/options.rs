@@ -62,12 +62,13 @@ impl IoOptions {
     }
 
     pub(super) fn into_options(self) -> Options {
-        Options {
-            rw_flags: self.rw_flags,
-            priority: self.priority,
-            eventfd: None,
-            offload: self.offload,
+        let mut options = Options::default();
+        if let Some(priority) = self.priority {
+            options.set_priority(priority);
         }
+        options.rw_flags = self.rw_flags;
+        options.offload = self.offload;
+        options
     }
 }
 

@@ -1,140 +1,147 @@
-//! A request over a borrowed file and borrowed memory. The borrow is its maker's affair: here are only the
-//! numbers.
+//! A request over a borrowed file and borrowed memory, of any kind: what a scope carries.
+//!
+//! It is the request that owns its file and memory, over values that stand for a borrow. So there is one rule
+//! for both of what is described to the kernel, how a transfer goes on, and what is believed of an answer.
 #![allow(
     unsafe_code,
-    reason = "promises that an iocb points to memory that is borrowed long enough"
+    reason = "lends memory and files to the kernel for longer than a call's arguments show"
 )]
 
-use crate::completion::outcome;
-use crate::op::{Progress, Rest, Traits, Work, outcome_of_all};
-use crate::sys::{self, iocb};
-use std::io;
-use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use super::memory::{BorrowedBytes, BorrowedFile, BorrowedPieces};
+use crate::op::{Exact, Fsync, Job, Progress, Read, ReadV, Rw, Traits, Work, Write, WriteV};
+use crate::sys::iocb;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::BorrowedFd;
 
-/// What is to be done with the file. Whoever makes one keeps file and memory borrowed until the request is
-/// complete.
+/// What is to be done with the file.
 #[derive(Debug)]
-pub(super) struct BorrowedWork {
-    opcode: u16,
-    descriptor: u32,
-    /// Of the bytes, or of the array of pieces.
-    address: u64,
-    length: u64,
-    offset: u64,
-    /// For a transfer that goes on until all is transferred.
-    rest: Option<Rest>,
+pub(super) enum BorrowedWork {
+    Read(Rw<BorrowedFile, Read, BorrowedBytes>),
+    Write(Rw<BorrowedFile, Write, BorrowedBytes>),
+    ReadExact(Exact<BorrowedFile, Read, BorrowedBytes>),
+    WriteAll(Exact<BorrowedFile, Write, BorrowedBytes>),
+    ReadVectored(Rw<BorrowedFile, ReadV, BorrowedPieces>),
+    WriteVectored(Rw<BorrowedFile, WriteV, BorrowedPieces>),
+    Sync(Fsync<BorrowedFile>),
 }
 
+// So much has room in a cell: no request over borrowed memory is allocated.
+const _: () = assert!(size_of::<Job<BorrowedWork>>() <= 112);
+
+/// The same of each kind.
+macro_rules! of_each {
+    ($work:expr, $inside:ident => $what:expr) => {
+        match $work {
+            BorrowedWork::Read($inside) => $what,
+            BorrowedWork::Write($inside) => $what,
+            BorrowedWork::ReadExact($inside) => $what,
+            BorrowedWork::WriteAll($inside) => $what,
+            BorrowedWork::ReadVectored($inside) => $what,
+            BorrowedWork::WriteVectored($inside) => $what,
+            BorrowedWork::Sync($inside) => $what,
+        }
+    };
+}
+
+/// Whoever makes one keeps file and memory borrowed until the request is complete, or was refused: `Scope::add`
+/// takes the borrows for the scope's lifetime, and `Scope::finish` waits for the request within it;
+/// `AioWith::run` waits itself.
 impl BorrowedWork {
-    fn new(opcode: u16, file: BorrowedFd<'_>) -> BorrowedWork {
-        BorrowedWork {
-            opcode,
-            // Never negative: that is what a BorrowedFd is.
-            descriptor: file.as_raw_fd().cast_unsigned(),
-            address: 0,
-            length: 0,
-            offset: 0,
-            rest: None,
-        }
-    }
-
-    fn over(self, (address, length): (usize, usize), offset: u64) -> BorrowedWork {
-        BorrowedWork {
-            address: address as u64,
-            length: length as u64,
-            offset,
-            ..self
-        }
-    }
-
     pub(super) fn read(file: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> BorrowedWork {
-        let memory = (buf.as_mut_ptr().expose_provenance(), buf.len());
-        BorrowedWork::new(sys::IOCB_CMD_PREAD, file).over(memory, offset)
+        // SAFETY: its maker keeps it borrowed: see above.
+        let file = unsafe { BorrowedFile::of(file) };
+        // SAFETY: as above.
+        let bytes = unsafe { BorrowedBytes::exclusive(buf) };
+        BorrowedWork::Read(Rw::new(file, Read, bytes, offset))
     }
 
     pub(super) fn write(file: BorrowedFd<'_>, buf: &[u8], offset: u64) -> BorrowedWork {
-        let memory = (buf.as_ptr().expose_provenance(), buf.len());
-        BorrowedWork::new(sys::IOCB_CMD_PWRITE, file).over(memory, offset)
+        // SAFETY: its maker keeps it borrowed: see above.
+        let file = unsafe { BorrowedFile::of(file) };
+        // SAFETY: as above, and a write reads them.
+        let bytes = unsafe { BorrowedBytes::shared(buf) };
+        BorrowedWork::Write(Rw::new(file, Write, bytes, offset))
     }
 
-    /// An `IoSliceMut` is an iovec, by std's promise. The kernel reads the array when it takes the request.
     pub(super) fn read_vectored(
         file: BorrowedFd<'_>,
         bufs: &mut [IoSliceMut<'_>],
         offset: u64,
     ) -> BorrowedWork {
-        let array = (bufs.as_mut_ptr().expose_provenance(), bufs.len());
-        BorrowedWork::new(sys::IOCB_CMD_PREADV, file).over(array, offset)
+        // SAFETY: its maker keeps it borrowed: see above.
+        let file = unsafe { BorrowedFile::of(file) };
+        // SAFETY: as above.
+        let pieces = unsafe { BorrowedPieces::exclusive(bufs) };
+        BorrowedWork::ReadVectored(Rw::new(file, ReadV, pieces, offset))
     }
 
-    /// An `IoSlice` is an iovec, by std's promise.
     pub(super) fn write_vectored(
         file: BorrowedFd<'_>,
         bufs: &[IoSlice<'_>],
         offset: u64,
     ) -> BorrowedWork {
-        let array = (bufs.as_ptr().expose_provenance(), bufs.len());
-        BorrowedWork::new(sys::IOCB_CMD_PWRITEV, file).over(array, offset)
+        // SAFETY: its maker keeps it borrowed: see above.
+        let file = unsafe { BorrowedFile::of(file) };
+        // SAFETY: as above, and a write reads them.
+        let pieces = unsafe { BorrowedPieces::shared(bufs) };
+        BorrowedWork::WriteVectored(Rw::new(file, WriteV, pieces, offset))
     }
 
     pub(super) fn fsync(file: BorrowedFd<'_>) -> BorrowedWork {
-        BorrowedWork::new(sys::IOCB_CMD_FSYNC, file)
+        // SAFETY: its maker keeps it borrowed: see above.
+        BorrowedWork::Sync(Fsync::whole(unsafe { BorrowedFile::of(file) }))
     }
 
     pub(super) fn fdatasync(file: BorrowedFd<'_>) -> BorrowedWork {
-        BorrowedWork::new(sys::IOCB_CMD_FDSYNC, file)
+        // SAFETY: its maker keeps it borrowed: see above.
+        BorrowedWork::Sync(Fsync::data(unsafe { BorrowedFile::of(file) }))
     }
 
-    /// The same, going on until all is transferred. For what has one buffer.
+    /// The same, going on until all is transferred. What has no single buffer stays as it is.
     pub(super) fn exact(self) -> BorrowedWork {
-        debug_assert!(matches!(
-            self.opcode,
-            sys::IOCB_CMD_PREAD | sys::IOCB_CMD_PWRITE
-        ));
-        BorrowedWork {
-            rest: Some(Rest::new()),
-            ..self
+        match self {
+            BorrowedWork::Read(read) => BorrowedWork::ReadExact(Exact::new(read)),
+            BorrowedWork::Write(write) => BorrowedWork::WriteAll(Exact::new(write)),
+            other => other,
         }
     }
 }
 
-// SAFETY: file and memory are borrowed for longer than the request takes: `Scope::add` takes the borrows for
-// the scope's lifetime, and `Scope::finish` waits for the request within it; `Aio::run_borrowed` waits itself.
+// SAFETY: the promise of what is inside.
 unsafe impl Work for BorrowedWork {
     type Output = io::Result<usize>;
 
     fn traits(&self) -> Traits {
-        Traits {
-            may_go_on: self.rest.is_some(),
-            ..Traits::default()
-        }
+        of_each!(self, work => work.traits())
     }
 
     fn describe(&mut self, iocb: &mut iocb) {
-        iocb.aio_lio_opcode = self.opcode;
-        iocb.aio_fildes = self.descriptor;
-        iocb.aio_buf = self.address;
-        iocb.aio_nbytes = self.length;
-        // The kernel's offset is signed: it refuses what is beyond i64::MAX with EINVAL.
-        iocb.aio_offset = self.offset.cast_signed();
-        if let Some(rest) = &mut self.rest {
-            rest.begin(iocb, &[]);
-        }
+        of_each!(self, work => work.describe(iocb));
     }
 
     fn proceed(&mut self, iocb: &mut iocb, answer: &mut i64) -> Progress {
-        match &mut self.rest {
-            Some(rest) => rest.proceed(iocb, &mut Vec::new(), answer),
-            None => Progress::Done,
-        }
+        of_each!(self, work => work.proceed(iocb, answer))
     }
 
     unsafe fn finish(self, answer: i64) -> io::Result<usize> {
-        if self.rest.is_some() {
-            outcome_of_all(answer)
-        } else {
-            outcome(answer)
+        // SAFETY: passed on.
+        of_each!(self, work => unsafe { work.finish(answer) }.result)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_count_beyond_the_borrowed_memory_is_cut_down_to_it() {
+        let (file, mut memory) = (std::io::stdin(), [0u8; 16]);
+        for answer in [17, i64::MAX] {
+            let mut read = BorrowedWork::read(file.as_fd(), &mut memory, 0);
+            read.describe(&mut iocb::default());
+            // SAFETY: the memory is initialised, whatever the kernel did.
+            assert_eq!(unsafe { read.finish(answer) }.unwrap(), 16);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Where the outcome of a barrier arrives that has a handle instead of a callback.
 
+use crate::sync::lock::{Condvar, MutexGuard};
 use crate::sys::process_mutex::ProcessMutex;
 use crate::user_code;
-use parking_lot::{Condvar, MutexGuard};
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;

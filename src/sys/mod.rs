@@ -82,7 +82,6 @@
 mod abi;
 mod bindings;
 pub(crate) mod clock;
-pub(crate) mod fork;
 #[cfg_attr(
     test,
     allow(dead_code, reason = "the simulated one stands in its place")
@@ -98,7 +97,7 @@ mod syscall;
 
 #[cfg(not(test))]
 pub(crate) use kernel::Kernel;
-pub(crate) use kernel::{Mode, WAKE};
+pub(crate) use kernel::{FailedCall, Mode, WAKE};
 pub(crate) use ring::Take;
 #[cfg(test)]
 pub(crate) use simulated::Kernel;

@@ -23,12 +23,16 @@ use std::panic::Location;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, LazyLock, mpsc};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-/// A test that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A test that takes longer hangs; `KIOCB_PATIENCE` has another number of seconds.
+fn patience() -> Duration {
+    let seconds = std::env::var("KIOCB_PATIENCE").ok();
+    let seconds = seconds.and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(60))
+}
 
 /// Says why a test proves nothing here, and fails where everything is expected to be there.
 pub(crate) fn skip(reason: &str) {
@@ -65,12 +69,13 @@ pub(crate) fn watchdog() -> Watchdog {
 }
 
 fn watch(over: &AtomicBool, name: &str, place: &Location<'_>) {
-    let deadline = Instant::now() + PATIENCE;
+    let patience = patience();
+    let deadline = Instant::now() + patience;
     while !over.load(Ordering::SeqCst) {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             let report = format!(
-                "HANGS: the test {name} at {place} is not over after {PATIENCE:?}\n{}\n",
+                "HANGS: the test {name} at {place} is not over after {patience:?}\n{}\n",
                 threads()
             );
             // Not `eprintln`: what a test prints is shown only when it ends.
@@ -132,7 +137,12 @@ pub(crate) fn alone_with(name: &str, variables: &[(&str, &str)], body: impl FnOn
         let _watchdog = watchdog();
         return body();
     }
-    let output = child(name, variables);
+    check_child(name, &child(name, variables));
+}
+
+/// Panics, with what the child said, unless it ran the test and passed.
+#[track_caller]
+pub(crate) fn check_child(name: &str, output: &Output) {
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(
         output.status.success(),
@@ -153,7 +163,8 @@ pub(crate) fn alone(name: &str, body: impl FnOnce()) {
     alone_with(name, &[], body);
 }
 
-fn child(name: &str, variables: &[(&str, &str)]) -> Output {
+/// Runs the test of this name in a process of its own.
+pub(crate) fn child(name: &str, variables: &[(&str, &str)]) -> Output {
     Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env("KIOCB_ALONE", name)
@@ -212,7 +223,15 @@ pub(crate) fn file_of(bytes: &[u8]) -> File {
     file
 }
 
-pub(crate) fn null() -> File {
+/// `/dev/null` for reading and writing: one open file for the whole process, because tests make more requests
+/// at once than a process may usually have open files.
+pub(crate) fn null() -> Arc<File> {
+    static NULL: LazyLock<Arc<File>> = LazyLock::new(|| Arc::new(new_null()));
+    NULL.clone()
+}
+
+/// As [`null`], with a descriptor of its own.
+pub(crate) fn new_null() -> File {
     File::options()
         .read(true)
         .write(true)
@@ -312,7 +331,7 @@ impl Drop for Token {
 
 /// A file that counts its drop.
 #[derive(Debug)]
-pub(crate) struct TokenFile(File, #[allow(dead_code, reason = "counts")] Token);
+pub(crate) struct TokenFile(Arc<File>, #[allow(dead_code, reason = "counts")] Token);
 
 impl AsFd for TokenFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -364,8 +383,8 @@ pub(crate) struct Fates {
 }
 
 impl Fates {
-    pub(crate) fn file(&self, file: File) -> TokenFile {
-        TokenFile(file, Token(self.files.clone()))
+    pub(crate) fn file(&self, file: impl Into<Arc<File>>) -> TokenFile {
+        TokenFile(file.into(), Token(self.files.clone()))
     }
 
     pub(crate) fn buffer(&self, bytes: Vec<u8>) -> TokenBuf {

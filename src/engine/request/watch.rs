@@ -8,7 +8,7 @@ use super::cell::{
     ABANDONED, Cell, DONE, HOLLOW, Header, LEFT, NEW, PENDING, TAKING, UNWANTED, WAITING, WAKING,
 };
 use super::owned::OwnedCell;
-use crate::completion::{FORKED, NOT_SUBMITTED};
+use crate::completion::{CANCELLED, FORKED, NOT_SUBMITTED};
 use crate::op::Work;
 use crate::sync::{Ordering, Parker, yield_now};
 use crate::user_code;
@@ -54,6 +54,12 @@ impl<W: Work> Watch<W> {
     pub(crate) fn is_done(&self) -> bool {
         // Acquire: of DONE, the result. SeqCst: see `OwnedCell::settle`.
         self.header().state.load(Ordering::SeqCst) == DONE
+    }
+
+    /// Whether the result is there and says that the request was cancelled.
+    pub(crate) fn was_cancelled(&self) -> bool {
+        // SAFETY: DONE made the cell the watcher's alone, and the result was stored before.
+        self.is_done() && unsafe { *self.header().result.get() } == CANCELLED
     }
 
     /// Whether more than its result must be looked after when its event is taken.

@@ -150,7 +150,7 @@ fn a_write_that_fails_in_the_middle_fails_its_barrier_and_no_earlier_one() {
 }
 
 #[test]
-fn a_failed_sync_fails_the_commits_that_it_was_for_and_gives_their_buffers() {
+fn a_failed_sync_fails_its_commits_and_gives_their_buffers_back() {
     need_root!();
     let _watchdog = Watchdog::new("failed commit");
     let s = Setting::on(need!(SlowFs::new()));
