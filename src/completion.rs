@@ -46,7 +46,7 @@ pub struct Completion<F, B> {
     ///   met.
     /// - ENOSPC, EDQUOT: no room. A write that had room for its first part comes back short, and the next one
     ///   says it.
-    /// - EIO: the device failed. Of a write nobody knows how much is on it.
+    /// - EIO: the device failed. How much of a write is on it is unknown.
     /// - EFAULT: memory that the process has unmapped or protected meanwhile, which safe code can't; on s390x
     ///   also a buffer outside the process's address space.
     /// - EAGAIN: [`NOWAIT`](crate::RwFlags::NOWAIT) would have blocked: submit again without it. A file
@@ -208,7 +208,7 @@ pub(crate) fn refused(why: &io::Error) -> i64 {
     }
 }
 
-/// The kernel's answer: not negative is a count, negative an errno (I11).
+/// Turns the kernel's answer into a result: it is signed, and a negative answer is an errno (I11).
 pub(crate) fn outcome(result: i64) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| {
         match result {

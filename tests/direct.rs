@@ -348,11 +348,11 @@ fn an_open_file_is_switched_for_all_its_descriptors() {
     let dir = disk_dir();
     let Some(_) = disk_file(&dir) else { return };
     let plain = File::open(dir.path().join("file")).unwrap();
-    let twin = plain.try_clone().unwrap();
-    assert_eq!(status_flags(&twin) & libc::O_DIRECT, 0);
+    let clone = plain.try_clone().unwrap();
+    assert_eq!(status_flags(&clone) & libc::O_DIRECT, 0);
     let direct = DirectFile::from_file(plain).unwrap();
     assert!(direct.is_direct());
-    assert_ne!(status_flags(&twin) & libc::O_DIRECT, 0);
+    assert_ne!(status_flags(&clone) & libc::O_DIRECT, 0);
 }
 
 #[test]
@@ -364,9 +364,9 @@ fn a_direct_file_goes_in_and_out_of_the_standard_types() {
         shown.starts_with("DirectFile { file: File") && shown.contains("direct: true"),
         "{shown}"
     );
-    let twin = file.try_clone().unwrap();
-    assert_ne!(twin.as_raw_fd(), file.as_raw_fd());
-    assert_eq!(twin.offset_alignment(), file.offset_alignment());
+    let clone = file.try_clone().unwrap();
+    assert_ne!(clone.as_raw_fd(), file.as_raw_fd());
+    assert_eq!(clone.offset_alignment(), file.offset_alignment());
     let number = file.as_fd().as_raw_fd();
     let fd = OwnedFd::from(file);
     assert_eq!(fd.as_raw_fd(), number);
@@ -499,7 +499,7 @@ fn a_block_device_says_its_length_and_block() {
 }
 
 #[test]
-fn a_file_that_would_go_through_the_page_cache_in_silence_is_refused() {
+fn a_file_that_would_go_through_the_page_cache_unnoticed_is_refused() {
     let fs = match Mounted::new("mkfs.ext4", "data=journal") {
         Ok(fs) => fs,
         Err(reason) => return skip(&reason),
@@ -513,13 +513,13 @@ fn a_file_that_would_go_through_the_page_cache_in_silence_is_refused() {
         ErrorKind::Unsupported
     );
     let plain = File::open(&path).unwrap();
-    let twin = plain.try_clone().unwrap();
+    let clone = plain.try_clone().unwrap();
     assert_eq!(
         DirectFile::from_file(plain).unwrap_err().error().kind(),
         ErrorKind::Unsupported
     );
     assert_eq!(
-        status_flags(&twin) & libc::O_DIRECT,
+        status_flags(&clone) & libc::O_DIRECT,
         0,
         "the file is left as it was"
     );

@@ -538,7 +538,7 @@ fn three_hundred_random_splits_are_read_as_the_plain_way_reads_them() {
         let bytes = pattern(case, random.below(40_000));
         let sent = split(&bytes, &mut random);
         let asked = split(&bytes[..random.below(bytes.len() + 1)], &mut random);
-        let (ours, twin) = (trickle(sent.clone()), trickle(sent));
+        let (ours, theirs) = (trickle(sent.clone()), trickle(sent));
         let read = aio
             .alloc()
             .init_rw(OwnedFd::from(ours), ReadV, empties(&asked), 0);
@@ -546,7 +546,7 @@ fn three_hundred_random_splits_are_read_as_the_plain_way_reads_them() {
         let mut plain = empties(&asked);
         plain
             .iter_mut()
-            .for_each(|piece| (&twin).read_exact(piece).unwrap());
+            .for_each(|piece| (&theirs).read_exact(piece).unwrap());
         assert_eq!(done.result.unwrap(), plain.concat().len());
         assert!(done.buf == plain && plain == asked, "case {case}");
     }

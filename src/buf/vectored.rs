@@ -109,7 +109,7 @@ impl<const N: usize> Deref for IoVecArray<N> {
 ///
 /// An implementation promises, from the call of [`io_vecs`](Self::io_vecs) until the value is next moved,
 /// borrowed mutably or dropped, that each of the answered pieces keeps the promise of [`IoBuf`]: valid for
-/// reads, initialised, written by nobody.
+/// reads, initialised, not written.
 ///
 /// # Examples
 ///
@@ -145,7 +145,7 @@ pub unsafe trait IoBufs {
 /// An implementation promises, from the call of [`io_vecs_mut`](Self::io_vecs_mut) until the value is next
 /// moved, borrowed or dropped:
 ///
-/// - each of the answered pieces keeps the promise of [`IoBufMut`]: valid for writes, touched by nobody;
+/// - each of the answered pieces keeps the promise of [`IoBufMut`]: valid for writes, not touched;
 /// - no two pieces overlap.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be read into: a vectored read needs a collection of buffers that the kernel may write",

@@ -29,7 +29,7 @@ use std::path::Path;
 /// Direct I/O moves whole blocks: offset and length have to be multiples of
 /// [`offset_alignment`](Self::offset_alignment), the buffer's address a multiple of
 /// [`memory_alignment`](Self::memory_alignment). Otherwise the request completes with `EINVAL`, or, on some
-/// file systems, is silently done through the page cache. [`buffer`](Self::buffer) hands out memory that
+/// file systems, is done through the page cache. [`buffer`](Self::buffer) hands out memory that
 /// fits.
 ///
 /// # Where the alignments come from

@@ -1,5 +1,5 @@
-//! What callbacks submit is held back until it leaves in one `io_submit`, as the block layer's plug holds
-//! back requests. A thread has a plug for each engine whose callbacks are on its stack.
+//! Holds back what callbacks submit until it leaves in one `io_submit`, as the block layer's plug holds back
+//! requests. A thread has a plug for each engine whose callbacks are on its stack.
 #![allow(
     unsafe_code,
     reason = "remembers the engines whose callbacks are on the stack"
@@ -11,7 +11,7 @@ use crate::user_code::{self, Frame, Inside};
 use std::cell::RefCell;
 use std::ptr::NonNull;
 
-/// On the stack of the thread that runs the callbacks; linked to the one further out.
+/// One plug, on the stack of the thread that runs the callbacks; linked to the one further out.
 #[derive(Debug)]
 struct Link {
     engine: NonNull<Engine>,
@@ -29,8 +29,8 @@ loom::thread_local! {
     static INNERMOST: std::cell::Cell<Option<NonNull<Link>>> = std::cell::Cell::new(None);
 }
 
-/// Runs `body`, in which callbacks of `engine` run one after the other, and returns what they submitted and
-/// what has not left yet.
+/// Runs `body`, in which callbacks of `engine` run one after the other. Returns the requests that are still
+/// held back then.
 pub(super) fn with_plug(engine: &Engine, body: impl FnOnce()) -> List {
     debug_assert!(
         user_code::innermost().is_none(),
@@ -85,11 +85,11 @@ pub(super) fn is_plugged(engine: usize) -> bool {
     find(engine, |_| ()).is_some()
 }
 
-/// Holds the request back, if a callback of `engine` submits it, and returns how many are held back then;
-/// else gives it back.
+/// Holds the request back, if a callback of `engine` submits it, and returns how many are held back then.
+/// Otherwise returns the request.
 #[inline]
 pub(super) fn push(engine: usize, request: OwnedCell) -> Result<usize, OwnedCell> {
-    // What a waker submits leaves at once, even where a callback waits below it.
+    // What a waker submits leaves at once, also if a callback that waits is below it on the stack.
     if user_code::innermost() != Some(Frame::Callback) {
         return Err(request);
     }
@@ -107,7 +107,7 @@ pub(super) fn push(engine: usize, request: OwnedCell) -> Result<usize, OwnedCell
     }
 }
 
-/// Takes all that was held back.
+/// Returns all that was held back.
 #[inline]
 pub(super) fn take(engine: usize) -> List {
     find(engine, std::mem::take).unwrap_or_default()

@@ -70,7 +70,7 @@ fn a_list_that_is_taken_bit_by_bit_arrives_whole_and_in_order() {
             .script([Answer::Most(2), Answer::Most(1), Answer::Most(3)]);
         let asks = (1..=8).map(|name| TestOp::new(Behaviour::AtOnce, name, &ends));
         assert!(engine.submit_list(list(&names, asks)).is_empty());
-        engine.drain(None).expect("silent");
+        engine.drain(None).expect("idle");
         assert_eq!(engine.kernel.accepted(), (1..=8).collect::<Vec<_>>());
         assert_eq!((names.get(), ends.get()), ((1..=8).collect(), 8));
     }
@@ -96,7 +96,7 @@ fn a_refusal_concerns_one_of_a_list() {
             (Some(libc::EBADF), 0)
         );
         request.discard();
-        engine.drain(None).expect("silent");
+        engine.drain(None).expect("idle");
         assert_eq!((names.get(), ends.get()), (vec![1, 2, 4, 5], 5));
     }
 }
@@ -119,7 +119,7 @@ fn what_a_callback_submits_and_the_kernel_refuses_ends_with_the_errno() {
             }
         });
         assert!(engine.submit(outer).is_ok());
-        engine.drain(None).expect("silent");
+        engine.drain(None).expect("idle");
         let mut names = names.get();
         names.sort_unstable();
         assert_eq!(names, [libc::EINVAL.unsigned_abs().into(), 101, 103]);

@@ -2,9 +2,9 @@
 //! and ends.
 //!
 //! A thread inherits what every new thread does from the one that starts it: affinity, scheduling policy,
-//! priority. Only its signal mask is of our making: handlers of the program's signals run on the program's own
-//! threads and interrupt those, not ours. Signals that a thread raises itself by a fault stay open, and so
-//! does the profiler's. Then the user's hook runs, which may change any of this, and the name.
+//! priority. The crate sets its signal mask: handlers of the program's signals run on the program's own
+//! threads and interrupt those, not the crate's (I8). Signals that a thread raises itself by a fault stay
+//! unblocked, and so does the profiler's. Then the user's hook runs, which may change all of this.
 
 use crate::user_code;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
@@ -26,7 +26,7 @@ const OPEN: [Signal; 8] = [
     Signal::SIGPROF,
 ];
 
-/// What the user has each thread do when it starts.
+/// What each thread calls when it starts: the user's hook.
 #[derive(Clone)]
 pub(crate) struct StartHook(pub(crate) Arc<dyn Fn() + Send + Sync>);
 

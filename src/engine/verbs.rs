@@ -14,10 +14,10 @@ use crate::user_code;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// How often the kernel is asked to cancel at once, before the canceller pauses between its questions.
+/// How often the canceller asks the kernel without a pause, before it sleeps between its tries.
 const PROMPT: u32 = 100;
 
-/// By what a request can be cancelled whose owner has only its callback.
+/// The number by which a request with a callback can be cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestId {
     tag: u64,
@@ -25,7 +25,7 @@ pub(crate) struct RequestId {
 }
 
 impl Engine {
-    /// Submits a request with a callback. `Err` gives the work back, and its callback will never be called.
+    /// Submits a request with a callback. `Err` returns the work, and its callback will never be called.
     pub(crate) fn submit<W: Work<Output = ()>>(
         &self,
         work: W,
@@ -43,9 +43,10 @@ impl Engine {
         Ok(RequestId { tag, serial })
     }
 
-    /// Submits a request whose result will be asked for.
+    /// Submits a request and returns its watch.
     pub(crate) fn start<W: Work>(&self, work: W) -> Result<Watch<W>, (io::Error, W)> {
-        // It may be waited for on another thread: it can't stay behind in a batch of callbacks.
+        // Another thread may wait for it, so it is not held back; and what this thread submitted before
+        // leaves before.
         unplug_all();
         let (request, watch) = OwnedCell::watched(work, false);
         if let Err(error) = self.admit(&request) {
@@ -61,7 +62,7 @@ impl Engine {
 
     /// Submits a request and blocks until it is complete.
     pub(crate) fn submit_and_wait<W: Work>(&self, work: W) -> Result<W::Output, (io::Error, W)> {
-        unplug_all(); // first what this thread submitted first
+        unplug_all(); // in the order in which this thread submitted
         let (request, watch) = OwnedCell::watched(work, true);
         if let Err(error) = self.admit(&request) {
             return Err((error, watch.redeem(request)));
@@ -77,14 +78,13 @@ impl Engine {
         self.wait_for(&mut watch, None);
         match watch.take() {
             Ok(output) => Ok(output),
-            // User code forked in the middle of the wait, and this is the child.
+            // User code forked during the wait, and this is the child.
             Err(watch) => Err((AioError::Forked.into(), watch.reclaim_in_child())),
         }
     }
 
-    /// Submits many requests, in one `io_submit` where there are slots, but for those of a batch that their
-    /// watchers have taken back or cancelled. Gives back those that the kernel refuses at once, with the
-    /// reason.
+    /// Submits many requests, in one `io_submit` where there are slots, except those of a batch that their
+    /// watchers have taken back or cancelled. Returns those that the kernel refuses at once, with the reason.
     pub(crate) fn submit_list(&self, list: List) -> Vec<(io::Error, OwnedCell)> {
         unplug_all();
         let mut refused = Vec::new();
@@ -115,13 +115,14 @@ impl Engine {
         refused
     }
 
-    /// `None`: its watcher does not want it any more.
+    /// Returns `None` if its watcher has cancelled it or taken it back.
     #[inline]
     fn admit_of_batch(
         &self,
         request: OwnedCell,
     ) -> Result<Option<OwnedCell>, (io::Error, OwnedCell)> {
-        // Into the list of polls before it counts as sent: from then on its watcher looks for it there.
+        // It goes into the list of polls before it counts as sent: from then on its watcher looks for it
+        // there.
         let admitted = self.admit(&request);
         if admitted.is_ok() {
             self.polls.add(&request);
@@ -152,7 +153,7 @@ impl Engine {
     }
 
     /// The last look before a request is submitted: is this the process that made the context (user code, the
-    /// file's `as_fd`, has run just now), does it take requests, and is the eventfd one?
+    /// file's `as_fd`, ran just before), does the engine take requests, and is the eventfd an eventfd?
     #[inline]
     fn admit(&self, request: &OwnedCell) -> io::Result<()> {
         self.check()?;
@@ -162,14 +163,14 @@ impl Engine {
         Ok(())
     }
 
-    /// The request goes back to its owner.
+    /// Takes the request out of the list of polls, because it goes back to its owner.
     fn withdraw(&self, request: OwnedCell) -> OwnedCell {
         self.forget_poll(&request);
         request
     }
 
-    /// What was submitted may be finished already, then it needs no other thread (`help`). What is not needs
-    /// the dispatcher, which may be parked because it had nothing to wait for.
+    /// A request may be complete already; with `help` this thread reaps it. A request that is not complete
+    /// may need the dispatcher, which may be parked because it had nothing to wait for.
     #[inline]
     fn after_submission(&self, help: bool) {
         if help && user_code::innermost().is_none() {
@@ -180,7 +181,7 @@ impl Engine {
         }
     }
 
-    /// A look at the ring in passing.
+    /// Reaps in passing.
     pub(crate) fn help(&self) {
         if self.is_here() {
             self.unplug();
@@ -199,8 +200,8 @@ impl Engine {
         self.settle_unsubmitted(request, completion::refused(why));
     }
 
-    /// Cancels the request, or finds it done. Returns `false` if it was done. Blocks while another thread is
-    /// inside `io_submit` with it.
+    /// Cancels the request. Returns `false` if it is complete already. Blocks while another thread is inside
+    /// `io_submit` with it.
     pub(crate) fn cancel<W: Work>(&self, watch: &Watch<W>) -> bool {
         if watch.cancel_unsubmitted() {
             return true;
@@ -245,7 +246,8 @@ impl Engine {
         self.try_cancel(watch.tag(), None);
     }
 
-    /// `None`: another thread is inside `io_submit` with it, or its event is on the ring.
+    /// Returns whether the request was cancelled; `None` if another thread is inside `io_submit` with it, or
+    /// its event is on the ring.
     fn try_cancel(&self, tag: u64, serial: Option<u64>) -> Option<bool> {
         match self.polls.cancel(tag, serial, &self.backlog, &self.kernel) {
             Cancelled::Queued(request) => {
@@ -258,7 +260,7 @@ impl Engine {
         }
     }
 
-    /// Cancels all that can be cancelled, as the kernel does at the end of a context.
+    /// Cancels all polls, as the kernel does at the end of a context.
     pub(crate) fn cancel_all(&self) {
         if self.polls.count() > 0 {
             self.complete_cancelled(self.polls.retry(true, &self.backlog, &self.kernel));

@@ -1,4 +1,4 @@
-//! Some wakers on their way from under the lock to where they may be called.
+//! Wakers that were taken under a lock, until they may be called without it.
 
 use std::task::Waker;
 

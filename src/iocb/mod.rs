@@ -138,8 +138,9 @@ impl Iocb {
     ///
     /// It occupies one of the kernel's slots until it fires or is cancelled: count it in
     /// [`AioBuilder::depth`](crate::AioBuilder::depth). [`Pending::cancel`](crate::Pending::cancel) takes it
-    /// back, and so does dropping its handle or future; with a callback it can't be cancelled. Closing the
-    /// descriptor elsewhere does not end it.
+    /// back, and so does dropping its handle or future. With a callback it is cancelled by the
+    /// [`CancelHandle`](crate::CancelHandle) that [`submit_cancellable`](Iocb::submit_cancellable) returns.
+    /// Closing the descriptor elsewhere does not end it.
     ///
     /// Regular files, directories and block devices are ready at once, for IN and OUT, as `poll(2)` has it.
     ///
@@ -189,10 +190,11 @@ impl<S> Iocb<S> {
     /// file, on the thread that [`Dispatch`](crate::Dispatch) says (the completion thread, unless chosen
     /// otherwise), as soon as `submit` is entered.
     ///
-    /// It may submit further requests, which leave together when the batch of callbacks is done; wait for
-    /// others; drop the last `Aio`. It should not block for long: other callbacks wait behind it. If it
-    /// panics, that is logged and counted, and others go on. Closures of up to about 100 bytes with their
-    /// file and buffer need no allocation.
+    /// It may submit further requests, which leave together when the batch of callbacks is done; it may wait
+    /// for others, and drop the last `Aio`. It should not block for long, because other callbacks wait behind
+    /// it. A panic is logged and counted, and the others go on. What the closure has captured needs
+    /// no allocation if that is 48 bytes at most, beside an `Arc<File>` and a `Vec`; smaller files and buffers
+    /// leave more for it.
     pub fn init_callback<C>(self, callback: C) -> Iocb<Callback<S, C>>
     where
         S: Request,
@@ -217,7 +219,7 @@ impl<S> Iocb<S> {
     ///
     /// # Errors
     /// The request was not submitted and is inside the error: see [`submit`](Iocb::submit) for the reasons.
-    /// How the I/O went is in the completion's `result`.
+    /// The errno of the I/O itself is in the completion's `result`.
     pub fn wait(self) -> Result<S::Output, SubmitError<Self>>
     where
         S: Request,
@@ -243,10 +245,10 @@ impl<S> Iocb<S> {
 }
 
 impl<S> Iocb<S> {
-    /// Submits the request: it is not the caller's any more, and its callback will be called exactly once,
+    /// Submits the request. It is not the caller's any more, and its callback will be called exactly once,
     /// whatever happens afterwards. Any thread may call it, inside a callback too.
     ///
-    /// Never blocks, and never fails, because the kernel's slots are full: then the request queues in user
+    /// It neither blocks nor fails because the kernel's slots are full: then the request queues in user
     /// space, in the order of submission. It *does* block where the kernel carries out the I/O inside
     /// `io_submit`: buffered files, writes that extend a file (ext4), a frozen file system, a full device
     /// queue, an empty pipe. See [`io_submit(2)`](https://man7.org/linux/man-pages/man2/io_submit.2.html).
@@ -269,9 +271,9 @@ impl<S> Iocb<S> {
     /// - an [`AioError`](crate::AioError) inside: after `shutdown`, in a forked child, no memory in the
     ///   kernel, context gone.
     ///
-    /// What the file operation itself says (EIO, misaligned O_DIRECT, …) comes as the completion's result. So
-    /// does a refusal by the kernel after the request was queued, or gathered inside a callback: with the
-    /// same errnos.
+    /// The errno of the file operation itself (EIO, EINVAL for misaligned O_DIRECT, …) comes as the
+    /// completion's result. So does a refusal by the kernel after the request was queued, or held back inside
+    /// a callback, with the same errnos.
     pub fn submit(self) -> Result<(), SubmitError<Self>>
     where
         S: Submit,

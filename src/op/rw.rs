@@ -104,7 +104,7 @@ impl<F, O: Operation<B>, B> fmt::Debug for Rw<F, O, B> {
 
 // SAFETY: file, buffer and iovec array are fields, so they stay where they are as long as the value does, and
 // `Transfer` and `AsFd` make the same promise for what they point to and name: a BorrowedFd is good as long
-// as its owner is borrowed, and nobody touches it meanwhile.
+// as its owner is borrowed, and no code touches it meanwhile.
 unsafe impl<F: AsFd + Send, O: Operation<B>, B: Send> Work for Rw<F, O, B> {
     type Output = Completion<F, B>;
 

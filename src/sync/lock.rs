@@ -5,6 +5,7 @@
 //! have: the child's own locks, of contexts that it made itself, then hang or follow dangling addresses.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{self, PoisonError, TryLockError, WaitTimeoutResult};
 use std::time::Instant;
 
@@ -53,27 +54,50 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
+/// Notifying costs no system call while no thread waits.
 #[derive(Debug, Default)]
-pub(crate) struct Condvar(sync::Condvar);
+pub(crate) struct Condvar {
+    condvar: sync::Condvar,
+    waiting: AtomicUsize,
+}
 
 impl Condvar {
     pub(crate) const fn new() -> Self {
-        Condvar(sync::Condvar::new())
+        Condvar {
+            condvar: sync::Condvar::new(),
+            waiting: AtomicUsize::new(0),
+        }
     }
 
+    /// Whoever notifies has had the mutex since it changed what is waited for.
     pub(crate) fn notify_one(&self) {
-        self.0.notify_one();
+        if self.has_waiting() {
+            self.condvar.notify_one();
+        }
     }
 
+    /// As [`notify_one`](Condvar::notify_one).
     #[cfg_attr(loom, allow(dead_code, reason = "a model has its own"))]
     pub(crate) fn notify_all(&self) {
-        self.0.notify_all();
+        if self.has_waiting() {
+            self.condvar.notify_all();
+        }
+    }
+
+    #[inline]
+    fn has_waiting(&self) -> bool {
+        // Relaxed: a thread that waits counted itself while it had the mutex. If it had it before the notifier,
+        // the mutex shows the count; if after, the thread has seen the change, and need not be woken.
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         let locked = guard.0.take().expect("locked");
-        let locked = self.0.wait(locked).unwrap_or_else(PoisonError::into_inner);
-        guard.0 = Some(locked);
+        // Relaxed: see `has_waiting`.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let locked = self.condvar.wait(locked);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        guard.0 = Some(locked.unwrap_or_else(PoisonError::into_inner));
     }
 
     pub(crate) fn wait_until<T>(
@@ -83,7 +107,10 @@ impl Condvar {
     ) -> WaitTimeoutResult {
         let left = deadline.saturating_duration_since(Instant::now());
         let locked = guard.0.take().expect("locked");
-        let waited = self.0.wait_timeout(locked, left);
+        // Relaxed: see `has_waiting`.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let waited = self.condvar.wait_timeout(locked, left);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         let (locked, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
         guard.0 = Some(locked);
         timed_out

@@ -1,5 +1,5 @@
 //! A thread's place to sleep, apart from the one that the program's own `park` and `unpark` use: a wait must
-//! not eat a token that is meant for somebody else.
+//! not eat a token that the program's own code waits for.
 
 use super::{Condvar, Mutex, now};
 use std::sync::Arc;

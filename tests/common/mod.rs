@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "no test file needs all of it")]
 #![allow(
     unsafe_code,
-    reason = "buffers that count their drops are lent to the kernel"
+    reason = "buffers that count their drops are passed to the kernel"
 )]
 
 #[path = "../kit/mod.rs"]

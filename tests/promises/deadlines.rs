@@ -38,7 +38,7 @@ fn stuck_in_a_waker() -> (Aio, Latch, Readable) {
 fn shutdown_keeps_its_deadline_while_a_waker_is_stuck() {
     in_both_modes(|| {
         let (aio, go_on, _readable) = stuck_in_a_waker();
-        let _ = aio.shutdown(SHORT); // it may call the context silent, or not
+        let _ = aio.shutdown(SHORT); // it may find the context idle, or not
         go_on.open();
         drop(aio);
         until(|| count_contexts() == 0);
@@ -163,6 +163,74 @@ fn a_poll_keeps_its_deadline_while_the_second_part_blocks() {
         writer.write_all(b"2").unwrap();
         aio.drain().unwrap();
         assert_eq!(calls.get(), 1);
+    });
+}
+
+/// In a callback, submits a read of an empty pipe and then does `after`. Returns the pipe and a counter of the
+/// read's callback.
+fn submits_what_blocks(
+    aio: &Aio,
+    after: impl FnOnce(&Aio) + Send + 'static,
+) -> (PipeWriter, Counter) {
+    let ((reader, writer), calls) = (io::pipe().unwrap(), Counter::default());
+    let (inner, count) = (aio.clone(), calls.clone());
+    let request = nothing(aio).init_callback(move |_| {
+        let read = inner
+            .alloc()
+            .init_rw(OwnedFd::from(reader), Read, [0; 1], 0);
+        let read = read.init_callback(move |done| {
+            assert_eq!(done.result.unwrap(), 1);
+            count.add();
+        });
+        read.submit().unwrap();
+        after(&inner);
+    });
+    request.submit().unwrap();
+    (writer, calls)
+}
+
+#[test]
+fn poll_keeps_its_deadline_while_what_a_callback_submitted_blocks() {
+    in_both_modes(|| {
+        let aio = manual(4);
+        let (writer, calls) = submits_what_blocks(&aio, |_| ());
+        assert_eq!(aio.poll(1, usize::MAX, Some(SHORT)).unwrap(), 1);
+        assert_eq!(aio.poll(1, usize::MAX, Some(SHORT)).unwrap(), 0);
+        release(&aio, &writer, &calls);
+    });
+}
+
+#[test]
+fn drain_keeps_its_deadline_while_what_a_callback_submitted_blocks() {
+    in_both_modes(|| {
+        for dispatch in [Dispatch::Manual, Dispatch::Thread] {
+            let aio = build(Aio::builder().depth(4).dispatch(dispatch));
+            let (writer, calls) = submits_what_blocks(&aio, |_| ());
+            let late = aio.drain_timeout(SHORT).unwrap_err();
+            assert_eq!(late.kind(), ErrorKind::TimedOut);
+            release(&aio, &writer, &calls);
+        }
+    });
+}
+
+#[test]
+fn a_wait_in_a_callback_keeps_its_deadline_though_others_block() {
+    in_both_modes(|| {
+        for dispatch in [Dispatch::Manual, Dispatch::Thread] {
+            let aio = build(Aio::builder().depth(4).dispatch(dispatch));
+            let Readable { pending, writer } = readable(&aio);
+            let (over, waited) = std::sync::mpsc::channel();
+            let (pipe, calls) = submits_what_blocks(&aio, move |_| {
+                let unfinished = pending.wait_timeout(SHORT);
+                over.send(unfinished.expect_err("it is not readable"))
+                    .unwrap();
+            });
+            let _ = aio.poll(1, usize::MAX, Some(SHORT));
+            let pending = waited.recv().unwrap();
+            poke(&writer);
+            pending.wait().result.unwrap();
+            release(&aio, &pipe, &calls);
+        }
     });
 }
 

@@ -1,5 +1,5 @@
 //! Each way in which a context can end, with each thing under way: every callback is called once, every waiter
-//! answered, everything lent dropped, and the kernel's context destroyed.
+//! answered, all memory that was passed in dropped, and the kernel's context destroyed.
 
 use crate::common::*;
 use crate::hostile::*;
@@ -118,7 +118,7 @@ fn count_calls(aio: &Aio, calls: &Counter, count: usize) -> usize {
 /// Inside `io_submit` on another thread, which lends it no handle.
 fn in_flight(aio: &Aio, calls: Counter) -> (LetGo, Check) {
     let (reader, writer) = io::pipe().unwrap();
-    let (fates, before) = (Fates::default(), aio.stats().in_flight);
+    let fates = Fates::default();
     let (file, count) = (
         fates.file(std::fs::File::from(OwnedFd::from(reader))),
         calls.clone(),
@@ -128,10 +128,10 @@ fn in_flight(aio: &Aio, calls: Counter) -> (LetGo, Check) {
         assert_eq!(done.result.unwrap(), 1);
         count.add();
     });
-    let submitter = thread::spawn(move || {
+    let submitter = named("in-flight", move || {
         let _ = read.submit();
     });
-    until(|| aio.stats().in_flight > before);
+    until_submitting("in-flight");
     let let_go = move || {
         poke(&writer);
         submitter.join().unwrap();
@@ -167,10 +167,9 @@ fn abandoned(aio: &Aio) -> (LetGo, Check) {
 
 fn waiting_thread(aio: &Aio) -> (LetGo, Check) {
     let (reader, writer) = io::pipe().unwrap();
-    let before = aio.stats().in_flight;
     let read = aio.alloc().init_rw(OwnedFd::from(reader), Read, [0; 1], 0);
-    let waiter = thread::spawn(move || read.wait().unwrap().result.unwrap());
-    until(|| aio.stats().in_flight > before);
+    let waiter = named("in-flight", move || read.wait().unwrap().result.unwrap());
+    until_submitting("in-flight");
     (
         Box::new(move || poke(&writer)),
         Box::new(move || assert_eq!(waiter.join().unwrap(), 1)),
@@ -227,16 +226,14 @@ fn unsubmitted(aio: &Aio) -> (LetGo, Check) {
 
 fn scope_elsewhere(aio: &Aio) -> (LetGo, Check) {
     let (reader, writer) = io::pipe().unwrap();
-    let (before, aio) = (aio.stats().in_flight, aio.clone());
-    let look = aio.clone();
-    let thread = thread::spawn(move || {
+    let aio = aio.clone();
+    let thread = named("in-flight", move || {
         let mut byte = [0];
         let count = aio.scope(|s| s.read_at(&reader, &mut byte, 0).wait().unwrap());
         drop(aio);
         (count, byte)
     });
-    until(|| look.stats().in_flight > before);
-    drop(look);
+    until_submitting("in-flight");
     (
         Box::new(move || poke(&writer)),
         Box::new(move || assert_eq!(thread.join().unwrap(), (1, [b'!']))),
@@ -384,6 +381,8 @@ fn end(end: End, aio: Aio, let_go: LetGo) {
             let file = DropFile(OwnedFd::from(reader), OnDrop(dropped));
             let pending = request.init_poll(file, PollFlags::IN).start().unwrap();
             assert!(pending.cancel());
+            // This may find it complete: then it drops the last handle itself, and waits.
+            let other = elsewhere(let_go);
             drop(pending);
             // Who waits finds it; the kernel may take a moment to tell.
             for wait in waits {
@@ -394,7 +393,7 @@ fn end(end: End, aio: Aio, let_go: LetGo) {
                 }
             }
             gone.until(1);
-            let_go();
+            other.join().unwrap();
         }
     }
 }

@@ -20,14 +20,14 @@ fn manual(depth: u32) -> Aio {
 /// `io_submit` with it.
 fn in_flight(aio: &Aio, calls: &Counter) -> (PipeWriter, JoinHandle<()>) {
     let (reader, writer) = io::pipe().unwrap();
-    let (count, before) = (calls.clone(), aio.stats().in_flight);
+    let count = calls.clone();
     let request = aio.alloc().init_rw(OwnedFd::from(reader), Read, [0; 1], 0);
     let request = request.init_callback(move |done| {
         assert_eq!(done.result.unwrap(), 1);
         count.add();
     });
-    let submitter = thread::spawn(move || request.submit().unwrap());
-    until(|| aio.stats().in_flight > before);
+    let submitter = named("in-flight", move || request.submit().unwrap());
+    until_submitting("in-flight");
     (writer, submitter)
 }
 
@@ -98,6 +98,7 @@ fn a_manual_context_whose_waiter_came_past_its_deadline_ends() {
     in_both_modes(|| {
         let aio = manual(1);
         let occupied = occupy(&aio);
+        until_any_submitting(); // it has been let in
         let late = aio.shutdown(SHORT).unwrap_err();
         assert_eq!(late.kind(), ErrorKind::TimedOut);
         drop(occupied); // the thread has taken its own event

@@ -235,6 +235,16 @@ pub(crate) fn until_submitting(name: &str) {
     until(|| is_in(name, &[libc::SYS_io_submit]));
 }
 
+/// Blocks until any thread is inside `io_submit`.
+pub(crate) fn until_any_submitting() {
+    let submit = libc::SYS_io_submit.to_string();
+    let call = |task: fs::DirEntry| fs::read_to_string(task.path().join("syscall"));
+    until(|| {
+        let mut tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+        tasks.any(|task| call(task).is_ok_and(|call| call.split(' ').next() == Some(&submit)))
+    });
+}
+
 /// Whether a thread of this name sleeps in one of these system calls.
 pub(crate) fn is_in(name: &str, calls: &[libc::c_long]) -> bool {
     calls_of(name).any(|call| calls.iter().any(|wanted| call == wanted.to_string()))

@@ -163,7 +163,7 @@ fn a_batch_that_a_waker_submits_is_completed() {
     });
 }
 
-/// In a callback of a context, with a write into a pipe gathered, does `deed`, which blocks until the other end
+/// In a callback of a context, with a write into a pipe held back, does `deed`, which blocks until the other end
 /// of the pipe is read from.
 fn after_a_gathered_write(deed: impl FnOnce(&Aio, io::PipeReader) + Send + 'static) {
     let (aio, done) = (aio(), Latch::default());
@@ -342,5 +342,38 @@ fn an_abandoned_request_that_submits_for_ever_is_drained() {
         drop(occupied);
         aio.drain().unwrap();
         assert_eq!(calls.get(), 50);
+    });
+}
+
+#[test]
+fn a_waker_found_inside_another_one_is_called_elsewhere() {
+    in_both_modes(|| {
+        let (aio, busy) = busy(8);
+        let ([mut first, mut second], woken) =
+            ([(), ()].map(|()| readable(&aio)), Latch::default());
+        let (inner, called) = (aio.clone(), woken.clone());
+        leave(&mut second.pending, &waker(once(move || called.open())));
+        let Readable {
+            pending: second,
+            writer,
+        } = second;
+        let (give, take) = std::sync::mpsc::channel();
+        let deed = once(move || {
+            // Taken by this thread, which is inside a waker.
+            poke(&writer);
+            while !second.is_complete() {
+                assert_eq!(inner.read_at(&null(), &mut [0], 0).unwrap(), 0);
+            }
+            busy.release();
+            woken.wait();
+            give.send(second).unwrap();
+        });
+        leave(&mut first.pending, &waker(deed));
+        poke(&first.writer);
+        while !first.pending.is_complete() {
+            assert_eq!(aio.read_at(&null(), &mut [0], 0).unwrap(), 0);
+        }
+        take.recv().unwrap().wait().result.unwrap();
+        aio.drain().unwrap();
     });
 }

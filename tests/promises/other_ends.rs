@@ -107,12 +107,12 @@ fn a_scope_is_left_when_its_context_was_shut_down_meanwhile() {
     in_both_modes(|| {
         for aio in contexts(4) {
             let (reader, writer) = std::io::pipe().unwrap();
-            let (scope, before) = (aio.clone(), aio.stats().in_flight);
-            let thread = thread::spawn(move || {
+            let scope = aio.clone();
+            let thread = named("in-flight", move || {
                 let mut byte = [0];
                 scope.scope(|s| s.read_at(&reader, &mut byte, 0).wait().unwrap())
             });
-            until(|| aio.stats().in_flight > before);
+            until_submitting("in-flight");
             let late = aio.shutdown(Duration::from_millis(10)).unwrap_err();
             assert_eq!(late.kind(), std::io::ErrorKind::TimedOut);
             poke(&writer);
@@ -382,8 +382,8 @@ fn a_pool_ends_while_its_buffers_are_lent() {
             drop((pool, occupied, send));
             aio.drain().unwrap();
             drop(aio);
-            for mut buf in receive.iter() {
-                assert_eq!(IoBufMut::buf_capacity(&mut buf), 4096);
+            for buf in receive.iter() {
+                assert_eq!(IoBufMut::buf_capacity(&buf), 4096);
                 assert!(buf[..] == content[..]);
             }
         }

@@ -1,5 +1,5 @@
 //! A panic of user code that the engine calls is caught, counted and logged, and loses nothing. One inside the
-//! caller's own call reaches the caller, and what it had lent is dropped.
+//! caller's own call reaches the caller, and the memory that it had passed in is dropped.
 
 use crate::common::*;
 use crate::hostile::*;
@@ -221,7 +221,7 @@ fn a_file_that_panics_in_submit_leaks_nothing() {
         });
         let mut batch = aio.batch();
         assert_panics("push", &fates, [4, 4, 2, 0], || {
-            drop(batch.push_callback(request(&fates).init_callback(fates.callback())));
+            let _ = batch.push_callback(request(&fates).init_callback(fates.callback()));
         });
         assert_panics("batch.start", &fates, [5, 5, 2, 0], || {
             drop(batch.push(request(&fates)));
@@ -299,7 +299,7 @@ fn a_buffer_that_panics_in_submit_leaks_nothing() {
         });
         let mut batch = aio.batch();
         assert_panics("push", &fates, [4, 0, 6, 0], || {
-            drop(batch.push_callback(request(&fates).init_callback(fates.callback())));
+            let _ = batch.push_callback(request(&fates).init_callback(fates.callback()));
         });
         drop(batch);
         aio.drain().unwrap();

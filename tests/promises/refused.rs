@@ -200,6 +200,11 @@ fn at_each_other(dispatch: Dispatch, deed: impl Fn(Aio) + Send + Sync + Clone + 
                 request.submit().unwrap();
             })
         });
+    let mut submitters = Vec::from(submitters);
+    if dispatch == Dispatch::Manual {
+        let all = submitters.drain(..);
+        all.for_each(|thread| thread.join().unwrap()); // there is something to drain
+    }
     let ends = [one, two].map(|aio| {
         thread::spawn(move || match dispatch {
             Dispatch::Manual => aio.drain().unwrap(),

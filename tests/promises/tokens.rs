@@ -47,7 +47,7 @@ fn a_wait_in_time_leaves_the_programs_own_unpark_token() {
             thread::current().unpark();
             let unfinished = mine.pending.wait_timeout(Duration::from_millis(50));
             thread::park();
-            unfinished.err().expect("it is not ready")
+            unfinished.expect_err("it is not ready")
         });
         let unfinished = waiter.join().unwrap();
         poke(&mine.writer);

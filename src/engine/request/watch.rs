@@ -20,7 +20,7 @@ use std::task::Waker;
 /// The watcher's share of a cell that carries a `W`. Dropping it lets the request go: its reaper drops file
 /// and buffer.
 ///
-/// Who may touch what, and when, is said at [`Header::state`].
+/// The table at [`Header::state`] says which side may touch what, and when.
 #[derive(Debug)]
 pub(crate) struct Watch<W: Work> {
     cell: Cell,
@@ -56,10 +56,11 @@ impl<W: Work> Watch<W> {
         self.header().state.load(Ordering::SeqCst) == DONE
     }
 
-    /// Whether the result is there and says that the request was cancelled.
+    /// Whether the result is there and says that the request, a wait for readiness, was cancelled. The kernel
+    /// says it by an event without events.
     pub(crate) fn was_cancelled(&self) -> bool {
         // SAFETY: DONE made the cell the watcher's alone, and the result was stored before.
-        self.is_done() && unsafe { *self.header().result.get() } == CANCELLED
+        self.is_done() && matches!(unsafe { *self.header().result.get() }, 0 | CANCELLED)
     }
 
     /// Whether more than its result must be looked after when its event is taken.

@@ -433,7 +433,7 @@ fn three_hundred_random_splits_are_written_whole_under_signals() {
             .map(|length| rest.split_off(..length).unwrap().to_vec())
             .collect();
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let twin = Worker::start(move || {
+        let theirs = Worker::start(move || {
             let mut there = Vec::new();
             reader.read_to_end(&mut there).map(|_| there).unwrap()
         });
@@ -443,7 +443,7 @@ fn three_hundred_random_splits_are_written_whole_under_signals() {
         let done = write.write_all().wait().unwrap();
         assert_eq!(done.result.unwrap(), content.len());
         drop(done.file);
-        assert!(twin.join() == content, "case {case}");
+        assert!(theirs.join() == content, "case {case}");
     }
     over.store(true, Ordering::Relaxed);
     disturber.join();

@@ -125,7 +125,7 @@ impl Call {
                 let mut batch = world.aio().batch();
                 for id in OWN..OWN + 2 {
                     let request = world.record(id).init_callback(move |_| ledger.call(id));
-                    drop(batch.push_callback(request));
+                    let _ = batch.push_callback(request);
                 }
                 let refused = batch.submit();
                 Self::judge(|| refused.errors().for_each(is_forked));

@@ -27,7 +27,7 @@ fn a_fork_beside_a_thread_that_sleeps_disturbs_nobody() {
             let calls = Sleep::ALL
                 .into_iter()
                 .filter(|call| call.is_possible(dispatch));
-            gather(calls.map(|call| beside_sleeper(dispatch, call)))
+            collect(calls.map(|call| beside_sleeper(dispatch, call)))
         },
     );
 }
@@ -38,7 +38,7 @@ fn a_fork_beside_a_thread_that_allocates_disturbs_nobody() {
         "locks::a_fork_beside_a_thread_that_allocates_disturbs_nobody",
         |dispatch| {
             let steps = 0..STEPS.len();
-            gather(steps.map(|step| beside_allocations(dispatch, step)))
+            collect(steps.map(|step| beside_allocations(dispatch, step)))
         },
     );
 }
@@ -52,7 +52,7 @@ fn a_fork_beside_threads_that_are_anywhere_disturbs_nobody() {
 }
 
 /// The faults, until they are enough.
-fn gather(each: impl Iterator<Item = Vec<String>>) -> Vec<String> {
+fn collect(each: impl Iterator<Item = Vec<String>>) -> Vec<String> {
     let mut all = Vec::new();
     for faults in each {
         all.extend(faults);
@@ -80,34 +80,29 @@ fn child_for(world: &mut World, deed: Deed, what: &str) -> Vec<String> {
 /// Where a thread can sleep inside the crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sleep {
-    InWait,
-    InDrain,
-    InPoll,
-    InSubmit,
+    Wait,
+    Drain,
+    Poll,
+    Submit,
 }
 
 impl Sleep {
-    const ALL: [Sleep; 4] = [
-        Sleep::InWait,
-        Sleep::InDrain,
-        Sleep::InPoll,
-        Sleep::InSubmit,
-    ];
+    const ALL: [Sleep; 4] = [Sleep::Wait, Sleep::Drain, Sleep::Poll, Sleep::Submit];
 
     fn is_possible(self, dispatch: Dispatch) -> bool {
-        self != Sleep::InPoll || dispatch == Dispatch::Manual
+        self != Sleep::Poll || dispatch == Dispatch::Manual
     }
 
     fn fall_asleep(self, file: File) {
         let aio = world().aio();
         match self {
-            Sleep::InWait => {
+            Sleep::Wait => {
                 let waiting = aio.alloc().init_poll(file, PollFlags::IN).wait();
                 waiting.unwrap().result.unwrap();
             }
-            Sleep::InDrain => aio.drain().unwrap(),
-            Sleep::InPoll => drop(aio.poll(1, usize::MAX, None).unwrap()),
-            Sleep::InSubmit => {
+            Sleep::Drain => aio.drain().unwrap(),
+            Sleep::Poll => drop(aio.poll(1, usize::MAX, None).unwrap()),
+            Sleep::Submit => {
                 let read = aio.alloc().init_rw(file, kiocb::op::Read, [0; 1], 0).wait();
                 read.unwrap().result.unwrap();
             }
@@ -134,7 +129,7 @@ fn beside_sleeper(dispatch: Dispatch, sleep: Sleep) -> Vec<String> {
         faults.extend(child_for(
             &mut world,
             deed,
-            &format!("{sleep:?}, {dispatch:?}"),
+            &format!("a thread in {sleep:?}, {dispatch:?}"),
         ));
     }
     use std::io::Write as _;
@@ -160,8 +155,10 @@ fn finish(world: &mut World) -> Option<String> {
     drained
 }
 
+type Step = fn(&World);
+
 /// What a thread does over and over; each takes other locks.
-const STEPS: [(&str, fn(&World)); 8] = [
+const STEPS: [(&str, Step); 8] = [
     ("wait", |world| {
         assert_eq!(null(world).wait().unwrap().result.unwrap(), 4);
     }),
@@ -298,7 +295,7 @@ fn beside_allocations(dispatch: Dispatch, step: usize) -> Vec<String> {
 }
 
 /// A thread that takes the step when it is told at which of its allocations to stop, and says when it is done.
-fn stoppable(run: fn(&World)) -> (Sender<i32>, Receiver<()>) {
+fn stoppable(run: Step) -> (Sender<i32>, Receiver<()>) {
     let (order, orders) = channel();
     let (tell, done) = channel();
     std::thread::spawn(move || {
@@ -318,12 +315,15 @@ fn reap(world: &World) {
 }
 
 /// Forks under load for each deed so many times.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
+
+/// Threads that make load.
+const HAMMERS: usize = 3;
 
 fn beside_load(dispatch: Dispatch) -> Vec<String> {
     let mut world = World::new(dispatch, 4, Deed::Returns);
     let over = Arc::new(AtomicBool::new(false));
-    let load: Vec<_> = (0..STEPS.len()).map(|step| hammer(step, &over)).collect();
+    let load: Vec<_> = (0..HAMMERS).map(|first| hammer(first, &over)).collect();
     let mut faults = Vec::new();
     for deed in std::iter::repeat_n(Deed::AT_ONCE, ROUNDS).flatten() {
         if is_enough(&faults) {
@@ -348,10 +348,14 @@ fn beside_load(dispatch: Dispatch) -> Vec<String> {
     faults
 }
 
-fn hammer(step: usize, over: &Arc<AtomicBool>) -> Worker<()> {
+/// One of the threads that take all steps, again and again.
+fn hammer(first: usize, over: &Arc<AtomicBool>) -> Worker<()> {
     let over = Arc::clone(over);
     Worker::start(move || {
-        while !over.load(Ordering::SeqCst) {
+        for step in (0..STEPS.len()).cycle().skip(first) {
+            if over.load(Ordering::SeqCst) {
+                return;
+            }
             (STEPS[step].1)(world());
         }
     })

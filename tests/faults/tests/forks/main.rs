@@ -132,7 +132,7 @@ fn cell(place: Place, dispatch: Dispatch, deed: Deed, call: Call) -> Vec<String>
     // SAFETY: a number. If the parent hangs, this says in which cell.
     unsafe { libc::alarm(BOUND.as_secs() as u32 * 4) };
     let mut world = World::new(dispatch, world::depth_for(place), deed);
-    world.gathers = !matches!(call, Call::LastDrop | Call::Shutdown);
+    world.plugs = !matches!(call, Call::LastDrop | Call::Shutdown);
     if call == Call::LastDrop {
         world.tools = None; // they keep a handle
     }

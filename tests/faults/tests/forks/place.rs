@@ -22,8 +22,8 @@ pub(crate) enum Place {
 const BATCH: std::ops::Range<u8> = 0..6;
 /// What a callback says when it panics so that the logger forks.
 pub(crate) const WANTED: &str = "this callback panics, and the logger forks";
-/// What the callback that forks has submitted before: gathered.
-const GATHERED: std::ops::Range<u8> = 6..9;
+/// What the callback that forks has submitted before: it is plugged.
+const PLUGGED: std::ops::Range<u8> = 6..9;
 /// The record whose buffer's destructor forks.
 const ABANDONED: u8 = 41;
 
@@ -34,7 +34,7 @@ impl Place {
             Place::Callback => lay_batch(world, |id| {
                 world.ledger.call(id);
                 if id == BATCH.start {
-                    gather();
+                    plug_some();
                     fork_here();
                 }
             }),
@@ -66,9 +66,9 @@ fn lay_batch(world: &World, call: impl Fn(u8) + Send + Clone + 'static) {
     }
 }
 
-fn gather() {
+fn plug_some() {
     let world = world();
-    for id in GATHERED.filter(|_| world.gathers) {
+    for id in PLUGGED.filter(|_| world.plugs) {
         world.ledger.owe(id);
         let request = world
             .record(id)

@@ -1,4 +1,4 @@
-//! The parent's requests of one cell: in flight, complete, queued, gathered; and its file, which shows each
+//! The parent's requests of one cell: in flight, complete, queued, plugged; and its file, which shows each
 //! byte that was written, however often.
 
 use std::fs::File;
@@ -36,7 +36,7 @@ pub(crate) struct World {
     pub(crate) tools: Option<Tools>,
     pub(crate) deed: Deed,
     /// Whether callbacks may use the context: not while it is dropped.
-    pub(crate) gathers: bool,
+    pub(crate) plugs: bool,
     main: ThreadId,
 }
 
@@ -68,7 +68,7 @@ impl World {
             ready: None,
             tools: None,
             deed,
-            gathers: true,
+            plugs: true,
             main: std::thread::current().id(),
         });
         world.prepare();

@@ -70,7 +70,7 @@ pub(crate) fn read_to(aio: &Aio, file: &Arc<File>, number: u64, done: &Sender<Do
         .expect("submitted");
 }
 
-/// Runs `body` inside the callback of a read of block `number`: what it submits is gathered.
+/// Runs `body` inside the callback of a read of block `number`: the plug holds back what it submits.
 pub(crate) fn submit_in_a_callback(
     aio: &Aio,
     file: &Arc<File>,
