@@ -261,6 +261,42 @@
 //! drop may not block, because it happens inside a callback or after a shutdown that timed out, the context
 //! ends on a thread that is made for it.
 //!
+//! # In async code
+//!
+//! A request is a future, and dropping it at any time is safe: the request goes on, and keeps its file and
+//! buffer until the kernel is done. So the runtime's `timeout` and `select!` work as with any other future
+//! (`examples/tokio.rs` has both); what they drop has to be made again, buffer included. Futures that stay the
+//! caller's (`&mut pending`) are only polled by `select!`, and go on afterwards.
+//!
+//! [`drain`](Aio::drain), [`shutdown`](Aio::shutdown) and the last drop of an [`Aio`] block, and so have their
+//! async forms: [`drain_async`](Aio::drain_async) and [`shutdown_async`](Aio::shutdown_async). They take no
+//! timeout: the runtime has one. A shutdown that is dropped after its first poll goes on in the background,
+//! and no later drop blocks; otherwise the last drop blocks in async code as well.
+//!
+//! ```
+//! use kiocb::{Aio, op::Read};
+//! use std::time::Duration;
+//! use tokio::time::timeout;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! # tokio::runtime::Builder::new_multi_thread().enable_time().build()?.block_on(async {
+//! let (aio, patience) = (Aio::builder().build()?, Duration::from_secs(5));
+//! let mut read = aio.alloc().init_rw(std::fs::File::open("/dev/zero")?, Read, vec![1; 512], 0).start()?;
+//! let done = loop {
+//!     tokio::select! {
+//!         done = &mut read => break done,
+//!         () = tokio::time::sleep(patience) => eprintln!("a slow device"), // and the read goes on
+//!     }
+//! };
+//! assert_eq!(done.result?, 512);
+//! if timeout(patience, aio.shutdown_async()).await.is_err() {
+//!     eprintln!("what is left ends in the background");
+//! }
+//! # Ok(())
+//! # })
+//! # }
+//! ```
+//!
 //! # After fork
 //!
 //! In a forked child the parent's contexts are out of reach. Every call returns [`AioError::Forked`],
@@ -329,7 +365,7 @@ mod sync_group;
 mod sync_scheduler;
 mod user_code;
 
-pub use aio::{Aio, AioBuilder};
+pub use aio::{Aio, AioBuilder, Drain, Shutdown};
 pub use batch::{Batch, BatchErrors, Ticket};
 pub use buf::{AlignedBuf, BufPool};
 pub use cancel_handle::CancelHandle;

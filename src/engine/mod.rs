@@ -62,6 +62,7 @@ use crate::stats::Stats;
 use crate::sync::{AtomicBool, Mutex, Turn};
 use crate::sys::Kernel;
 use crate::user_code;
+pub(crate) use account::IdleTask;
 pub(crate) use request::{List, OwnedCell, Receipt, Watch};
 use std::fmt;
 use std::sync::Weak;

@@ -27,6 +27,8 @@ const CARRIERS: &[(&str, &str)] = &[
     ("ScopedIo", "ignored_handle_of_a_scope"),
     ("Result", "ignored_result_of_a_scope"),
     ("Pending", "ignored_pending"),
+    ("Drain", "ignored_drain"),
+    ("Shutdown", "ignored_shutdown"),
     ("PendingCommit", "ignored_commit_of_a_group"),
     ("PendingSync", "ignored_sync_of_a_group"),
     ("Submission", "ignored_submission"),
