@@ -107,7 +107,7 @@
 //! time, stay on one thread: `wait`, `read_at`, `poll`. Tasks that `.await` submit one by one. An executor of
 //! your own can put the requests of one turn into a batch, whose handles are futures too, and sleep in
 //! `poll`. `iobench --engine all` measures each way on a file of yours. `examples/` has a program for each:
-//! `copy` (callbacks), `future`, `tokio`, `thread_per_core`, `poll`.
+//! `copy` (callbacks), `future`, `tokio`, `thread_per_core`, `poll`, `frames` (borrowed memory).
 //!
 //! The handles of a batch stand for requests that are not submitted yet. As futures they may be polled at
 //! once. [`wait`](Pending::wait) on such a handle takes the request out of the batch and returns

@@ -8,7 +8,7 @@ mod common;
 mod seccomp;
 
 use common::*;
-use kiocb::buf::PoolBuf;
+use kiocb::buf::{PoolBuf, TakeBuf};
 use kiocb::{
     Aio, AioError, BufPool, PendingCommit, PendingSync, SyncGroup, SyncKind, TrackedWrite,
 };
@@ -181,11 +181,38 @@ fn use_pool_in_child(pool: &BufPool, held: &PoolBuf) {
     assert_eq!(pool.available(), 0);
     std::panic::set_hook(Box::new(|_| ())); // without a backtrace for each of the children
     assert!(catch_unwind(AssertUnwindSafe(|| pool.take())).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| poll_once(&mut pool.take_async()))).is_err());
     // A pool of its own works.
     let own = BufPool::new(1, 64).unwrap();
     drop(own.take());
     assert_eq!(own.take().len(), 64);
     drop(copy(pool));
+}
+
+/// A future of the parent's, which waits.
+fn give_up_in_child(task: &mut TakeBuf<'_>) {
+    std::panic::set_hook(Box::new(|_| ())); // as above
+    assert!(catch_unwind(AssertUnwindSafe(|| poll_once(task))).is_err());
+    drop(copy(task));
+}
+
+#[test]
+fn a_child_never_waits_for_a_task_of_a_pool() {
+    alone("a_child_never_waits_for_a_task_of_a_pool", || {
+        let pool = BufPool::new(1, 64).unwrap();
+        let hammer = || drop(block_on(pool.take_async()));
+        beside(hammer, || {
+            for _ in 0..100 {
+                let mut task = pool.take_async();
+                let polled = poll_once(&mut task);
+                if polled.is_pending() {
+                    fork(|| give_up_in_child(&mut task));
+                }
+                drop((polled, task));
+            }
+        });
+        assert_eq!(pool.available(), 1);
+    });
 }
 
 #[test]

@@ -28,6 +28,7 @@ const CARRIERS: &[(&str, &str)] = &[
     ("Result", "ignored_result_of_a_scope"),
     ("Pending", "ignored_pending"),
     ("Drain", "ignored_drain"),
+    ("TakeBuf", "ignored_take_of_a_pool"),
     ("Shutdown", "ignored_shutdown"),
     ("PendingCommit", "ignored_commit_of_a_group"),
     ("PendingSync", "ignored_sync_of_a_group"),
