@@ -155,8 +155,9 @@ impl Aio {
     /// callbacks called, and results that a waiter or future can see now.
     ///
     /// `poll(0, usize::MAX, None)` never sleeps. One thread at a time polls; a second one waits for its turn.
-    /// With shards, the shard of this thread is polled. `timeout` bounds the sleep: a request that queued is
-    /// submitted here, and that blocks where [`submit`](crate::Iocb::submit) does.
+    /// With shards, the shard of this thread is polled. `timeout` bounds the sleep. With one, requests that
+    /// had to queue, whose submission may block, are submitted by a helper thread. What a callback does is not
+    /// bounded, nor the submission of what it submits: that blocks where [`submit`](crate::Iocb::submit) does.
     ///
     /// # Errors
     /// [`AioError::NotManual`](crate::AioError::NotManual),

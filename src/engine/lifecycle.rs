@@ -45,6 +45,7 @@ impl Engine {
     }
 
     pub(super) fn live(&self) {
+        self.collect_panics(); // of the hook
         self.dispatcher.adopt(&Parker::current());
         self.run();
         if self.is_here() {
@@ -71,9 +72,10 @@ impl Engine {
 
     fn await_idle(&self, deadline: Option<Instant>) -> bool {
         let _listening = self.counters.listen();
-        self.idle
+        let idle = self
+            .idle
             .wait(deadline, || self.outstanding() == 0 || self.is_lost());
-        self.outstanding() == 0
+        idle && !self.is_lost()
     }
 
     /// Refuses new requests from now on, and cancels all polls.
@@ -205,6 +207,7 @@ impl Engine {
         };
         let hook = self.config.on_thread_start.clone();
         let started = threads::start("kiocb-end", hook, move || {
+            engine.collect_panics(); // of the hook
             engine.finish_here(None);
         });
         if let Err(error) = started {

@@ -16,6 +16,8 @@ use std::ptr::NonNull;
 struct Link {
     engine: NonNull<Engine>,
     plugged: RefCell<List>,
+    /// Whether this thread may pass them to `io_submit`.
+    may_block: bool,
     outer: Option<NonNull<Link>>,
 }
 
@@ -31,7 +33,7 @@ loom::thread_local! {
 
 /// Runs `body`, in which callbacks of `engine` run one after the other. Returns the requests that are still
 /// held back then.
-pub(super) fn with_plug(engine: &Engine, body: impl FnOnce()) -> List {
+pub(super) fn with_plug(engine: &Engine, may_block: bool, body: impl FnOnce()) -> List {
     debug_assert!(
         user_code::innermost().is_none(),
         "callbacks run in the outermost reap"
@@ -39,6 +41,7 @@ pub(super) fn with_plug(engine: &Engine, body: impl FnOnce()) -> List {
     let link = Link {
         engine: NonNull::from(engine),
         plugged: RefCell::new(List::new()),
+        may_block,
         outer: INNERMOST.with(std::cell::Cell::get),
     };
     let linked = Linked::new(&link);
@@ -66,13 +69,13 @@ impl Drop for Linked<'_> {
 
 /// The innermost plug of `engine` on this thread.
 #[inline]
-fn find<R>(engine: usize, look: impl FnOnce(&mut List) -> R) -> Option<R> {
+fn find<R>(engine: usize, look: impl FnOnce(&Link) -> R) -> Option<R> {
     let mut next = INNERMOST.with(std::cell::Cell::get);
     while let Some(link) = next {
         // SAFETY: a link is on the list only while its `Linked` lives on this thread's stack, behind it.
         let link = unsafe { link.as_ref() };
         if link.engine.addr().get() == engine {
-            return Some(look(&mut link.plugged.borrow_mut()));
+            return Some(look(link));
         }
         next = link.outer;
     }
@@ -94,7 +97,8 @@ pub(super) fn push(engine: usize, request: OwnedCell) -> Result<usize, OwnedCell
         return Err(request);
     }
     let mut request = Some(request);
-    let held_back = find(engine, |plugged| {
+    let held_back = find(engine, |link| {
+        let mut plugged = link.plugged.borrow_mut();
         request
             .take()
             .into_iter()
@@ -107,10 +111,10 @@ pub(super) fn push(engine: usize, request: OwnedCell) -> Result<usize, OwnedCell
     }
 }
 
-/// Returns all that was held back.
+/// Takes all that was held back. Returns with it whether this thread may pass it to `io_submit`.
 #[inline]
-pub(super) fn take(engine: usize) -> List {
-    find(engine, std::mem::take).unwrap_or_default()
+pub(super) fn take(engine: usize) -> (List, bool) {
+    find(engine, |link| (link.plugged.take(), link.may_block)).unwrap_or_default()
 }
 
 /// The engines whose callbacks are on this thread's stack, innermost first.

@@ -7,7 +7,7 @@
 
 use super::harvest::Harvest;
 use super::request::{List, OwnedCell, Watch};
-use super::roles::{DISPATCHER, NOBODY, Role};
+use super::roles::{DISPATCHER, NOBODY, Role, Submits};
 use super::submit::unplug_all_before;
 use super::{Engine, clock, plug};
 use crate::op::Work;
@@ -218,7 +218,7 @@ impl Engine {
     fn submit_what_goes_on(&self, harvest: &mut Harvest, role: Role) -> bool {
         self.offload(std::mem::take(&mut harvest.offload));
         let again = std::mem::take(&mut harvest.again);
-        if role.timed {
+        if role.submits != Submits::Everything {
             self.offload(again);
             self.pump_elsewhere();
             return true;
@@ -238,7 +238,8 @@ impl Engine {
         self.roles.pass_lead(role.tag);
         let began = (count > 1).then(clock::now);
         before_blocking(unplug_all_before);
-        let plugged = plug::with_plug(self, || self.run_callbacks(&mut callbacks));
+        let may_block = role.submits != Submits::Nothing;
+        let plugged = plug::with_plug(self, may_block, || self.run_callbacks(&mut callbacks));
         if !self.is_here() {
             return false;
         }
@@ -249,7 +250,11 @@ impl Engine {
         // longer do.
         self.counters
             .add_for_dispatcher(plugged.len().cast_signed() - count.cast_signed());
-        self.send_plugged(plugged);
+        if may_block {
+            self.send_plugged(plugged);
+        } else {
+            self.send_elsewhere(plugged);
+        }
         self.counters.end_completing(count);
         self.notify_if_idle();
         self.wake_idle_dispatcher();

@@ -13,24 +13,46 @@ pub(super) const DISPATCHER: u64 = 1;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Role {
     pub(super) tag: u64,
-    /// The thread has a deadline, so it calls no `io_submit` that may block: the helper thread does.
-    pub(super) timed: bool,
+    pub(super) submits: Submits,
+}
+
+/// What a thread passes to `io_submit` itself while it reaps. That may block, so a thread with a deadline
+/// leaves it to the helper thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Submits {
+    Everything,
+    /// What the callbacks that it runs submit, as if they were functions that it calls.
+    OfCallbacks,
+    Nothing,
 }
 
 impl Role {
     /// In passing.
     pub(super) const HELPER: Role = Role {
         tag: NOBODY,
-        timed: false,
+        submits: Submits::Everything,
     };
 
     pub(super) const DISPATCHER: Role = Role {
         tag: DISPATCHER,
-        timed: false,
+        submits: Submits::Everything,
     };
 
-    pub(super) fn waiter(tag: u64, timed: bool) -> Role {
-        Role { tag, timed }
+    pub(super) fn waiter(tag: u64, has_deadline: bool) -> Role {
+        Role {
+            tag,
+            ..Role::HELPER
+        }
+        .before(has_deadline, Submits::Nothing)
+    }
+
+    /// The same role of a thread that, if it has a deadline, submits no more than this.
+    pub(super) fn before(self, has_deadline: bool, submits: Submits) -> Role {
+        if has_deadline {
+            Role { submits, ..self }
+        } else {
+            self
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Engine;
 use super::account::is_over;
 use super::reap::MOST;
-use super::roles::{DISPATCHER, Role};
+use super::roles::{DISPATCHER, Role, Submits};
 use crate::dispatch::Dispatch;
 use crate::error::AioError;
 use crate::sync::{Parker, Taken, now};
@@ -62,10 +62,7 @@ impl Engine {
         }
         // A timeout beyond what the clock can hold is none.
         let deadline = timeout.and_then(|timeout| now().checked_add(timeout));
-        let role = Role {
-            timed: timeout.is_some(),
-            ..Role::DISPATCHER
-        };
+        let role = Role::DISPATCHER.before(timeout.is_some(), Submits::OfCallbacks);
         let delivered = self.poll_as_dispatcher(role, min, max, deadline);
         self.check_origin().map(|()| delivered)
     }
@@ -132,10 +129,7 @@ impl Engine {
     /// Polls until nothing is outstanding. Returns `false` if the time is over before, if no more events can
     /// come, or in a forked child.
     pub(super) fn poll_until_idle(&self, deadline: Option<Instant>) -> bool {
-        let role = Role {
-            timed: deadline.is_some(),
-            ..Role::DISPATCHER
-        };
+        let role = Role::DISPATCHER.before(deadline.is_some(), Submits::Nothing);
         loop {
             if !self.is_here() || self.is_lost() {
                 return false;

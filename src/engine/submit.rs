@@ -145,21 +145,32 @@ impl Engine {
     /// and is forgotten.
     #[inline]
     pub(super) fn unplug(&self) {
-        let plugged = plug::take(self.id());
+        let (plugged, may_block) = plug::take(self.id());
         if plugged.len() > 0 && self.is_here() {
             self.counters
                 .add_for_dispatcher(plugged.len().cast_signed());
-            self.send_plugged(plugged);
+            if may_block {
+                self.send_plugged(plugged);
+            } else {
+                self.send_elsewhere(plugged);
+            }
         }
     }
 
     /// As `unplug`, for a thread with a deadline: the helper thread submits.
     fn unplug_without_blocking(&self) {
-        let plugged = plug::take(self.id());
+        let (plugged, _) = plug::take(self.id());
         if plugged.len() > 0 && self.is_here() {
             self.counters
                 .add_for_dispatcher(plugged.len().cast_signed());
-            self.backlog.push(plugged);
+            self.send_elsewhere(plugged);
+        }
+    }
+
+    /// Requests that were accepted are submitted by the helper thread, in their order.
+    pub(super) fn send_elsewhere(&self, accepted: List) {
+        if accepted.len() > 0 {
+            self.backlog.push(accepted);
             self.pump_elsewhere();
         }
     }
@@ -499,6 +510,7 @@ impl Engine {
     }
 
     fn help_out(&self, linger: bool) {
+        self.collect_panics(); // of the hook
         while let Some(work) = self.helper.take(linger) {
             self.send_again(work.list);
             if work.pump {

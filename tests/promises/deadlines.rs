@@ -190,17 +190,6 @@ fn submits_what_blocks(
 }
 
 #[test]
-fn poll_keeps_its_deadline_while_what_a_callback_submitted_blocks() {
-    in_both_modes(|| {
-        let aio = manual(4);
-        let (writer, calls) = submits_what_blocks(&aio, |_| ());
-        assert_eq!(aio.poll(1, usize::MAX, Some(SHORT)).unwrap(), 1);
-        assert_eq!(aio.poll(1, usize::MAX, Some(SHORT)).unwrap(), 0);
-        release(&aio, &writer, &calls);
-    });
-}
-
-#[test]
 fn drain_keeps_its_deadline_while_what_a_callback_submitted_blocks() {
     in_both_modes(|| {
         for dispatch in [Dispatch::Manual, Dispatch::Thread] {
@@ -230,6 +219,30 @@ fn a_wait_in_a_callback_keeps_its_deadline_though_others_block() {
             poke(&writer);
             pending.wait().result.unwrap();
             release(&aio, &pipe, &calls);
+        }
+    });
+}
+
+#[test]
+fn a_drain_without_a_deadline_is_never_too_late() {
+    in_both_modes(|| {
+        for dispatch in ALL {
+            let aio = build(Aio::builder().depth(4).dispatch(dispatch));
+            let over = Counter::default();
+            // They come and go all the time: there are moments with nothing outstanding.
+            let reader = {
+                let (aio, over, file) = (aio.clone(), over.clone(), null());
+                std::thread::spawn(move || {
+                    while over.get() == 0 {
+                        assert_eq!(aio.read_at(&file, &mut [0], 0).unwrap(), 0);
+                    }
+                })
+            };
+            for _ in 0..50_000 {
+                aio.drain().unwrap();
+            }
+            over.add();
+            reader.join().unwrap();
         }
     });
 }
