@@ -4,6 +4,7 @@ use super::Engine;
 use super::request::List;
 use crate::dispatch::Dispatch;
 use crate::sync::{Condvar, Mutex, Ordering, now};
+use crate::user_code;
 use std::collections::BTreeMap;
 use std::task::Waker;
 use std::time::Instant;
@@ -64,10 +65,12 @@ impl IdleSignal {
         waker: &Waker,
         is_so: impl Fn() -> bool,
     ) -> bool {
-        let waker = waker.clone(); // user code, as is the drop of the one before: not under the lock
+        // User code, as is the drop of the one before: not under the lock.
+        let waker = user_code::clone_waker(waker);
         let mut tasks = self.tasks.lock();
         if is_so() {
             drop(tasks);
+            user_code::drop_value("dropping a waker", waker);
             return true;
         }
         let number = *task.0.get_or_insert_with(|| {
@@ -76,7 +79,7 @@ impl IdleSignal {
         });
         let before = tasks.wakers.insert(number, waker);
         drop(tasks);
-        drop(before);
+        user_code::drop_value("dropping a waker", before);
         false
     }
 
@@ -84,7 +87,7 @@ impl IdleSignal {
     pub(super) fn forget(&self, task: &mut IdleTask) {
         if let Some(number) = task.0.take() {
             let waker = self.tasks.lock().wakers.remove(&number);
-            drop(waker); // outside the lock
+            user_code::drop_value("dropping a waker", waker);
         }
     }
 

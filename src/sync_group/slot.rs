@@ -96,7 +96,7 @@ impl<B: Send> Slot<B> {
 
     /// Registers `waker`, unless it is settled. Returns whether it is.
     pub(super) fn is_settled_or_wakes(&self, waker: &Waker) -> bool {
-        let mut waker = Some(waker.clone());
+        let mut waker = Some(user_code::clone_waker(waker));
         let settled = self.state.lock().is_none_or(|mut state| {
             let complete = state.is_complete();
             if !complete {
@@ -104,7 +104,7 @@ impl<B: Send> Slot<B> {
             }
             complete
         });
-        drop(waker); // the one before, outside the lock: it is user code
+        user_code::drop_value("dropping a waker", waker); // the one before, if there was one
         settled
     }
 

@@ -55,17 +55,17 @@ impl BufPool {
 }
 
 impl TakeBuf<'_> {
-    /// Takes a buffer, or sleeps. The waker before, and this one if it is not kept, are dropped without the
-    /// lock.
-    fn take_or_sleep(&mut self, waker: Waker) -> (Option<PoolBuf>, Option<Waker>) {
+    /// Takes a buffer, or sleeps. Returns the wakers that are of no use, to be dropped without the lock.
+    fn take_or_sleep(&mut self, waker: Waker) -> (Option<PoolBuf>, [Option<Waker>; 2]) {
         let shared = &self.pool.shared;
         let free = shared.free.lock();
         let mut free = free.expect(super::IN_CHILD);
         if !free.queue.is_turn_of(&self.place, free.buffers.len()) {
-            return (None, free.queue.sleep(&mut self.place, waker));
+            return (None, [free.queue.sleep(&mut self.place, waker), None]);
         }
         let before = free.queue.leave(&mut self.place);
-        (PoolBuf::pop(shared, &mut free.buffers), before)
+        let taken = PoolBuf::pop(shared, &mut free.buffers);
+        (taken, [before, Some(waker)])
     }
 }
 
@@ -73,10 +73,10 @@ impl Future for TakeBuf<'_> {
     type Output = PoolBuf;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<PoolBuf> {
-        match self.take_or_sleep(context.waker().clone()).0 {
-            Some(buf) => Poll::Ready(buf),
-            None => Poll::Pending,
-        }
+        let waker = user_code::clone_waker(context.waker());
+        let (taken, unused) = self.take_or_sleep(waker);
+        user_code::drop_value("dropping a waker", unused);
+        taken.map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -96,7 +96,7 @@ impl Drop for TakeBuf<'_> {
             None
         };
         drop(free);
-        drop(own);
+        user_code::drop_value("dropping a waker", own);
         wake(next);
     }
 }
