@@ -108,6 +108,8 @@
 //! your own can put the requests of one turn into a batch, whose handles are futures too, and sleep in
 //! `poll`. `iobench --engine all` measures each way on a file of yours. `examples/` has a program for each:
 //! `copy` (callbacks), `future`, `tokio`, `thread_per_core`, `poll`, `frames` (borrowed memory).
+//! `docs/choosing.md` says where AIO does not pay at all, with figures; `docs/from-libaio.md` has libaio's calls
+//! beside these.
 //!
 //! The handles of a batch stand for requests that are not submitted yet. As futures they may be polled at
 //! once. [`wait`](Pending::wait) on such a handle takes the request out of the batch and returns
@@ -340,6 +342,15 @@ pub mod buf;
 pub mod direct;
 pub mod op;
 pub mod sys;
+
+/// The pages beside this documentation: their programs are compiled and run with those in here.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../docs/choosing.md")]
+    mod choosing {}
+    #[doc = include_str!("../docs/from-libaio.md")]
+    mod from_libaio {}
+}
 
 mod aio;
 mod batch;
