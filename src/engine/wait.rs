@@ -92,8 +92,7 @@ impl Engine {
             return false;
         }
         if role.submits == Submits::Everything {
-            self.pump();
-            return true;
+            return self.pump();
         }
         self.pump_elsewhere();
         false
