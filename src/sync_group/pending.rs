@@ -25,7 +25,7 @@ const NAP: Duration = Duration::from_millis(1);
 ///
 /// # Errors
 /// Those that a barrier's callback is told, and those with which it is
-/// [refused](crate::SyncGroup::barrier#errors).
+/// [refused](crate::SyncGroup::barrier).
 #[must_use = "the sync may fail, and only its result says so: wait for it, or `.await` it"]
 pub struct PendingSync<F: AsFd + Send + Sync + 'static>(Handle<F, ()>);
 
