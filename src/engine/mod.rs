@@ -63,6 +63,7 @@ use crate::stats::Stats;
 use crate::sync::{AtomicBool, Mutex, Turn};
 use crate::sys::Kernel;
 use crate::user_code;
+pub(crate) use account::IdleTask;
 pub(crate) use request::{List, OwnedCell, Receipt, Watch};
 use std::fmt;
 use std::sync::Weak;
@@ -151,6 +152,11 @@ impl Engine {
     #[inline]
     fn runs_callbacks_anywhere(&self) -> bool {
         self.dispatch == Dispatch::Anywhere
+    }
+
+    /// Whether it has no completion thread: callbacks run in `poll`.
+    pub(crate) fn is_manual(&self) -> bool {
+        self.dispatch == Dispatch::Manual
     }
 
     /// Whether this thread is running callbacks of this engine.
