@@ -129,7 +129,15 @@ impl Engine {
     /// completed a request.
     #[inline]
     pub(super) fn notify_if_idle(&self) {
-        if self.counters.has_listeners() && self.outstanding() == 0 {
+        // While something is in flight, the thread that completes that is yet to come here.
+        if self.counters.has_listeners() && self.slots.in_use() == 0 {
+            self.notify_unless_outstanding();
+        }
+    }
+
+    #[inline(never)]
+    fn notify_unless_outstanding(&self) {
+        if self.outstanding() == 0 {
             self.notify_idle();
             self.wake_dispatcher();
         }

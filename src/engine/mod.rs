@@ -55,6 +55,7 @@ mod wait;
 mod wake;
 mod wakers;
 
+use crate::completion;
 use crate::dispatch::Dispatch;
 use crate::error::AioError;
 use crate::origin::Origin;
@@ -223,6 +224,7 @@ impl Engine {
             panics: counters.panics.get(),
             submits: (taken + counters.empty.get()).saturating_sub(counters.along.get()),
             waits: counters.waits.get(),
+            excesses: completion::excesses(),
         }
     }
 }

@@ -136,6 +136,7 @@ unsafe impl<F: AsFd + Send, O: Operation<B>, B: Send> Work for Rw<F, O, B> {
         Progress::Done
     }
 
+    #[inline]
     unsafe fn finish(mut self, result: i64) -> Self::Output {
         let result = transferred(result, self.whole);
         if let Ok(count) = result {
