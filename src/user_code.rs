@@ -122,6 +122,11 @@ pub(crate) fn clone_waker(waker: &Waker) -> Waker {
     waker.clone()
 }
 
+/// Calls a waker.
+pub(crate) fn wake(waker: Waker) {
+    call("a waker", || waker.wake());
+}
+
 /// Drops a value of the user's.
 pub(crate) fn drop_value<T>(what: &str, value: T) {
     call(what, || drop(value));

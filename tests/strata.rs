@@ -27,7 +27,7 @@ const DOOR: &[(&str, &[&str])] = &[
     ("catch_unwind", &["user_code"]),
     ("resume_unwind", &["user_code"]),
     // `deliver` alone calls wakers; the other two wake a thread of the crate, or the kernel.
-    (".wake()", &["engine/deliver", "engine/wake", "sys/kernel", "engine/model/state"]),
+    (".wake()", &["engine/deliver", "engine/wake", "sys/kernel", "engine/model/state", "user_code"]),
     (".wake_by_ref()", &[]),
     // `op/work` asks the user's file for its descriptor, in the one place that a panic may leave; `scope` on
     // the caller's stack, before anything is begun; `direct` asks its own file.

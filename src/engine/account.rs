@@ -137,7 +137,8 @@ impl Engine {
 
     #[inline(never)]
     fn notify_unless_outstanding(&self) {
-        if self.outstanding() == 0 {
+        // In a forked child, a logger may have forked, the lock is the parent's.
+        if self.is_here() && self.outstanding() == 0 {
             self.notify_idle();
             self.wake_dispatcher();
         }

@@ -49,6 +49,12 @@ impl End {
         self.in_background.swap(true, Ordering::SeqCst)
     }
 
+    /// No thread could be started for it: a thread that waits for the end brings it about itself.
+    pub(super) fn give_up_background(&self) {
+        // SeqCst as all of the end's flags.
+        self.in_background.store(false, Ordering::SeqCst);
+    }
+
     pub(super) fn is_in_background(&self) -> bool {
         // SeqCst as all of the end's flags.
         self.in_background.load(Ordering::SeqCst)

@@ -211,6 +211,7 @@ impl Engine {
             engine.finish_here(None);
         });
         if let Err(error) = started {
+            self.end.give_up_background();
             user_code::error(format_args!(
                 "{}: no thread to end the context on ({error}): it stays until the process ends",
                 self.config.thread_name
@@ -232,7 +233,7 @@ impl Engine {
         if !self.is_here() {
             return watch.forget();
         }
-        if watch.is_cancellable() {
+        if watch.is_cancellable() && !watch.cancel_unsubmitted() {
             // No thread will ask for its result, and it might hold its slot for ever.
             self.cancel_soon(&watch);
         }

@@ -69,6 +69,7 @@ impl Engine {
         };
         self.pump_if_queued();
         self.notify_if_idle();
+        self.run_deferred();
         // SAFETY: this is the request's event, and it was taken here, once.
         Ok(unsafe { watch.finish(result) })
     }

@@ -137,7 +137,7 @@ impl Engine {
             if !self.is_here() || self.is_lost() {
                 return false;
             }
-            if self.outstanding() == 0 {
+            if self.outstanding() == 0 && self.inbox.is_empty() {
                 return true;
             }
             if is_over(deadline) {

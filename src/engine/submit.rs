@@ -107,6 +107,9 @@ impl Engine {
             }
             Err(request) => {
                 unplug_all(); // it may block, inside another context's callback too
+                if let Err(forked) = self.check_origin() {
+                    return Err((forked.into(), request));
+                }
                 self.send_for_dispatcher(request).map(|()| true)
             }
         }
@@ -241,6 +244,9 @@ impl Engine {
         mut refused: impl FnMut(OwnedCell, Refusal),
     ) {
         while list.len() > 0 && self.backlog.len() == 0 {
+            if !self.is_here() {
+                return; // a logger forked, and this is the child
+            }
             let slots = self.slots.take(list.len().min(N));
             if slots == 0 {
                 break;
@@ -248,7 +254,7 @@ impl Engine {
             let mut array = IocbArray::<N>::of(&mut list, slots);
             list = self.send_array(&mut array, list, admission, &mut refused);
         }
-        if list.len() > 0 {
+        if list.len() > 0 && self.is_here() {
             self.queue(list, admission, refused);
         }
     }
@@ -308,7 +314,9 @@ impl Engine {
         self.backlog.push(rest);
         self.refund(outcome.unused);
         self.conclude_submission(&outcome);
-        self.pump();
+        if self.is_here() {
+            self.pump();
+        }
         List::new()
     }
 
@@ -344,9 +352,7 @@ impl Engine {
             progress |= rest.len() < taken;
             self.backlog.end(taken - rest.len(), rest);
             self.slots.refund(outcome.unused);
-            if !self.fail(late) {
-                return progress; // a forked child
-            }
+            self.fail(late);
             // An accepted request may be complete by now, and the thread that reaped it saw it as queued.
             self.notify_if_idle();
             self.conclude_submission(&outcome);
@@ -572,6 +578,7 @@ impl Engine {
             if work.pump {
                 self.pump();
             }
+            self.run_deferred();
         }
     }
 }

@@ -67,11 +67,12 @@ impl Engine {
     ) -> bool {
         let role = Role::waiter(watch.tag(), deadline.is_some());
         let mut parker = None;
-        while self.is_here() && !watch.is_done() && !is_over(deadline) {
-            if self.reap(role, MOST) == 0 && self.is_here() && !watch.is_done() {
-                if self.pump_before_sleeping(role) {
-                    continue;
-                }
+        while self.is_here() && !watch.is_done() {
+            let ended = self.reap(role, MOST);
+            if !self.is_here() || watch.is_done() || is_over(deadline) {
+                break;
+            }
+            if ended == 0 && !self.pump_before_sleeping(role) {
                 let parker = parker.get_or_insert_with(Parker::current);
                 self.sleep_for(watch, role, deadline, parker);
             }
@@ -92,7 +93,8 @@ impl Engine {
             return false;
         }
         if role.submits == Submits::Everything {
-            return self.pump();
+            let progress = self.pump();
+            return self.run_deferred() && progress;
         }
         self.pump_elsewhere();
         false
@@ -207,8 +209,7 @@ impl Engine {
         self.roles.pass_lead(DISPATCHER);
         self.dispatcher.park(IDLE, None, parker, || {
             !self.inbox.is_empty()
-                || self.counters.needs_dispatcher()
-                || self.is_lost()
+                || (self.counters.needs_dispatcher() && !self.is_lost())
                 || self.is_finished()
         });
     }

@@ -120,9 +120,8 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         let unsent = self.requests.borrow_mut().take_unsent();
         let list = unsent.inspect(|cell| cell.set_reaps_itself(reaps_itself));
         if list.len() > 0 {
-            for (error, cell) in self.engine.submit_list(list) {
-                self.engine.settle_refused(cell, &error);
-            }
+            let refused = self.engine.submit_list(list);
+            debug_assert!(refused.is_empty(), "a scope has no callbacks");
         }
     }
 

@@ -71,7 +71,7 @@ impl<B: Send> Slot<B> {
         drop(state);
         self.came.notify_all();
         if let Some(waker) = waker {
-            user_code::call("a waker", || waker.wake());
+            user_code::wake(waker);
         }
     }
 

@@ -224,13 +224,11 @@ impl Kernel {
         }
     }
 
-    /// Adds 1 to an eventfd, as the kernel does when an event comes. What is no eventfd is left alone.
+    /// Adds 1 to an eventfd, as the kernel does when an event comes. That it is one was asked before.
     pub(crate) fn raise(&self, eventfd: &OwnedFd) {
-        if self.is_eventfd(eventfd.as_raw_fd().cast_unsigned()) {
-            // It can only fail by a signal before anything was written, or where the counter is full: then
-            // the thread that waits for it is awake.
-            while nix::unistd::write(eventfd, &1u64.to_ne_bytes()) == Err(nix::Error::EINTR) {}
-        }
+        // It can only fail by a signal before anything was written, or where the counter is full: then the
+        // thread that waits for it is awake.
+        while nix::unistd::write(eventfd, &1u64.to_ne_bytes()) == Err(nix::Error::EINTR) {}
     }
 
     /// Whether the descriptor is an eventfd. The kernel looks at it before it looks at the flags, which are
@@ -247,7 +245,12 @@ impl Kernel {
         // would need no buffer.
         let refused = unsafe { self.submit(&[&raw mut iocb]) };
         debug_assert!(refused.is_err());
-        refused == Err(libc::EOPNOTSUPP)
+        match refused {
+            Err(libc::EOPNOTSUPP) => true,
+            // All slots are taken, so the kernel did not come to look.
+            Err(libc::EAGAIN) => is_eventfd_by_name(descriptor),
+            _ => false,
+        }
     }
 
     /// Puts an event tagged [`WAKE`] on the ring. One slot must be kept free for it.
@@ -356,6 +359,11 @@ fn scratch_file() -> io::Result<File> {
             io::Error::new(error.kind(), format!("no memfd and no /dev/null: {error}"))
         }),
     }
+}
+
+fn is_eventfd_by_name(descriptor: u32) -> bool {
+    std::fs::read_link(format!("/proc/self/fd/{descriptor}"))
+        .is_ok_and(|name| name.as_os_str() == "anon_inode:[eventfd]")
 }
 
 /// The number inside an error of a system call; there always is one.

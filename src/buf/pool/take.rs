@@ -104,7 +104,7 @@ impl Drop for TakeBuf<'_> {
 /// Without the lock: a waker is user code.
 pub(super) fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
-        user_code::call("a waker", || waker.wake());
+        user_code::wake(waker);
     }
 }
 

@@ -66,7 +66,17 @@ impl OwnedCell {
         // that the watcher does not take the body back.
         match admission.compare_exchange(NEW, SENT, Ordering::Relaxed, Ordering::Acquire) {
             Ok(_) | Err(SENT) => Admitted::Sent(self),
-            Err(UNWANTED) => Admitted::Unwanted(self),
+            Err(UNWANTED) => self.admit_unwanted(),
+            Err(_) => Admitted::TakenBack(TakenBack(self)),
+        }
+    }
+
+    /// Its watcher cancelled it, and may be about to take it back.
+    fn admit_unwanted(self) -> Admitted {
+        let admission = &self.header().admission;
+        // Relaxed and Acquire: as in `admit`.
+        match admission.compare_exchange(UNWANTED, SENT, Ordering::Relaxed, Ordering::Acquire) {
+            Ok(_) => Admitted::Unwanted(self),
             Err(_) => Admitted::TakenBack(TakenBack(self)),
         }
     }
