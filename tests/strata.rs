@@ -188,8 +188,7 @@ fn each_method_of_the_engine_calls_only_strata_above_it() {
 #[test]
 fn a_method_that_is_moved_up_is_found() {
     let mut sources = sources();
-    let planted =
-        "\nimpl Engine {\n    fn planted(&self) {\n        self.reap(Role::HELPER, 1);\n    }\n}\n";
+    let planted = "\nimpl Engine {\n    fn planted(&self) {\n        self.reap(Role::BYSTANDER, 1);\n    }\n}\n";
     sources.get_mut("engine/wake").unwrap().push_str(planted);
     let faults = upward_calls(&engine_calls(&sources));
     assert_eq!(faults.len(), 1, "{faults:?}");

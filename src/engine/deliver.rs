@@ -1,5 +1,5 @@
-//! Calling user code: wakers, and destructors of requests that were abandoned. (`dispatch` in `reap` calls
-//! callbacks, because what they submit must leave afterwards.)
+//! Calling user code: wakers, and destructors of requests that were abandoned (their watcher has gone).
+//! (`dispatch` in `reap` calls callbacks, because what they submit must leave afterwards.)
 //!
 //! User code runs in the outermost reap of a thread, and in a wait that a callback makes. What a thread finds
 //! inside a waker, a destructor or a logger is deferred (I12): the outermost reap of the same thread or the
@@ -12,7 +12,7 @@
 use super::Engine;
 use super::harvest::Harvest;
 use super::request::{Ended, List, OwnedCell, Settled};
-use super::roles::{NOBODY, Role};
+use super::roles::{NO_LEADER, Role};
 use crate::user_code::{self, Frame, Inside};
 use std::iter::from_fn;
 use std::os::fd::OwnedFd;
@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::task::Waker;
 
 impl Engine {
-    /// Runs user code in a frame that the caller has entered. Returns whether this is still the process that
-    /// made the context.
+    /// Runs user code in a frame (`user_code::Frame`) that the caller has entered. Returns whether this is
+    /// still the process that made the context.
     #[inline]
     pub(super) fn call(&self, what: &str, run: impl FnOnce()) -> bool {
         if user_code::catch(what, run).is_none() {
@@ -70,11 +70,11 @@ impl Engine {
             return true;
         }
         self.roles.pass_lead(tag);
-        self.run_wakers(from_fn(|| harvest.wakers.pop()), abandoned)
+        self.wake_and_drop(from_fn(|| harvest.wakers.pop()), abandoned)
     }
 
     /// Calls wakers, and drops abandoned requests: they count as outstanding until their files are closed.
-    fn run_wakers(&self, wakers: impl Iterator<Item = Waker>, mut abandoned: List) -> bool {
+    fn wake_and_drop(&self, wakers: impl Iterator<Item = Waker>, mut abandoned: List) -> bool {
         let _inside = Inside::enter(Frame::Other);
         for waker in wakers {
             if !self.call("a waker", || waker.wake()) {
@@ -100,7 +100,7 @@ impl Engine {
     fn run_what_was_deferred(&self) -> bool {
         while self.inbox.has_deferred() && user_code::innermost().is_none() {
             let (wakers, abandoned) = self.inbox.take_deferred();
-            if !self.run_wakers(wakers.into_iter(), abandoned) {
+            if !self.wake_and_drop(wakers.into_iter(), abandoned) {
                 return false;
             }
             self.notify_if_idle();
@@ -146,7 +146,7 @@ impl Engine {
             }
             self.pass_to_dispatcher(std::mem::take(&mut harvest.callbacks));
             self.raise(std::mem::take(&mut harvest.eventfds));
-            if harvest.settled > 0 && !self.deliver_watched(&mut harvest, NOBODY) {
+            if harvest.settled > 0 && !self.deliver_watched(&mut harvest, NO_LEADER) {
                 return false;
             }
         }

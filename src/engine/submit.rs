@@ -23,7 +23,7 @@ use std::time::Duration;
 pub(super) const BATCH: usize = 64;
 /// The same where a user asks for many at once: the kernel merges adjacent ones within one call.
 pub(super) const LARGE_BATCH: usize = 1024;
-/// Callbacks' submissions leave when so many are held back, before the dispatched batch ends.
+/// Callbacks' submissions leave when so many are held back, before the round ends.
 const PLUG: usize = 32;
 /// How often a submission is tried again that meets EAGAIN with nothing in flight, after 1, 2, … 256 ms: 511
 /// ms in all.
@@ -290,8 +290,8 @@ impl Engine {
         }
     }
 
-    /// Submits from the backlog while slots are free, unless another thread is pumping. Returns whether the kernel
-    /// took or refused something.
+    /// Submits from the backlog while slots are free, unless another thread is pumping. Returns whether the
+    /// kernel took or refused something.
     pub(super) fn pump(&self) -> bool {
         let mut progress = false;
         while let Some(mut list) = self.backlog.begin(BATCH, |wanted| self.slots.take(wanted)) {
@@ -328,9 +328,9 @@ impl Engine {
         }
     }
 
-    /// Submits an array, for which slots were taken, in order (I6): if `io_submit` took k of its requests, the
-    /// kernel has those k, request k gets the errno, and the rest is submitted next. A request that the kernel
-    /// refuses goes to `refused`; those that met EAGAIN are returned as the rest.
+    /// Submits an array, for which slots were taken, in order (I6): if `io_submit` took k of its requests,
+    /// the kernel has those k, request k gets the errno, and the rest is submitted next. A request that the
+    /// kernel refuses goes to `refused`; those that met EAGAIN are returned as the rest.
     #[inline]
     fn submit_array<const N: usize>(
         &self,

@@ -174,7 +174,7 @@ impl Engine {
     #[inline]
     fn after_submission(&self, help: bool) {
         if help && user_code::innermost().is_none() {
-            self.reap(Role::HELPER, MOST);
+            self.reap(Role::BYSTANDER, MOST);
         }
         if self.is_here() {
             self.wake_idle_dispatcher();
@@ -185,7 +185,7 @@ impl Engine {
     pub(crate) fn help(&self) {
         if self.is_here() {
             self.unplug();
-            self.reap(Role::HELPER, MOST);
+            self.reap(Role::BYSTANDER, MOST);
         }
     }
 
@@ -219,7 +219,7 @@ impl Engine {
                 Some(false) => {}
                 None => has_asked = true,
             }
-            self.reap(Role::HELPER, MOST);
+            self.reap(Role::BYSTANDER, MOST);
             if !self.is_here() {
                 return false;
             }
@@ -235,7 +235,7 @@ impl Engine {
             if let Some(cancelled) = self.try_cancel(id.tag, Some(id.serial)) {
                 return cancelled;
             }
-            self.reap(Role::HELPER, MOST);
+            self.reap(Role::BYSTANDER, MOST);
             if !self.is_here() {
                 return false;
             }
