@@ -1,4 +1,4 @@
-//! A kernel without a kernel, for tests of the engine: the same face as [`super::kernel::Kernel`], and a mind
+//! A kernel without a kernel, for tests of the engine: the same methods as [`super::kernel::Kernel`], and a mind
 //! of its own about when a request completes, what is refused and how much of an `io_submit` is accepted.
 //!
 //! What a request wants done with it stands in its iocb: the descriptor is a [`Behaviour`]'s number, the priority
