@@ -45,11 +45,20 @@ impl Origin {
     /// Whether this is that process, and not a forked child of it.
     #[inline]
     pub(crate) fn is_here(self) -> bool {
-        match page() {
-            // Relaxed: a child's only thread sees the page as fork left it, or what it wrote itself.
-            Some(page) => page.load(Ordering::Relaxed) == self.mark,
-            None => std::process::id() == self.mark,
-        }
+        // Acquire: meets the Release of `publish`.
+        let page = PAGE.load(Ordering::Acquire);
+        debug_assert!(!page.is_null(), "published by the `here` that made this");
+        // SAFETY: `here`, which made this Origin, published the page, or NO_PAGE, before. Neither goes.
+        let written = unsafe { &*page };
+        // Relaxed: a child's only thread sees the page as fork left it, or what it wrote itself. NO_PAGE is
+        // always 0, and no mark is.
+        written.load(Ordering::Relaxed) == self.mark || self.is_number_of_this_process()
+    }
+
+    /// The same, where there is no page.
+    #[cold]
+    fn is_number_of_this_process(self) -> bool {
+        page().is_none() && std::process::id() == self.mark
     }
 }
 

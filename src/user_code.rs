@@ -77,7 +77,14 @@ pub(crate) struct Inside {
 impl Inside {
     #[inline]
     pub(crate) fn enter(frame: Frame) -> Inside {
-        let here = (frame, Origin::here());
+        Inside::enter_in(frame, Origin::here())
+    }
+
+    /// The same, for a caller that knows this process.
+    #[inline]
+    pub(crate) fn enter_in(frame: Frame, process: Origin) -> Inside {
+        debug_assert!(process.is_here());
+        let here = (frame, process);
         let outer = INNERMOST.with(|innermost| innermost.replace(Some(here)));
         Inside { outer }
     }

@@ -53,7 +53,9 @@ impl Engine {
             }
             self.take(&mut consumer, &mut harvest, role, most);
         }
-        self.conclude(&mut harvest, role)
+        let ended = self.conclude(&mut harvest, role);
+        harvest.end();
+        ended
     }
 
     /// The short way for a waiting thread whose own event is the oldest on the ring: takes that one event and
@@ -188,12 +190,12 @@ impl Engine {
 
     /// Does what follows a harvest, without the consumer's lock. Returns how many requests came to their end.
     pub(super) fn conclude(&self, harvest: &mut Harvest, role: Role) -> usize {
-        if harvest.is_empty() {
+        let ended = harvest.ended();
+        if ended == 0 && harvest.completing() == 0 {
             return 0;
         }
-        let ended = harvest.ended();
         let mut callbacks = std::mem::take(&mut harvest.callbacks);
-        if !self.may_run_callbacks(role) {
+        if callbacks.len() > 0 && !self.may_run_callbacks(role) {
             self.pass_to_dispatcher(std::mem::take(&mut callbacks));
         }
         if !harvest.eventfds.is_empty() {
@@ -231,17 +233,21 @@ impl Engine {
     }
 
     /// Runs callbacks, holding back what they submit until the end. Returns `false` in a forked child.
-    pub(super) fn dispatch(&self, mut callbacks: List, role: Role) -> bool {
+    #[inline]
+    pub(super) fn dispatch(&self, callbacks: List, role: Role) -> bool {
+        callbacks.len() == 0 || self.dispatch_some(callbacks, role)
+    }
+
+    fn dispatch_some(&self, mut callbacks: List, role: Role) -> bool {
         let count = callbacks.len();
-        if count == 0 {
-            return true;
-        }
         self.roles.pass_lead(role.tag);
         let began = (count > 1).then(clock::now);
         before_blocking(unplug_all_before);
         let may_block = role.submits != Submits::Nothing;
-        let plugged = plug::with_plug(self, may_block, || self.run_callbacks(&mut callbacks));
-        if !self.is_here() {
+        let mut is_here = true;
+        let run = || is_here = self.run_callbacks(&mut callbacks);
+        let plugged = plug::with_plug(self, may_block, run);
+        if !is_here {
             return false;
         }
         if let Some(began) = began {
@@ -262,15 +268,20 @@ impl Engine {
         self.is_here()
     }
 
-    /// Runs the callbacks in order. In a forked child it returns at once: the rest is the parent's.
-    fn run_callbacks(&self, callbacks: &mut List) {
+    /// Runs the callbacks in order. Returns `false` in a forked child: there the rest is the parent's.
+    fn run_callbacks(&self, callbacks: &mut List) -> bool {
         while let Some(request) = callbacks.pop() {
             if !self.call("a callback", || request.finish()) {
-                return;
+                return false;
             }
-            if self.counters.are_callbacks_slow() {
+            // What the last one submits leaves now in any case.
+            if callbacks.len() > 0 && self.counters.are_callbacks_slow() {
                 self.unplug();
+                if !self.is_here() {
+                    return false; // a waker of what was refused forked
+                }
             }
         }
+        true
     }
 }

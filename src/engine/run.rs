@@ -38,6 +38,9 @@ impl Engine {
 
     /// One round of the dispatcher, with at most `most` requests. Returns how many came to their end.
     fn poll_once(&self, role: Role, most: usize) -> usize {
+        if self.inbox.is_empty() {
+            return self.reap(role, most.min(MOST));
+        }
         let callbacks = self.inbox.take_callbacks(most);
         let delivered = callbacks.len();
         if self.dispatch(callbacks, role) && self.run_deferred() {
@@ -83,9 +86,13 @@ impl Engine {
         }
         if !self.is_here() {
             std::mem::forget(poller);
-        } else if self.is_finished() {
+            return delivered;
+        }
+        if self.is_finished() {
             self.finish();
         }
+        drop(poller);
+        self.run_deferred();
         delivered
     }
 

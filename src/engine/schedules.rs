@@ -198,6 +198,7 @@ fn an_answer_beyond_what_was_lent_is_cut_down() {
         let done = engine.submit_and_wait(read).map_err(|(error, _)| error);
         let (count, buf, _) = done.expect("accepted").ok().expect("read");
         assert_eq!((count, buf), (8, vec![7; 8])); // in release builds too
+        assert!(engine.stats().excesses > 0);
     }
 }
 

@@ -74,6 +74,14 @@ pub(super) enum Admission {
     Accepted,
 }
 
+/// What the first `io_submit` for an array said.
+#[derive(Debug)]
+struct FirstCall {
+    submitted: Result<usize, i32>,
+    took_all: bool,
+    trouble: Option<Trouble>,
+}
+
 /// What is left to do after one or more calls of `io_submit`.
 #[derive(Debug)]
 struct SubmitOutcome {
@@ -87,18 +95,19 @@ struct SubmitOutcome {
 }
 
 impl Engine {
-    /// Holds the request back, if a callback submits it; submits it otherwise.
+    /// Holds the request back, if a callback submits it; submits it otherwise. Returns whether `io_submit` may
+    /// have been called.
     #[inline]
-    pub(super) fn plug_or_send(&self, request: OwnedCell) -> Result<(), (io::Error, OwnedCell)> {
+    pub(super) fn plug_or_send(&self, request: OwnedCell) -> Result<bool, (io::Error, OwnedCell)> {
         match plug::push(self.id(), request) {
-            Ok(held_back) if held_back < PLUG => Ok(()),
+            Ok(held_back) if held_back < PLUG => Ok(false),
             Ok(_) => {
                 self.unplug();
-                Ok(())
+                Ok(true)
             }
             Err(request) => {
                 unplug_all(); // it may block, inside another context's callback too
-                self.send_for_dispatcher(request)
+                self.send_for_dispatcher(request).map(|()| true)
             }
         }
     }
@@ -135,7 +144,8 @@ impl Engine {
         refused: impl FnMut(OwnedCell, Refusal),
     ) {
         if self.backlog.len() == 0 && self.slots.take(1) == 1 {
-            self.send_array(IocbArray::from(request), List::new(), admission, refused);
+            let mut array = IocbArray::from(request);
+            self.send_array(&mut array, List::new(), admission, refused);
         } else {
             self.queue(List::of(request), admission, refused);
         }
@@ -235,8 +245,8 @@ impl Engine {
             if slots == 0 {
                 break;
             }
-            let array = IocbArray::<N>::of(&mut list, slots);
-            list = self.send_array(array, list, admission, &mut refused);
+            let mut array = IocbArray::<N>::of(&mut list, slots);
+            list = self.send_array(&mut array, list, admission, &mut refused);
         }
         if list.len() > 0 {
             self.queue(list, admission, refused);
@@ -248,19 +258,46 @@ impl Engine {
     #[inline]
     fn send_array<const N: usize>(
         &self,
-        mut array: IocbArray<N>,
+        array: &mut IocbArray<N>,
         following: List,
         admission: Admission,
         mut refused: impl FnMut(OwnedCell, Refusal),
     ) -> List {
         if admission == Admission::New && self.counters.is_closing() {
-            self.refund(array.len());
-            let all = std::iter::from_fn(|| array.pop());
-            all.for_each(|request| refused(request, Refusal::ShutDown));
-            following.for_each(|request| refused(request, Refusal::ShutDown));
+            self.turn_away(array, following, &mut refused);
             return List::new();
         }
-        let mut outcome = self.submit_array(array, &mut refused);
+        let may_be_cancelled = array.may_be_cancelled();
+        let first = self.begin_submission(array);
+        if first.took_all && first.trouble.is_none() && !may_be_cancelled {
+            return following;
+        }
+        self.send_rest(first, array, following, &mut refused)
+    }
+
+    #[cold]
+    fn turn_away<const N: usize>(
+        &self,
+        array: &mut IocbArray<N>,
+        following: List,
+        refused: &mut impl FnMut(OwnedCell, Refusal),
+    ) {
+        self.refund(array.len());
+        let all = std::iter::from_fn(|| array.pop());
+        all.for_each(|request| refused(request, Refusal::ShutDown));
+        following.for_each(|request| refused(request, Refusal::ShutDown));
+    }
+
+    /// What `send_array` has to do where one call did not do it.
+    #[inline(never)]
+    fn send_rest<const N: usize>(
+        &self,
+        first: FirstCall,
+        array: &mut IocbArray<N>,
+        following: List,
+        refused: &mut impl FnMut(OwnedCell, Refusal),
+    ) -> List {
+        let mut outcome = self.end_submission(first, array, refused);
         let mut rest = std::mem::take(&mut outcome.rest);
         if rest.len() == 0 {
             self.refund(outcome.unused);
@@ -297,8 +334,9 @@ impl Engine {
         while let Some(mut list) = self.backlog.begin(BATCH, |wanted| self.slots.take(wanted)) {
             let taken = list.len();
             let mut late = List::new();
-            let array = IocbArray::<BATCH>::of(&mut list, taken);
-            let mut outcome = self.submit_array(array, &mut |request, why| {
+            let mut array = IocbArray::<BATCH>::of(&mut list, taken);
+            let first = self.begin_submission(&mut array);
+            let mut outcome = self.end_submission(first, &mut array, &mut |request, why| {
                 late.push(self.refuse_late(request, why));
             });
             let rest = std::mem::take(&mut outcome.rest);
@@ -328,28 +366,42 @@ impl Engine {
         }
     }
 
-    /// Submits an array, for which slots were taken, in order (I6): if `io_submit` took k of its requests,
-    /// the kernel has those k, request k gets the errno, and the rest is submitted next. A request that the
-    /// kernel refuses goes to `refused`; those that met EAGAIN are returned as the rest.
+    /// Makes the first call for an array, for which slots were taken. As a rule it takes all.
     #[inline]
-    fn submit_array<const N: usize>(
+    fn begin_submission<const N: usize>(&self, array: &mut IocbArray<N>) -> FirstCall {
+        let mut trouble = None;
+        let submitted = self.io_submit(array, N, &mut trouble);
+        FirstCall {
+            took_all: array.len() == 0,
+            submitted,
+            trouble,
+        }
+    }
+
+    /// Submits, in order, what the first call for the array did not take (I6): if `io_submit` took k of its
+    /// requests, the kernel has those k, request k gets the errno, and the rest is submitted next. A request
+    /// that the kernel refuses goes to `refused`; those that met EAGAIN are returned as the rest.
+    fn end_submission<const N: usize>(
         &self,
-        mut array: IocbArray<N>,
+        first: FirstCall,
+        array: &mut IocbArray<N>,
         refused: &mut impl FnMut(OwnedCell, Refusal),
     ) -> SubmitOutcome {
         let mut outcome = SubmitOutcome {
             rest: List::new(),
             unused: 0,
-            trouble: None,
+            trouble: first.trouble,
             may_be_cancelled: array.may_be_cancelled(),
         };
+        let mut submitted = Some(first.submitted);
         let mut tries = 0;
         while array.len() > 0 {
             let before = array.len();
             // After an EAGAIN one at a time: the kernel may have memory for one request, or a filter may
             // refuse calls with many.
             let most = if tries == 0 { N } else { 1 };
-            match self.io_submit(&mut array, most, &mut outcome.trouble) {
+            let answer = submitted.take();
+            match answer.unwrap_or_else(|| self.io_submit(array, most, &mut outcome.trouble)) {
                 Ok(count) if count > 0 => {
                     tries = 0;
                     continue;
@@ -370,7 +422,7 @@ impl Engine {
                     head.for_each(|request| refused(request, Refusal::Stalled));
                 }
                 Err(libc::EINTR) => {}
-                Err(errno) => self.refuse(errno, &mut array, refused),
+                Err(errno) => self.refuse(errno, array, refused),
             }
             outcome.unused += before - array.len();
         }

@@ -36,10 +36,11 @@ impl Engine {
             return Err((error, receipt.redeem(request)));
         }
         let serial = self.polls.add(&request);
-        if let Err((error, back)) = self.plug_or_send(request) {
-            return Err((error, receipt.redeem(self.withdraw(back))));
+        match self.plug_or_send(request) {
+            Ok(false) => {}
+            Ok(true) => self.after_submission(self.runs_callbacks_anywhere()),
+            Err((error, back)) => return Err((error, receipt.redeem(self.withdraw(back)))),
         }
-        self.after_submission(self.runs_callbacks_anywhere());
         Ok(RequestId { tag, serial })
     }
 

@@ -10,7 +10,7 @@ use super::cell::{
 };
 use super::vtable::{Callbacks, Watched};
 use super::watch::Watch;
-use crate::op::{Progress, Work};
+use crate::op::{Progress, Traits, Work};
 use crate::sync::Ordering;
 use crate::sys::{RWF_NOWAIT, io_event, iocb};
 use std::marker::PhantomData;
@@ -118,6 +118,12 @@ impl OwnedCell {
         // Relaxed: this never changes after the cell was filled, and the cell reached this thread by a
         // synchronising way.
         self.header().state.load(Ordering::Relaxed) == CALLBACK
+    }
+
+    /// Whether its first answer is its end, and all that there is to know of it.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.header().traits == Traits::default()
     }
 
     /// Whether the kernel can cancel it.

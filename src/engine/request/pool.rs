@@ -141,11 +141,18 @@ mod imp {
         /// # Safety
         /// As [`super::give`].
         pub(super) unsafe fn give(&mut self, cell: NonNull<u8>) {
-            if self.cells.len() == MAGAZINE {
+            if self.cells.len() == self.cells.capacity() {
+                self.make_room();
+            }
+            self.cells.push(cell);
+        }
+
+        #[cold]
+        fn make_room(&mut self) {
+            if self.cells.len() >= MAGAZINE {
                 self.unload(HALF);
             }
-            self.cells.reserve(MAGAZINE - self.cells.len());
-            self.cells.push(cell);
+            self.cells.reserve_exact(MAGAZINE - self.cells.len());
         }
 
         /// Takes half a magazine from the depot, if it has that much.
@@ -154,7 +161,7 @@ mod imp {
                 return;
             };
             let rest = depot.0.len().saturating_sub(HALF);
-            self.cells.reserve(MAGAZINE);
+            self.cells.reserve_exact(MAGAZINE);
             self.cells.extend(depot.0.drain(rest..));
         }
 
