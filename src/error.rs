@@ -55,10 +55,10 @@ pub enum SetupError {
     InvalidDepth(u32),
     /// More shards than there is memory to list them in.
     TooManyShards(usize),
-    /// The completion thread could not be started: EAGAIN where `RLIMIT_NPROC`, the control group's `pids.max`
-    /// or `kernel.threads-max` is reached, ENOMEM where its stack does not fit in `RLIMIT_AS`, EINVAL after
-    /// `unshare(CLONE_NEWPID)`. [`Dispatch::Manual`](crate::Dispatch::Manual) needs no thread. The error
-    /// inside is the [`source`](Error::source).
+    /// The completion thread could not be started: EAGAIN where `RLIMIT_NPROC`, the control group's
+    /// `pids.max` or `kernel.threads-max` is reached, ENOMEM where its stack does not fit in `RLIMIT_AS`,
+    /// EINVAL after `unshare(CLONE_NEWPID)`. [`Dispatch::Manual`](crate::Dispatch::Manual) needs no thread.
+    /// The error inside is the [`source`](Error::source).
     Thread(io::Error),
     /// Anything else, of any system call: for example EMFILE, no descriptor for `memfd_create`.
     Other {
@@ -212,8 +212,8 @@ impl fmt::Display for AioError {
 }
 
 impl AioError {
-    /// The errno that is the result of a queued request which can't be submitted for this reason; `None` where
-    /// no request completes for it.
+    /// The errno that is the result of a queued request which can't be submitted for this reason; `None`
+    /// where no request completes for it.
     pub fn errno(self) -> Option<i32> {
         match self {
             AioError::ShutDown | AioError::ContextGone => Some(libc::ECANCELED),
@@ -246,8 +246,8 @@ impl From<AioError> for io::Error {
 /// A request that was not submitted: the reason, and the request itself with everything it owns. Its callback
 /// will not be called.
 ///
-/// Displayed, it says “the request was not submitted”, and not why. The reason is its [`source`](Error::source), and [`error`](SubmitError::error)
-/// returns it.
+/// Displayed, it says “the request was not submitted”, and not why. The reason is its
+/// [`source`](Error::source), and [`error`](SubmitError::error) returns it.
 ///
 /// ```
 /// use kiocb::Iocb;

@@ -49,8 +49,8 @@ impl<S: Work> Pending<S> {
         }
     }
 
-    /// Returns true once the result is available; `wait` and `poll` then return at once. Does not look for new
-    /// completions.
+    /// Returns true once the result is available; `wait` and `poll` then return at once. Does not look for
+    /// new completions.
     pub fn is_complete(&self) -> bool {
         self.watch.as_ref().is_none_or(Watch::is_done)
     }
@@ -136,9 +136,9 @@ impl<S: Work> Pending<S> {
 impl<F: AsFd + Send + 'static> Pending<PollReady<F>> {
     /// Cancels the wait for readiness
     /// ([`io_cancel(2)`](https://man7.org/linux/man-pages/man2/io_cancel.2.html), Linux 4.19; reads and
-    /// writes can't be cancelled). Any thread may call it. Returns whether the request was cancelled. Then the
-    /// result is there, or comes soon: ECANCELED, or the events that came first. Blocks while another thread
-    /// submits the request or takes its event.
+    /// writes can't be cancelled). Any thread may call it. Returns whether the request was cancelled. Then
+    /// the result is there, or comes soon: ECANCELED, or the events that came first. Blocks while another
+    /// thread submits the request or takes its event.
     ///
     /// `false`: the result is there already, or this process is a forked child and the request is its
     /// parent's.

@@ -1,5 +1,5 @@
-//! Three rules that are read from the sources: the engine's methods stand in strata, user code is
-//! called in few files, and each invariant is cited where it is kept.
+//! Three rules that are read from the sources: the engine's methods stand in strata, user code is called in
+//! few files, and each invariant is cited where it is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

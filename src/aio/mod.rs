@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// A handle on a kernel AIO context and what drives it; with [`shards`](AioBuilder::shards), on one context for
-/// each. Cloning it is cheap, and all clones stand for the same contexts.
+/// A handle on a kernel AIO context and what drives it; with [`shards`](AioBuilder::shards), on one context
+/// for each. Cloning it is cheap, and all clones stand for the same contexts.
 ///
 /// [`Aio::global`] is the one that [`Iocb::alloc`](crate::Iocb::alloc) uses; [`Aio::builder`] makes others.
 ///
@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 /// every callback is called. Then the completion thread ends, where there is one (not under
 /// [`Dispatch::Manual`](crate::Dispatch::Manual)), and the context is destroyed (about 30 ms in the kernel).
 /// So **the last drop blocks while requests are outstanding**. To bound that, call
-/// [`shutdown`](Aio::shutdown) before. Inside a callback, a waker, a destructor or a logger of any context, the
-/// end goes on in the background instead, and the drop does not block. Waits for readiness are cancelled
+/// [`shutdown`](Aio::shutdown) before. Inside a callback, a waker, a destructor or a logger of any context,
+/// the end goes on in the background instead, and the drop does not block. Waits for readiness are cancelled
 /// (`ECANCELED`). A request does not keep its `Aio` alive; a callback that owns a clone does. The global one
 /// is never dropped: call [`drain`](Aio::drain) before the program ends.
 ///
@@ -117,9 +117,9 @@ impl Aio {
     }
 
     /// Refuses new requests from now on (on all clones), cancels waits for readiness (`ECANCELED`), completes
-    /// what was accepted, ends the completion thread, if there is one, and destroys the context. Blocks for at most about `timeout`, plus
-    /// the kernel's 30 ms for an idle context. Under [`Dispatch::Manual`](crate::Dispatch::Manual) it polls,
-    /// and callbacks run inside it.
+    /// what was accepted, ends the completion thread, if there is one, and destroys the context. Blocks for
+    /// at most about `timeout`, plus the kernel's 30 ms for an idle context. Under
+    /// [`Dispatch::Manual`](crate::Dispatch::Manual) it polls, and callbacks run inside it.
     ///
     /// # Errors
     /// - [`AioError::TimedOut`](crate::AioError::TimedOut): requests are still outstanding, on a hung device
@@ -155,15 +155,15 @@ impl Aio {
     }
 
     /// Runs the completions of a [`Dispatch::Manual`](crate::Dispatch::Manual) context on this thread: waits
-    /// until at least `min` results have been delivered or nothing is outstanding, delivers at most `max`, and
-    /// does not wait longer than `timeout` (`None`: as long as it takes). Returns how many it delivered:
+    /// until at least `min` results have been delivered or nothing is outstanding, delivers at most `max`,
+    /// and does not wait longer than `timeout` (`None`: as long as it takes). Returns how many it delivered:
     /// callbacks called, and results that a waiter or future can see now.
     ///
-    /// `poll(0, usize::MAX, None)` never sleeps. One thread at a time polls; a second one waits for its turn, unless
-    /// `min` is 0: then it returns 0 at once.
-    /// With shards, the shard of this thread is polled. `timeout` bounds the sleep. With one, requests that
-    /// had to queue, whose submission may block, are submitted by a helper thread. What a callback does is not
-    /// bounded, nor the submission of what it submits: that blocks where [`submit`](crate::Iocb::submit) does.
+    /// `poll(0, usize::MAX, None)` never sleeps. One thread at a time polls; a second one waits for its turn,
+    /// unless `min` is 0: then it returns 0 at once. With shards, the shard of this thread is polled.
+    /// `timeout` bounds the sleep. With one, requests that had to queue, whose submission may block, are
+    /// submitted by a helper thread. What a callback does is not bounded, nor the submission of what it
+    /// submits: that blocks where [`submit`](crate::Iocb::submit) does.
     ///
     /// # Errors
     /// [`AioError::NotManual`](crate::AioError::NotManual),

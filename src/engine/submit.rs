@@ -95,8 +95,8 @@ struct SubmitOutcome {
 }
 
 impl Engine {
-    /// Holds the request back, if a callback submits it; submits it otherwise. Returns whether `io_submit` may
-    /// have been called.
+    /// Holds the request back, if a callback submits it; submits it otherwise. Returns whether `io_submit`
+    /// may have been called.
     #[inline]
     pub(super) fn plug_or_send(&self, request: OwnedCell) -> Result<bool, (io::Error, OwnedCell)> {
         match plug::push(self.id(), request) {

@@ -308,9 +308,9 @@ impl Kernel {
     }
 }
 
-/// A filter may allow `io_setup` and refuse a call that follows, even the one that would take the context down
-/// again. So each call is made once with a context that does not exist, or for no requests: the kernel answers
-/// EINVAL, a filter or a kernel without AIO something else.
+/// A filter may allow `io_setup` and refuse a call that follows, even the one that would take the context
+/// down again. So each call is made once with a context that does not exist, or for no requests: the kernel
+/// answers EINVAL, a filter or a kernel without AIO something else.
 fn refuse_if_calls_are_refused() -> Result<(), FailedCall> {
     let no_time = Some(Duration::ZERO);
     // SAFETY: a context for no requests is refused, so none is made.

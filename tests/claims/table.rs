@@ -1,5 +1,5 @@
-//! Claim → test: by file, a few words of the sentence as they stand there (white space collapsed), and what shows
-//! that it is true.
+//! Claim → test: by file, a few words of the sentence as they stand there (white space collapsed), and what
+//! shows that it is true.
 
 /// What shows it.
 #[derive(Clone, Copy)]
@@ -19,7 +19,7 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
     (
         "README.md",
         &[
-            ("the callback will be called once, whatever", By(&[
+            ("the callback will be called exactly once, unless", By(&[
                 "callback::each_callback_is_called_exactly_once",
                 "shutdown::whatever_was_submitted_is_completed_however_it_ends",
             ])),
@@ -27,7 +27,7 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
                 "errors::what_the_kernel_refuses_comes_from_submit_and_is_never_called_back",
                 "errors::an_error_brings_the_very_same_file_buffer_and_closure_back",
             ])),
-            ("with `EINVAL` as the result", By(&[
+            ("has `EINVAL` as the result, or", By(&[
                 "errors::misaligned_direct_requests_say_einval_in_the_result",
             ])),
             ("more than 2 GiB less 4 KiB always comes back short", By(&[
