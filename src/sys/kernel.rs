@@ -88,7 +88,7 @@ impl Kernel {
         match kernel.try_calls() {
             Ok(()) => Ok(kernel),
             Err(failed) => {
-                // SAFETY: nobody else has it.
+                // SAFETY: no other thread has it.
                 let _ = unsafe { kernel.destroy() };
                 Err(failed)
             }

@@ -45,7 +45,7 @@ pub(crate) enum Next {
 pub(crate) struct Kernel {
     mode: Mode,
     inside: Mutex<Inside>,
-    /// There may be something for whoever sleeps in `inside`.
+    /// There may be something for the thread that sleeps in `inside`.
     news: Condvar,
     /// Events ever completed, and ever taken: the ring's tail and head, which are read without the lock.
     tail: AtomicUsize,
@@ -355,7 +355,7 @@ impl Kernel {
     }
 }
 
-/// While it lives, nobody else may take events.
+/// While it lives, no other thread may take events.
 struct Reading<'a>(&'a Kernel);
 
 impl Reading<'_> {

@@ -90,8 +90,8 @@ pub(super) struct Header {
     /// | `NEW` | the batch is not submitted | `SENT`, `UNWANTED`, `TAKING` |
     /// | `SENT` | the batch was submitted or dropped; from the beginning, without a batch | – |
     /// | `UNWANTED` | the watcher cancelled before that: the batch completes the request | – |
-    /// | `TAKING` | the watcher waited before that, and is taking the body out of the cell | `HOLLOW`, `LEFT` |
-    /// | `HOLLOW` | the watcher has taken the body, and the batch still has the cell | `LEFT`: the batch gives the cell back |
+    /// | `TAKING` | the watcher waited before that, and takes the body out now | `HOLLOW`, `LEFT` |
+    /// | `HOLLOW` | the watcher has taken the body | `LEFT`: the batch gives the cell back |
     /// | `LEFT` | the batch has let go of the cell | `HOLLOW`: the watcher gives the cell back |
     pub(super) admission: AtomicU32,
     /// Whether it waits in the backlog, if it can be cancelled. Changes under the backlog's lock.
