@@ -26,12 +26,13 @@ const CALLERS: &[(&str, &[&str])] = &[
     ("log::", &["user_code"]),
     ("catch_unwind", &["user_code"]),
     ("resume_unwind", &["user_code"]),
-    // `deliver` alone calls wakers; the other two wake a thread of the crate, or the kernel.
-    (".wake()", &["engine/deliver", "engine/wake", "sys/kernel", "engine/model/state"]),
+    // `deliver`, `take` and `slot` call wakers, through `user_code`; the others wake a thread of the crate, or
+    // the kernel.
+    (".wake()", &["engine/deliver", "engine/wake", "sys/kernel", "engine/model/state", "buf/pool/take", "sync_group/slot"]),
     (".wake_by_ref()", &[]),
     // `op/work` asks the user's file for its descriptor, in the one place that a panic may leave; `scope` on
     // the caller's stack, before anything is begun; `direct` asks its own file.
-    ("as_fd()", &["op/work", "scope", "direct", "direct/limits", "direct/options"]),
+    ("as_fd()", &["op/work", "scope/alone", "scope/with", "direct", "direct/limits", "direct/options"]),
     // A request's body is dropped, or its callback called, by these.
     (".finish())", &["engine/deliver", "engine/reap"]),
     (".discard())", &["engine/deliver"]),

@@ -287,8 +287,8 @@ impl Kernel {
                 "kernel AIO: pure wait does not work here, reading events by io_getevents"
             ));
             self.ring = None;
-            // SAFETY: the context is not shared yet. What the test left is taken here, so that it is nobody's
-            // event later.
+            // SAFETY: the context is not shared yet. What the test left is taken here, so that no thread
+            // takes it later.
             unsafe { self.take(FETCH, |_| Take::Taken) };
         }
     }
