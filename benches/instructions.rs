@@ -1,8 +1,9 @@
-//! What a request costs this program, in numbers that a busy machine does not change: instructions in user space,
-//! system calls and allocations, for each way to wait. Fails if one is above its limit in `instructions.txt`.
+//! What a request costs this program, in numbers that a busy machine does not change: instructions in user
+//! space, system calls and allocations, for each way to wait. Fails if one is above its limit in
+//! `instructions.txt`.
 //!
-//! `cargo bench --bench instructions`; needs valgrind, whose callgrind counts. Each loop is run twice, the second
-//! time with twice as many requests: the difference has no start and no end in it.
+//! `cargo bench --bench instructions`; needs valgrind, whose callgrind counts. Each loop is run twice, the
+//! second time with twice as many requests: the difference has no start and no end in it.
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
 use kiocb::op::Read;

@@ -1,10 +1,10 @@
 //! A page cache that is smaller than its file: pages are read into frames, shared, changed, written, evicted.
 //!
-//! `cargo run --release --example frames`. A frame is an `Arc<PoolBuf>`: its readers, and the write
-//! that carries it to the file, share one piece of memory. A change is a copy that takes the frame's place, so
-//! no reader sees half of it. Where no frame is free, the page that was used longest ago goes, if no reader
-//! has it: a clean one at once, a dirty one when it is written. (One lock guards the table, also while a page
-//! is read; a cache for many threads would have one for each page.)
+//! `cargo run --release --example frames`. A frame is an `Arc<PoolBuf>`: its readers, and the write that
+//! carries it to the file, share one piece of memory. A change is a copy that takes the frame's place, so no
+//! reader sees half of it. Where no frame is free, the page that was used longest ago goes, if no reader has
+//! it: a clean one at once, a dirty one when it is written. (One lock guards the table, also while a page is
+//! read; a cache for many threads would have one for each page.)
 //!
 //! Here threads count visits in pages; at the end the file has every visit once.
 

@@ -70,8 +70,9 @@ fn page() -> Option<&'static AtomicU32> {
     if page.is_null() || ptr::eq(page, &raw const NO_PAGE) {
         return None;
     }
-    // SAFETY: what `publish` has stored, and not NO_PAGE: the start of a mapping of `map`, readable, writable,
-    // page-aligned and zeroed. What is published stays mapped: `unmap` gets only what was not published.
+    // SAFETY: what `publish` has stored, and not NO_PAGE: the start of a mapping of `map`, readable,
+    // writable, page-aligned and zeroed. What is published stays mapped: `unmap` gets only what was not
+    // published.
     Some(unsafe { &*page })
 }
 

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 const ROWS: &[&[&str]] = &[
     &["cache_padded"],
     &["origin"],
-    // What everything stands on: threads' tools (loom's in a model), the door to user code, the random numbers
-    // of tests (a file of tests/kit), and the kernel.
+    // What everything stands on: threads' tools (loom's in a model), the calls of user code, the random
+    // numbers of tests (a file of tests/kit), and the kernel.
     &["sync", "user_code", "random"],
     &["sys"],
     // The nouns: plain values, each of which can be read alone.

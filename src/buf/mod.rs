@@ -366,7 +366,7 @@ unsafe impl IoBuf for String {
 }
 
 // SAFETY: an `Arc`'s contents stay where they are until the last clone is gone, and while this clone lives
-// `Arc::get_mut` refuses everybody and `Arc::make_mut` copies.
+// `Arc::get_mut` refuses every caller and `Arc::make_mut` copies.
 unsafe impl IoBuf for Arc<[u8]> {
     fn buf_ptr(&self) -> *const u8 {
         (**self).as_ptr()

@@ -1,5 +1,5 @@
-//! Calling user code: wakers, and destructors of requests that were abandoned. (`dispatch` in `reap` calls
-//! callbacks, because what they submit must leave afterwards.)
+//! Calling user code: wakers, and destructors of requests that were abandoned (their watcher has gone).
+//! (`dispatch` in `reap` calls callbacks, because what they submit must leave afterwards.)
 //!
 //! User code runs in the outermost reap of a thread, and in a wait that a callback makes. What a thread finds
 //! inside a waker, a destructor or a logger is deferred (I12): the outermost reap of the same thread or the
@@ -12,7 +12,7 @@
 use super::Engine;
 use super::harvest::Harvest;
 use super::request::{Ended, List, OwnedCell, Settled};
-use super::roles::{NOBODY, Role};
+use super::roles::{NO_LEADER, Role};
 use crate::completion::CANCELLED;
 use crate::user_code::{self, Frame, Inside};
 use std::iter::from_fn;
@@ -31,8 +31,8 @@ pub(crate) struct Unsubmitted {
 }
 
 impl Engine {
-    /// Runs user code in a frame that the caller has entered. Returns whether this is still the process that
-    /// made the context.
+    /// Runs user code in a frame (`user_code::Frame`) that the caller has entered. Returns whether this is
+    /// still the process that made the context.
     #[inline]
     pub(super) fn call(&self, what: &str, run: impl FnOnce()) -> bool {
         if user_code::catch(what, run).is_none() {
@@ -81,11 +81,11 @@ impl Engine {
             return true;
         }
         self.roles.pass_lead(tag);
-        self.run_wakers(from_fn(|| harvest.wakers.pop()), abandoned)
+        self.wake_and_drop(from_fn(|| harvest.wakers.pop()), abandoned)
     }
 
     /// Calls wakers, and drops abandoned requests: they count as outstanding until their files are closed.
-    fn run_wakers(&self, wakers: impl Iterator<Item = Waker>, mut abandoned: List) -> bool {
+    fn wake_and_drop(&self, wakers: impl Iterator<Item = Waker>, mut abandoned: List) -> bool {
         let _inside = Inside::enter(Frame::Other);
         for waker in wakers {
             if !self.call("a waker", || waker.wake()) {
@@ -111,7 +111,7 @@ impl Engine {
     fn run_what_was_deferred(&self) -> bool {
         while self.inbox.has_deferred() && user_code::innermost().is_none() {
             let (wakers, abandoned) = self.inbox.take_deferred();
-            if !self.run_wakers(wakers.into_iter(), abandoned) {
+            if !self.wake_and_drop(wakers.into_iter(), abandoned) {
                 return false;
             }
             self.notify_if_idle();
@@ -162,7 +162,7 @@ impl Engine {
                 self.interrupt_leader(tag);
                 self.counters
                     .end_completing(harvest.settled - harvest.abandoned.len());
-                self.deliver_watched(&mut harvest, NOBODY);
+                self.deliver_watched(&mut harvest, NO_LEADER);
             }
         }
     }
@@ -206,17 +206,18 @@ impl Engine {
             tags.into_iter().for_each(|tag| self.interrupt_leader(tag));
         }
         let inside = Inside::enter(Frame::Other);
-        for waker in wakers {
-            self.call("a waker", || waker.wake());
+        let wakers = wakers.into_iter();
+        let mut all = wakers.map(|waker| self.call("a waker", || waker.wake()));
+        let mut is_here = all.all(|is_here| is_here);
+        while is_here && let Some(request) = abandoned.pop() {
+            is_here = self.call("dropping an abandoned request", || request.finish());
         }
-        while let Some(request) = abandoned.pop() {
-            self.call("dropping an abandoned request", || request.finish());
-        }
+        // What was never submitted is a forked child's own.
         while let Some(request) = callbacks.pop() {
-            self.call("dropping a request", || request.discard());
+            is_here = self.call("dropping a request", || request.discard());
         }
         drop(inside);
-        if self.is_here() {
+        if is_here && self.is_here() {
             self.run_deferred();
         }
     }

@@ -5,7 +5,7 @@
 )]
 
 use super::Engine;
-use super::roles::NOBODY;
+use super::roles::NO_LEADER;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::sys::Mode;
 use crate::user_code;
@@ -117,7 +117,7 @@ impl Engine {
         // A thread that waits for a request that was never submitted may sleep in the kernel; without a ring
         // it holds the consumer's lock. It announced itself before it looked whether the end has begun.
         let leader = self.roles.leader();
-        if leader != NOBODY {
+        if leader != NO_LEADER {
             self.interrupt_leader(leader);
         }
         let mut consumer = self.consumer.lock();

@@ -11,6 +11,7 @@ use std::task::Waker;
 #[derive(Debug, Default)]
 pub(super) struct Harvest {
     pub(super) callbacks: List,
+    /// Watched requests whose watcher has gone.
     pub(super) abandoned: List,
     /// Requests that go on: to be submitted again.
     pub(super) again: List,
@@ -22,7 +23,8 @@ pub(super) struct Harvest {
     pub(super) threads: Wakers,
     /// eventfds that the engine raises.
     pub(super) eventfds: Vec<Arc<OwnedFd>>,
-    /// Watched requests whose result was stored, and for how many of them only the dispatcher reaps.
+    /// Watched requests whose result was stored; and how many of them no waiting thread would have reaped, so
+    /// that the dispatcher watched the ring for them.
     pub(super) settled: usize,
     pub(super) for_dispatcher: isize,
     /// Wake-ups among the events.

@@ -1,4 +1,5 @@
-//! Beginning and end: make the context, refuse new requests, drain, stop the thread, destroy the context (I9).
+//! Beginning and end: make the context, refuse new requests, drain, stop the thread, destroy the context
+//! (I9).
 //!
 //! A context ends on its completion thread, or under `Dispatch::Manual` on the thread that drops or shuts it
 //! down. If that thread must not block, because it runs user code or its time is over, the end goes on in the

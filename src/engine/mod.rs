@@ -1,16 +1,16 @@
 //! The machine behind the handle: requests go in, completions come out, on one kernel context.
 //!
 //! The methods of [`Engine`] stand in strata: each file calls only files above it in this table
-//! (`tests/architecture.rs` checks it).
+//! (`tests/strata.rs` checks it).
 //!
 //! | file | what the engine does there |
 //! | --- | --- |
 //! | `mod` | what it is made of, and what can be read off it |
 //! | `wake` | wakes the thread that sleeps for something |
 //! | `account` | knows what is outstanding, and tells the threads that wait until nothing is |
-//! | `deliver` | calls user code: callbacks, wakers, destructors |
-//! | `submit` | passes requests to the kernel: the way in |
-//! | `reap` | takes events off the ring: the way out |
+//! | `deliver` | calls user code: wakers, destructors |
+//! | `submit` | passes requests to the kernel: the way in. Also the loop of the helper thread |
+//! | `reap` | takes events off the ring, and runs callbacks: the way out |
 //! | `end` | destroys the context, or notices that it is lost |
 //! | `wait` | sleeps until there is an event to take |
 //! | `verbs` | what the crate's handles ask for: submit, start, wait, cancel |
@@ -20,7 +20,8 @@
 //! Beside them stand the parts, which know nothing of the engine: `request` (the memory of a request),
 //! `slots` and `backlog`, `iocb_array` and `plug` (on the way in), `harvest`, `wakers` and `inbox` (on the
 //! way out), `roles` and `dispatcher` (which thread sleeps where), `polls` (the requests that can be
-//! cancelled), `helper` (the thread that may block), `counters`, `clock`, `context`, `threads`.
+//! cancelled), `helper` (the queue of the helper thread, which may block), `counters`, `clock`, `context`,
+//! `threads`.
 
 mod account;
 mod backlog;

@@ -7,7 +7,7 @@
 
 use super::harvest::Harvest;
 use super::request::{List, OwnedCell, Watch};
-use super::roles::{DISPATCHER, NOBODY, Role, Submits};
+use super::roles::{DISPATCHER, NO_LEADER, Role, Submits};
 use super::submit::unplug_all_before;
 use super::{Engine, clock, plug};
 use crate::op::Work;
@@ -104,7 +104,7 @@ impl Engine {
         let leader = if self.kernel.mode() == Mode::Ring {
             self.roles.leader()
         } else {
-            NOBODY
+            NO_LEADER
         };
         // SAFETY: the Consumer's lock makes this thread the only one, and the context lives until it is
         // closed.
@@ -125,7 +125,8 @@ impl Engine {
         }
     }
 
-    /// The sleep of the leader in the syscall-only mode. EINTR is no error: SIGSTOP and SIGCONT cause it (I11).
+    /// The sleep of the leader in the syscall-only mode. EINTR is no error: SIGSTOP and SIGCONT cause it
+    /// (I11).
     pub(super) fn fetch(
         &self,
         consumer: &mut Consumer,
@@ -137,7 +138,7 @@ impl Engine {
         // SAFETY: as in `take`.
         let taken = unsafe {
             self.kernel.fetch(1, most.min(MOST), timeout, |event| {
-                self.sort(event, NOBODY, tag, harvest, &mut consumer.spare)
+                self.sort(event, NO_LEADER, tag, harvest, &mut consumer.spare)
             })
         };
         match taken {
@@ -161,7 +162,7 @@ impl Engine {
         harvest: &mut Harvest,
         spare: &mut Vec<Waker>,
     ) -> Take {
-        let others = leader != NOBODY && leader != tag;
+        let others = leader != NO_LEADER && leader != tag;
         if event.data == WAKE {
             if others {
                 return Take::Leave;

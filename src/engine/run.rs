@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 const LINGER: Duration = Duration::from_millis(10);
 
 impl Engine {
-    /// The completion thread's life (I8): it waits only for events and for the inbox, and user code that
-    /// panics ends at the door. In a forked child it returns at once.
+    /// The completion thread's life (I8): it waits only for events and for the inbox, and panics of user code
+    /// are caught. In a forked child it returns at once.
     pub(super) fn run(&self) {
         let parker = Parker::current();
         let role = Role::DISPATCHER;

@@ -23,7 +23,7 @@ use std::time::Duration;
 pub(super) const BATCH: usize = 64;
 /// The same where a user asks for many at once: the kernel merges adjacent ones within one call.
 pub(super) const LARGE_BATCH: usize = 1024;
-/// Callbacks' submissions leave when so many are held back, before the dispatched batch ends.
+/// Callbacks' submissions leave when so many are held back, before the round ends.
 const PLUG: usize = 32;
 /// How often a submission is tried again that meets EAGAIN with nothing in flight, after 1, 2, … 256 ms: 511
 /// ms in all.
@@ -95,8 +95,8 @@ struct SubmitOutcome {
 }
 
 impl Engine {
-    /// Holds the request back, if a callback submits it; submits it otherwise. Returns whether `io_submit` may
-    /// have been called.
+    /// Holds the request back, if a callback submits it; submits it otherwise. Returns whether `io_submit`
+    /// may have been called.
     #[inline]
     pub(super) fn plug_or_send(&self, request: OwnedCell) -> Result<bool, (io::Error, OwnedCell)> {
         match plug::push(self.id(), request) {
@@ -335,8 +335,8 @@ impl Engine {
         }
     }
 
-    /// Submits from the backlog while slots are free, unless another thread is pumping. Returns whether the kernel
-    /// took or refused something.
+    /// Submits from the backlog while slots are free, unless another thread is pumping. Returns whether the
+    /// kernel took or refused something.
     pub(super) fn pump(&self) -> bool {
         let mut progress = false;
         while let Some(mut list) = self.backlog.begin(BATCH, |wanted| self.slots.take(wanted)) {

@@ -204,7 +204,7 @@ impl Engine {
     #[inline]
     fn after_submission(&self, help: bool) {
         if help && user_code::innermost().is_none() {
-            self.reap(Role::HELPER, MOST);
+            self.reap(Role::BYSTANDER, MOST);
         }
         if self.is_here() && self.run_deferred() {
             self.wake_idle_dispatcher();
@@ -215,7 +215,7 @@ impl Engine {
     pub(crate) fn help(&self) {
         if self.is_here() {
             self.unplug();
-            self.reap(Role::HELPER, MOST);
+            self.reap(Role::BYSTANDER, MOST);
             self.run_deferred();
         }
     }
@@ -262,7 +262,7 @@ impl Engine {
                 Some(false) => {}
                 None => has_asked = true,
             }
-            self.reap(Role::HELPER, MOST);
+            self.reap(Role::BYSTANDER, MOST);
             if !self.is_here() {
                 return false;
             }
@@ -278,7 +278,7 @@ impl Engine {
             if let Some(cancelled) = self.try_cancel(id.tag, Some(id.serial)) {
                 return cancelled;
             }
-            self.reap(Role::HELPER, MOST);
+            self.reap(Role::BYSTANDER, MOST);
             if !self.is_here() {
                 return false;
             }

@@ -1,4 +1,5 @@
-//! Borrowed files and memory without their lifetimes: what the kernel knows of them, for the time of a borrow.
+//! Borrowed files and memory without their lifetimes: what the kernel knows of them, for the time of a
+//! borrow.
 #![allow(
     unsafe_code,
     reason = "memory and descriptors that are borrowed for longer than their requests take"
@@ -59,8 +60,8 @@ impl BorrowedBytes {
     }
 }
 
-// SAFETY: by the promise of its makers the bytes are borrowed as long as the value exists: they stay where they
-// are, are initialised, and are written by no other.
+// SAFETY: by the promise of its makers the bytes are borrowed as long as the value exists: they stay where
+// they are, are initialised, and are written by no other.
 unsafe impl IoBuf for BorrowedBytes {
     fn buf_ptr(&self) -> *const u8 {
         self.start

@@ -43,9 +43,9 @@ macro_rules! of_each {
     };
 }
 
-/// Whoever makes one keeps file and memory borrowed until the request is complete, or was refused: `Scope::add`
-/// takes the borrows for the scope's lifetime, and `Scope::finish` waits for the request within it;
-/// `AioWith::run` waits itself.
+/// Whoever makes one keeps file and memory borrowed until the request is complete, or was refused:
+/// `Scope::add` takes the borrows for the scope's lifetime, and `Scope::finish` waits for the request within
+/// it; `AioWith::run` waits itself.
 impl BorrowedWork {
     pub(super) fn read(file: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> BorrowedWork {
         // SAFETY: its maker keeps it borrowed: see above.

@@ -88,7 +88,7 @@ impl Kernel {
         match kernel.try_calls() {
             Ok(()) => Ok(kernel),
             Err(failed) => {
-                // SAFETY: nobody else has it.
+                // SAFETY: no other thread has it.
                 let _ = unsafe { kernel.destroy() };
                 Err(failed)
             }
@@ -290,8 +290,8 @@ impl Kernel {
                 "kernel AIO: pure wait does not work here, reading events by io_getevents"
             ));
             self.ring = None;
-            // SAFETY: the context is not shared yet. What the test left is taken here, so that it is nobody's
-            // event later.
+            // SAFETY: the context is not shared yet. What the test left is taken here, so that no thread
+            // takes it later.
             unsafe { self.take(FETCH, |_| Take::Taken) };
         }
     }
@@ -311,9 +311,9 @@ impl Kernel {
     }
 }
 
-/// A filter may allow `io_setup` and refuse a call that follows, even the one that would take the context down
-/// again. So each call is made once with a context that does not exist, or for no requests: the kernel answers
-/// EINVAL, a filter or a kernel without AIO something else.
+/// A filter may allow `io_setup` and refuse a call that follows, even the one that would take the context
+/// down again. So each call is made once with a context that does not exist, or for no requests: the kernel
+/// answers EINVAL, a filter or a kernel without AIO something else.
 fn refuse_if_calls_are_refused() -> Result<(), FailedCall> {
     let no_time = Some(Duration::ZERO);
     // SAFETY: a context for no requests is refused, so none is made.

@@ -1,9 +1,10 @@
-//! A kernel without a kernel, for tests of the engine: the same face as [`super::kernel::Kernel`], and a mind
-//! of its own about when a request completes, what is refused and how much of an `io_submit` is accepted.
+//! A kernel without a kernel, for tests of the engine: the same methods as [`super::kernel::Kernel`], and a
+//! mind of its own about when a request completes, what is refused and how much of an `io_submit` is
+//! accepted.
 //!
-//! What a request wants done with it stands in its iocb: the descriptor is a [`Behaviour`]'s number, the priority
-//! the errno with which it is refused, the length the result. What whole calls do is said beforehand by
-//! [`Kernel::script`].
+//! What a request wants done with it stands in its iocb: the descriptor is a [`Behaviour`]'s number, the
+//! priority the errno with which it is refused, the length the result. What whole calls do is said beforehand
+//! by [`Kernel::script`].
 #![allow(unsafe_code, reason = "reads iocbs, as a kernel does")]
 
 use super::kernel::{FailedCall, Mode, WAKE};
@@ -44,7 +45,7 @@ pub(crate) enum Next {
 pub(crate) struct Kernel {
     mode: Mode,
     inside: Mutex<Inside>,
-    /// There may be something for whoever sleeps in `inside`.
+    /// There may be something for the thread that sleeps in `inside`.
     news: Condvar,
     /// Events ever completed, and ever taken: the ring's tail and head, which are read without the lock.
     tail: AtomicUsize,
@@ -354,7 +355,7 @@ impl Kernel {
     }
 }
 
-/// While it lives, nobody else may take events.
+/// While it lives, no other thread may take events.
 struct Reading<'a>(&'a Kernel);
 
 impl Reading<'_> {

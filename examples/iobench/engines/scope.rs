@@ -1,5 +1,5 @@
-//! kiocb over borrowed memory: `read_many_into` and `write_many_into` carry out a round of requests into frames that
-//! stay where they are.
+//! kiocb over borrowed memory: `read_many_into` and `write_many_into` carry out a round of requests into
+//! frames that stay where they are.
 
 use std::io;
 use std::sync::Arc;

@@ -126,7 +126,7 @@ unsafe impl IoBufMut for PoolBuf {
     }
 }
 
-// SAFETY: as above. While it is shared nobody can write: `DerefMut` needs a `PoolBuf` of one's own.
+// SAFETY: as above. While it is shared no thread can write: `DerefMut` needs a `PoolBuf` of one's own.
 unsafe impl IoBuf for Arc<PoolBuf> {
     fn buf_ptr(&self) -> *const u8 {
         self.start().as_ptr()

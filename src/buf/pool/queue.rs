@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
-/// Each task has a number, in the order in which the tasks came, and keeps it until it has a buffer or waits no
-/// longer.
+/// Each task has a number, in the order in which the tasks came, and keeps it until it has a buffer or waits
+/// no longer.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     last: u64,

@@ -18,9 +18,10 @@ impl BufPool {
     /// [`take`](BufPool::take) for async code: the future is ready when a buffer is free. Any executor will
     /// do; no thread is blocked.
     ///
-    /// Tasks get buffers in the order in which they first polled. A task that is woken keeps its place until it
-    /// polls, so one that is never polled again holds up those behind it. Threads in [`take`](BufPool::take)
-    /// and [`try_take`](BufPool::try_take) do not queue with tasks: they take what is free.
+    /// Tasks get buffers in the order in which they first polled. A task that is woken keeps its place until
+    /// it polls, so one that is never polled again holds up those behind it. Threads in
+    /// [`take`](BufPool::take) and [`try_take`](BufPool::try_take) do not queue with tasks: they take what is
+    /// free.
     ///
     /// It may be dropped at any time: no buffer is lost, and the next task is woken in its stead.
     ///

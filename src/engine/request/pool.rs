@@ -217,7 +217,7 @@ mod tests {
         assert!(sorted.windows(2).all(|pair| pair[1] - pair[0] >= CELL));
         assert!(sorted.iter().all(|address| address % ALIGN == 0));
         for cell in cells {
-            // SAFETY: taken above, used by nobody.
+            // SAFETY: taken above, and not used.
             unsafe { give(cell) }
         }
     }
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn a_cell_given_back_is_the_next_one_taken() {
         let cell = take();
-        // SAFETY: taken above, used by nobody.
+        // SAFETY: taken above, and not used.
         unsafe { give(cell) };
         let again = take();
         assert_eq!(cell, again);
@@ -253,7 +253,7 @@ mod tests {
     fn give_all(mut magazine: imp::Magazine, cells: &[usize]) {
         for &address in cells {
             let cell = std::ptr::with_exposed_provenance_mut(address);
-            // SAFETY: taken by the test, used by nobody.
+            // SAFETY: taken by the test, and not used.
             unsafe { magazine.give(NonNull::new(cell).expect("not null")) }
         }
     }

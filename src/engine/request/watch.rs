@@ -103,8 +103,8 @@ impl<W: Work> Watch<W> {
         // SAFETY: the state is PENDING, or DONE by a reaper that came from PENDING: the slot is the
         // watcher's, and empty.
         unsafe { self.header().waker.put(waker) };
-        // Release: the reaper that leaves WAITING sees the waker. SeqCst: see `OwnedCell::settle`. Acquire: of
-        // DONE, the result.
+        // Release: the reaper that leaves WAITING sees the waker. SeqCst: see `OwnedCell::settle`. Acquire:
+        // of DONE, the result.
         let state = &self.header().state;
         if state
             .compare_exchange(PENDING, WAITING, Ordering::SeqCst, Ordering::Acquire)
@@ -166,8 +166,8 @@ impl<W: Work> Watch<W> {
     /// The finished work, by a watcher that took the event itself.
     ///
     /// # Safety
-    /// `result` is what the request's event said, the event was taken by the caller, and no other thread has the
-    /// OwnedCell.
+    /// `result` is what the request's event said, the event was taken by the caller, and no other thread has
+    /// the OwnedCell.
     pub(crate) unsafe fn finish(mut self, result: i64) -> W::Output {
         drop_waker(self.take_waker().unwrap_or(None)); // it will not be called
         // SAFETY: with its event the caller took the cell.
