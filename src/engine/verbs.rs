@@ -38,7 +38,7 @@ impl Engine {
         let serial = self.polls.add(&request);
         match self.plug_or_send(request) {
             Ok(false) => {}
-            Ok(true) => self.after_submission(self.runs_callbacks_anywhere()),
+            Ok(true) => self.after_submission(self.runs_callbacks_anywhere().into()),
             Err((error, back)) => return Err((error, receipt.redeem(self.withdraw(back)))),
         }
         Ok(RequestId { tag, serial })
@@ -57,7 +57,7 @@ impl Engine {
         if let Err((error, back)) = self.send_for_dispatcher(request) {
             return Err((error, watch.redeem(self.withdraw(back))));
         }
-        self.after_submission(true);
+        self.after_submission(1);
         Ok(watch)
     }
 
@@ -112,7 +112,7 @@ impl Engine {
         }
         self.counters.add_for_dispatcher(-back);
         self.notify_if_idle();
-        self.after_submission(for_dispatcher > 0);
+        self.after_submission(for_dispatcher.unsigned_abs());
         refused
     }
 
@@ -170,15 +170,25 @@ impl Engine {
         request
     }
 
-    /// A request may be complete already; with `help` this thread reaps it. A request that is not complete
-    /// may need the dispatcher, which may be parked because it had nothing to wait for.
+    /// Requests may be complete already: this thread reaps about as many as it has submitted that may be
+    /// reaped here. A request that is not complete may need the dispatcher, which may be parked because it had
+    /// nothing to wait for.
     #[inline]
-    fn after_submission(&self, help: bool) {
-        if help && user_code::innermost().is_none() {
-            self.reap(Role::HELPER, MOST);
+    fn after_submission(&self, submitted: usize) {
+        if submitted > 0 && user_code::innermost().is_none() {
+            self.reap_as_many(submitted);
         }
         if self.is_here() {
             self.wake_idle_dispatcher();
+        }
+    }
+
+    /// Not until the ring is empty: under `Dispatch::Anywhere` callbacks may submit for ever.
+    #[inline]
+    fn reap_as_many(&self, submitted: usize) {
+        let mut left = submitted;
+        while self.reap(Role::HELPER, MOST) >= MOST && left > MOST && self.is_here() {
+            left -= MOST;
         }
     }
 
