@@ -94,7 +94,7 @@
 //! | `.await` | the task | in async code. Any executor will do; none is needed |
 //! | [`start`](Iocb::start) | the holder of the [`Pending`] | to submit now and wait later, or [with a deadline](Pending::wait_timeout) |
 //! | [`Aio::batch`] | a [`Pending`] ([`push`](Batch::push)) or a closure ([`push_callback`](Batch::push_callback)) for each | when many are known at once: they leave in one system call |
-//! | [`Aio::scope`], [`read_at`](Aio::read_at), [`read_many`](Aio::read_many), … | the calling thread | to fill memory that is borrowed: the frames of a cache, slices of one array. Returns when all are complete |
+//! | [`Aio::scope`], [`read_exact_at`](Aio::read_exact_at), [`fsync`](Aio::fsync), [`read_many`](Aio::read_many), … | the calling thread | for memory that is borrowed: the frames of a cache, slices of one array. Returns when all are complete |
 //! | [`Dispatch::Anywhere`] | a closure, on the thread that finds the event, perhaps inside `submit` | where media answer at once, and no lock is held across `submit` |
 //! | [`Dispatch::Manual`] and [`Aio::poll`] | a closure, inside `poll` | for one engine per thread with a loop of its own: no completion thread is made |
 //!
@@ -107,7 +107,9 @@
 //! time, stay on one thread: `wait`, `read_at`, `poll`. Tasks that `.await` submit one by one. An executor of
 //! your own can put the requests of one turn into a batch, whose handles are futures too, and sleep in
 //! `poll`. `iobench --engine all` measures each way on a file of yours. `examples/` has a program for each:
-//! `copy` (callbacks), `future`, `tokio`, `thread_per_core`, `poll`.
+//! `copy` (callbacks), `future`, `tokio`, `thread_per_core`, `poll`, `frames` (borrowed memory).
+//! `docs/choosing.md` says where AIO does not pay at all, with figures; `docs/from-libaio.md` has libaio's calls
+//! beside these.
 //!
 //! The handles of a batch stand for requests that are not submitted yet. As futures they may be polled at
 //! once. [`wait`](Pending::wait) on such a handle takes the request out of the batch and returns
@@ -197,6 +199,9 @@
 //! The name of a new file needs a sync of its directory, which is a file too. O_DIRECT alone makes nothing
 //! durable: the device has a cache.
 //!
+//! One line for the thread that waits: `aio.with(RwFlags::DSYNC).write_all_at(&file, record, offset)?`, or
+//! `aio.fdatasync(&file)?` after several writes.
+//!
 //! ```
 //! use kiocb::op::Write;
 //! use kiocb::{Aio, Iocb, RwFlags, SyncGroup, SyncKind};
@@ -223,7 +228,8 @@
 //!
 //! A [`SyncGroup`] does the waiting. Its [barrier](SyncGroup::barrier) syncs the file when every write
 //! submitted before has completed, and then calls back. Barriers that come while a sync runs share the next
-//! one. An error stays until the program takes it.
+//! one. An error stays until the program takes it. [`commit`](SyncGroup::commit) is a write and its barrier as
+//! one handle: `group.commit(record, offset).await?`, or `.wait()?`.
 //!
 //! # How many at once
 //!
@@ -256,6 +262,42 @@
 //! Under [`Dispatch::Manual`] the last drop and `shutdown` poll, so callbacks run inside them. Where the last
 //! drop may not block, because it happens inside a callback or after a shutdown that timed out, the context
 //! ends on a thread that is made for it.
+//!
+//! # In async code
+//!
+//! A request is a future, and dropping it at any time is safe: the request goes on, and keeps its file and
+//! buffer until the kernel is done. So the runtime's `timeout` and `select!` work as with any other future
+//! (`examples/tokio.rs` has both); what they drop has to be made again, buffer included. Futures that stay the
+//! caller's (`&mut pending`) are only polled by `select!`, and go on afterwards.
+//!
+//! [`drain`](Aio::drain), [`shutdown`](Aio::shutdown) and the last drop of an [`Aio`] block, and so have their
+//! async forms: [`drain_async`](Aio::drain_async) and [`shutdown_async`](Aio::shutdown_async). They take no
+//! timeout: the runtime has one. A shutdown that is dropped after its first poll goes on in the background,
+//! and no later drop blocks; otherwise the last drop blocks in async code as well.
+//!
+//! ```
+//! use kiocb::{Aio, op::Read};
+//! use std::time::Duration;
+//! use tokio::time::timeout;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! # tokio::runtime::Builder::new_multi_thread().enable_time().build()?.block_on(async {
+//! let (aio, patience) = (Aio::builder().build()?, Duration::from_secs(5));
+//! let mut read = aio.alloc().init_rw(std::fs::File::open("/dev/zero")?, Read, vec![1; 512], 0).start()?;
+//! let done = loop {
+//!     tokio::select! {
+//!         done = &mut read => break done,
+//!         () = tokio::time::sleep(patience) => eprintln!("a slow device"), // and the read goes on
+//!     }
+//! };
+//! assert_eq!(done.result?, 512);
+//! if timeout(patience, aio.shutdown_async()).await.is_err() {
+//!     eprintln!("what is left ends in the background");
+//! }
+//! # Ok(())
+//! # })
+//! # }
+//! ```
 //!
 //! # After fork
 //!
@@ -301,6 +343,15 @@ pub mod direct;
 pub mod op;
 pub mod sys;
 
+/// The pages beside this documentation: their programs are compiled and run with those in here.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../docs/choosing.md")]
+    mod choosing {}
+    #[doc = include_str!("../docs/from-libaio.md")]
+    mod from_libaio {}
+}
+
 mod aio;
 mod batch;
 mod cache_padded;
@@ -325,7 +376,7 @@ mod sync_group;
 mod sync_scheduler;
 mod user_code;
 
-pub use aio::{Aio, AioBuilder};
+pub use aio::{Aio, AioBuilder, Drain, Shutdown};
 pub use batch::{Batch, BatchErrors, Ticket};
 pub use buf::{AlignedBuf, BufPool};
 pub use cancel_handle::CancelHandle;
@@ -337,8 +388,11 @@ pub use flags::{IoPriority, IoPriorityClass, PollFlags, RwFlags};
 pub use iocb::Iocb;
 pub use op::Readiness;
 pub use pending::Pending;
-pub use scope::{Scope, ScopedIo};
+pub use scope::{AioWith, IoOptions, Scope, ScopeWith, ScopedIo};
 pub use stats::Stats;
 pub use submission::Submission;
-pub use sync_group::{BarrierCallback, SyncGroup, TrackedWrite, UnsubmittedWrite};
+pub use sync_group::{
+    BarrierCallback, CommitError, PendingCommit, PendingSync, SyncGroup, TrackedWrite,
+    UnsubmittedWrite,
+};
 pub use sync_scheduler::SyncKind;

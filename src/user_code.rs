@@ -12,6 +12,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::task::Waker;
 
 /// What a thread is doing for the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +114,12 @@ pub(crate) fn catch<R>(what: &str, run: impl FnOnce() -> R) -> Option<R> {
 pub(crate) fn call<R>(what: &str, run: impl FnOnce() -> R) -> Option<R> {
     let _inside = Inside::enter(Frame::Other);
     catch(what, run)
+}
+
+/// Clones a waker of the user's. If that panics, the panic is the caller's.
+pub(crate) fn clone_waker(waker: &Waker) -> Waker {
+    let _inside = Inside::enter(Frame::Other);
+    waker.clone()
 }
 
 /// Drops a value of the user's.

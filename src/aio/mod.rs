@@ -1,9 +1,11 @@
 //! The handle users hold: one context, or several behind one face.
 
 mod builder;
+mod ends;
 mod shards;
 
 pub use builder::AioBuilder;
+pub use ends::{Drain, Shutdown};
 
 use crate::engine::Engine;
 use crate::error::AioError;
@@ -29,6 +31,9 @@ use std::time::{Duration, Instant};
 /// goes on in the background instead, and the drop does not block. Waits for readiness are cancelled
 /// (`ECANCELED`). A request does not keep its `Aio` alive; a callback that owns a clone does. The global one
 /// is never dropped: call [`drain`](Aio::drain) before the program ends.
+///
+/// In async code a last drop blocks a thread of the runtime's. Await [`shutdown_async`](Aio::shutdown_async)
+/// before, or poll it once and drop it: the end then goes on in the background, and no drop blocks.
 ///
 /// # Fork
 /// In a forked child every call returns [`AioError::Forked`](crate::AioError::Forked), and dropping does

@@ -13,7 +13,7 @@
 //! | `Vec<u8>` | `len()` | `capacity()`, from its first byte on; see [below](#reading-into-a-vec) |
 //! | `Box<[u8]>`, `[u8; N]`, `Box<[u8; N]>`, [`AlignedBuf`], [`PoolBuf`] | all | all |
 //! | `String`, `&'static [u8]`, `&'static [u8; N]`, `&'static str` | all | never |
-//! | `Arc<[u8]>`, `Arc<[u8; N]>`, `Arc<Vec<u8>>`, `Arc<AlignedBuf>` | all | never: it is shared |
+//! | `Arc<[u8]>`, `Arc<[u8; N]>`, `Arc<Vec<u8>>`, `Arc<AlignedBuf>`, `Arc<PoolBuf>` | all | never: it is shared |
 //! | [`Slice<B>`] | the range of `B` | the range of `B` |
 //!
 //! # Reading into a `Vec`
@@ -42,7 +42,7 @@ mod slice;
 mod vectored;
 
 pub use aligned::AlignedBuf;
-pub use pool::{BufPool, BufPoolBuilder, HugePages, PoolBuf};
+pub use pool::{BufPool, BufPoolBuilder, HugePages, PoolBuf, TakeBuf};
 pub use slice::Slice;
 pub use vectored::{IoBufs, IoBufsMut, IoVec, IoVecArray};
 

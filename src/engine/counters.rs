@@ -192,9 +192,19 @@ impl Counters {
     }
 
     pub(super) fn listen(&self) -> Listening<'_> {
+        self.add_listener();
+        Listening(self)
+    }
+
+    /// For a listener that is not a thread: `remove_listener` follows.
+    pub(super) fn add_listener(&self) {
         // SeqCst: see `has_listeners`.
         self.listeners.fetch_add(1, Ordering::SeqCst);
-        Listening(self)
+    }
+
+    pub(super) fn remove_listener(&self) {
+        // SeqCst as all of them; the last listener's end may be seen late.
+        self.listeners.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -204,7 +214,6 @@ pub(super) struct Listening<'a>(&'a Counters);
 
 impl Drop for Listening<'_> {
     fn drop(&mut self) {
-        // SeqCst as all of them; the last listener's end may be seen late.
-        self.0.listeners.fetch_sub(1, Ordering::SeqCst);
+        self.0.remove_listener();
     }
 }

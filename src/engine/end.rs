@@ -81,7 +81,7 @@ impl Engine {
         drop(consumer);
         // SeqCst: see `is_lost`.
         self.lost.store(true, Ordering::SeqCst);
-        self.idle.notify();
+        self.notify_idle();
         self.wake_dispatcher();
         let why = if errno == libc::EINVAL {
             "the kernel AIO context was destroyed behind our back"
@@ -128,8 +128,8 @@ impl Engine {
         }
     }
 
-    /// Destroys the context and wakes the threads that wait for the end. Nothing is outstanding, or no more
-    /// events can come.
+    /// Destroys the context and wakes what waits for the end. Nothing is outstanding, or no more events can
+    /// come. The caller runs what was deferred afterwards: no dispatcher comes after it.
     pub(super) fn finish(&self) {
         // SeqCst: see `End::is_destroying`.
         self.end.destroying.store(true, Ordering::SeqCst);
@@ -137,6 +137,6 @@ impl Engine {
         self.tear_down();
         // SeqCst: see `End::is_over`.
         self.end.over.store(true, Ordering::SeqCst);
-        self.idle.notify();
+        self.notify_idle();
     }
 }

@@ -56,6 +56,7 @@ mod wait;
 mod wake;
 mod wakers;
 
+use crate::completion;
 use crate::dispatch::Dispatch;
 use crate::error::AioError;
 use crate::origin::Origin;
@@ -63,6 +64,7 @@ use crate::stats::Stats;
 use crate::sync::{AtomicBool, Mutex, Turn};
 use crate::sys::Kernel;
 use crate::user_code;
+pub(crate) use account::IdleTask;
 pub(crate) use request::{List, OwnedCell, Receipt, Watch};
 use std::fmt;
 use std::sync::Weak;
@@ -155,6 +157,11 @@ impl Engine {
         self.dispatch == Dispatch::Anywhere
     }
 
+    /// Whether it has no completion thread: callbacks run in `poll`.
+    pub(crate) fn is_manual(&self) -> bool {
+        self.dispatch == Dispatch::Manual
+    }
+
     /// Whether this thread is running callbacks of this engine.
     pub(crate) fn is_dispatching_here(&self) -> bool {
         plug::is_plugged(self.id())
@@ -220,6 +227,7 @@ impl Engine {
             panics: counters.panics.get(),
             submits: (taken + counters.empty.get()).saturating_sub(counters.along.get()),
             waits: counters.waits.get(),
+            excesses: completion::excesses(),
         }
     }
 }

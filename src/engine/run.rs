@@ -88,9 +88,13 @@ impl Engine {
         }
         if !self.is_here() {
             std::mem::forget(poller);
-        } else if self.is_finished() {
+            return delivered;
+        }
+        if self.is_finished() {
             self.finish();
         }
+        drop(poller);
+        self.run_deferred();
         delivered
     }
 

@@ -7,6 +7,7 @@ use super::request::{List, OwnedCell, Watch};
 use super::testing::{Count, TestCallback, TestOp, engine};
 use crate::dispatch::Dispatch;
 use crate::error::AioError;
+use crate::op::{Job, Options, Read, Rw};
 use crate::random::Random;
 use crate::sys::Mode;
 use crate::sys::simulated::{Answer, Behaviour, Next};
@@ -181,6 +182,23 @@ fn einval_is_one_requests_own_unless_the_context_is_gone() {
         let (error, _) = engine.submit_and_wait(ask).expect_err("nowhere to go");
         assert_eq!(unavailable(&error), Some(AioError::ContextGone));
         assert_eq!(engine.outstanding(), 0);
+    }
+}
+
+#[test]
+fn an_answer_beyond_what_was_lent_is_cut_down() {
+    for mode in BOTH {
+        let engine = engine(Dispatch::Thread, mode, 8);
+        engine.kernel.exaggerate(1000);
+        let file = std::fs::File::open("/dev/null").expect("readable");
+        let read = Job {
+            state: Rw::new(file, Read, vec![7; 8], 0),
+            options: Options::default(),
+        };
+        let done = engine.submit_and_wait(read).map_err(|(error, _)| error);
+        let (count, buf, _) = done.expect("accepted").ok().expect("read");
+        assert_eq!((count, buf), (8, vec![7; 8])); // in release builds too
+        assert!(engine.stats().excesses > 0);
     }
 }
 

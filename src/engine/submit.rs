@@ -345,8 +345,10 @@ impl Engine {
         }
     }
 
-    /// Submits from the backlog while slots are free, unless another thread is pumping.
-    pub(super) fn pump(&self) {
+    /// Submits from the backlog while slots are free, unless another thread is pumping. Returns whether the kernel
+    /// took or refused something.
+    pub(super) fn pump(&self) -> bool {
+        let mut progress = false;
         while let Some(mut list) = self.backlog.begin(BATCH, |wanted| self.slots.take(wanted)) {
             let taken = list.len();
             let mut late = List::new();
@@ -357,10 +359,11 @@ impl Engine {
             });
             let rest = std::mem::take(&mut outcome.rest);
             let stuck = rest.len() > 0;
+            progress |= rest.len() < taken;
             self.backlog.end(taken - rest.len(), rest);
             self.slots.refund(outcome.unused);
             if !self.fail(late) {
-                return; // a forked child
+                return progress; // a forked child
             }
             // An accepted request may be complete by now, and the thread that reaped it saw it as queued.
             self.notify_if_idle();
@@ -368,9 +371,10 @@ impl Engine {
             // If the kernel has no room, the thread that reaps what is in flight pumps. It may have come and
             // gone already: then nothing is in flight, and this thread goes on.
             if (stuck && self.slots.in_use() > 0) || !self.is_here() {
-                return;
+                return progress;
             }
         }
+        progress
     }
 
     #[inline]
@@ -580,6 +584,7 @@ impl Engine {
     }
 
     fn help_out(&self, linger: bool) {
+        self.collect_panics(); // of the hook
         while let Some(work) = self.helper.take(linger) {
             self.send_again(work.list);
             if work.pump {

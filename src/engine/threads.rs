@@ -61,7 +61,7 @@ fn with_signals_blocked<R>(spawn: impl FnOnce() -> R) -> R {
     let mut blocked = SigSet::all();
     OPEN.into_iter().for_each(|signal| blocked.remove(signal));
     let mut before = SigSet::empty();
-    let changed = pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&blocked), Some(&mut before));
+    let changed = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&blocked), Some(&mut before));
     let result = spawn();
     if changed.is_ok()
         && let Err(errno) = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)

@@ -218,16 +218,19 @@ impl Engine {
             return true;
         }
         unplug_all();
+        let mut has_asked = false;
         for round in 0.. {
-            // After the first round a submitter may have cancelled it for this thread.
+            // A submitter may have cancelled it for this thread meanwhile.
             if watch.is_done() {
-                return round > 0 && watch.was_cancelled();
+                return has_asked && watch.was_cancelled();
             }
             match self.try_cancel(watch.tag(), None) {
-                Some(false) if round > 0 => 0,
-                Some(cancelled) => return cancelled,
-                None => self.reap(Role::HELPER, MOST),
-            };
+                Some(true) => return true,
+                // Its reaper has it, and has not stored the result yet.
+                Some(false) => {}
+                None => has_asked = true,
+            }
+            self.reap(Role::HELPER, MOST);
             if !self.is_here() {
                 return false;
             }

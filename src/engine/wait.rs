@@ -45,7 +45,7 @@ use super::dispatcher::{FOLLOWING, IDLE};
 use super::harvest::Harvest;
 use super::reap::MOST;
 use super::request::Watch;
-use super::roles::{DISPATCHER, NOBODY, Role};
+use super::roles::{DISPATCHER, NOBODY, Role, Submits};
 use crate::op::Work;
 use crate::sync::{Parker, now};
 use crate::sys::Mode;
@@ -69,6 +69,9 @@ impl Engine {
         let mut parker = None;
         while self.is_here() && !watch.is_done() && !is_over(deadline) {
             if self.reap(role, MOST) == 0 && self.is_here() && !watch.is_done() {
+                if self.pump_before_sleeping(role) {
+                    continue;
+                }
                 let parker = parker.get_or_insert_with(Parker::current);
                 self.sleep_for(watch, role, deadline, parker);
             }
@@ -80,6 +83,19 @@ impl Engine {
             self.roles.pass_lead(role.tag);
         }
         watch.is_done()
+    }
+
+    /// A waker that waits has its reaper below it on the stack, which pumps only when the waker returns. Returns
+    /// whether something was submitted here.
+    fn pump_before_sleeping(&self, role: Role) -> bool {
+        if self.backlog.len() == 0 || self.slots.in_use() >= self.slots.depth() {
+            return false;
+        }
+        if role.submits == Submits::Everything {
+            return self.pump();
+        }
+        self.pump_elsewhere();
+        false
     }
 
     fn sleep_for<W: Work>(

@@ -224,6 +224,30 @@ fn a_wait_in_a_callback_keeps_its_deadline_though_others_block() {
 }
 
 #[test]
+fn a_drain_without_a_deadline_is_never_too_late() {
+    in_both_modes(|| {
+        for dispatch in ALL {
+            let aio = build(Aio::builder().depth(4).dispatch(dispatch));
+            let over = Counter::default();
+            // They come and go all the time: there are moments with nothing outstanding.
+            let reader = {
+                let (aio, over, file) = (aio.clone(), over.clone(), null());
+                std::thread::spawn(move || {
+                    while over.get() == 0 {
+                        assert_eq!(aio.read_at(&file, &mut [0], 0).unwrap(), 0);
+                    }
+                })
+            };
+            for _ in 0..50_000 {
+                aio.drain().unwrap();
+            }
+            over.add();
+            reader.join().unwrap();
+        }
+    });
+}
+
+#[test]
 fn many_idle_shards_are_shut_down_as_one() {
     in_both_modes(|| {
         let median = |shards: usize| {

@@ -77,8 +77,7 @@ impl<W: Work> Watch<W> {
             Ok(Some(old)) if old.will_wake(waker) => self.put_waker(old),
             Ok(old) => {
                 drop_waker(old);
-                // A panic of the user's `clone` is the caller's. It leaves PENDING and no waker: harmless.
-                self.put_waker(waker.clone())
+                self.put_waker(user_code::clone_waker(waker))
             }
         }
     }
