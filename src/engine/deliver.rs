@@ -86,6 +86,7 @@ impl Engine {
 
     /// Calls wakers, and drops abandoned requests: they count as outstanding until their files are closed.
     fn wake_and_drop(&self, wakers: impl Iterator<Item = Waker>, mut abandoned: List) -> bool {
+        self.dispatcher.note_delivery();
         let _inside = Inside::enter(Frame::Other);
         for waker in wakers {
             if !self.call("a waker", || waker.wake()) {

@@ -18,7 +18,7 @@
 //! | `lifecycle` | beginning and end |
 //!
 //! Beside them stand the parts, which know nothing of the engine: `request` (the memory of a request),
-//! `slots` and `backlog`, `iocb_array` and `plug` (on the way in), `harvest`, `wakers` and `inbox` (on the
+//! `slots` and `backlog`, `iocb_array`, `plug` and `medium` (on the way in), `harvest`, `wakers` and `inbox` (on the
 //! way out), `roles` and `dispatcher` (which thread sleeps where), `polls` (the requests that can be
 //! cancelled), `helper` (the queue of the helper thread, which may block), `counters`, `clock`, `context`,
 //! `threads`.
@@ -36,6 +36,7 @@ mod helper;
 mod inbox;
 mod iocb_array;
 mod lifecycle;
+mod medium;
 #[cfg(all(test, loom))]
 mod model;
 mod plug;
@@ -98,6 +99,7 @@ pub(crate) struct Engine {
     inbox: inbox::Inbox,
     helper: helper::Helper,
     counters: counters::Counters,
+    medium: medium::Medium,
     idle: account::IdleSignal,
     /// Another part of the process destroyed the context, or `io_getevents` is refused.
     lost: AtomicBool,
@@ -123,6 +125,7 @@ impl Engine {
             inbox: inbox::Inbox::new(),
             helper: helper::Helper::new(),
             counters: counters::Counters::new(),
+            medium: medium::Medium::new(),
             idle: account::IdleSignal::new(),
             lost: AtomicBool::new(false),
             end: end::End::new(),

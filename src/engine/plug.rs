@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 
 /// One plug, on the stack of the thread that runs the callbacks; linked to the one further out.
 #[derive(Debug)]
-struct Link {
+pub(super) struct Link {
     engine: NonNull<Engine>,
     plugged: RefCell<List>,
     /// Whether this thread may pass them to `io_submit`.
@@ -33,7 +33,7 @@ loom::thread_local! {
 
 /// Runs `body`, in which callbacks of `engine` run one after the other. Returns the requests that are still
 /// held back then.
-pub(super) fn with_plug(engine: &Engine, may_block: bool, body: impl FnOnce()) -> List {
+pub(super) fn with_plug(engine: &Engine, may_block: bool, body: impl FnOnce(&Link)) -> List {
     debug_assert!(
         user_code::innermost().is_none(),
         "callbacks run in the outermost reap"
@@ -46,9 +46,17 @@ pub(super) fn with_plug(engine: &Engine, may_block: bool, body: impl FnOnce()) -
     };
     let linked = Linked::new(&link);
     let inside = Inside::enter_in(Frame::Callback, engine.origin);
-    body();
+    body(&link);
     drop((inside, linked));
     link.plugged.into_inner()
+}
+
+impl Link {
+    /// How many requests are held back.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.plugged.borrow().len()
+    }
 }
 
 /// While it lives, the link is this thread's innermost.

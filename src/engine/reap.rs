@@ -6,10 +6,11 @@
 #![allow(unsafe_code, reason = "the kernel's events are addresses of requests")]
 
 use super::harvest::Harvest;
+use super::plug::{self, Link};
 use super::request::{List, OwnedCell, Watch};
 use super::roles::{DISPATCHER, NO_LEADER, Role, Submits};
 use super::submit::unplug_all_before;
-use super::{Engine, clock, plug};
+use super::{Engine, clock};
 use crate::op::Work;
 use crate::sync::before_blocking;
 use crate::sys::{Mode, Take, WAKE, io_event};
@@ -242,11 +243,12 @@ impl Engine {
     fn dispatch_some(&self, mut callbacks: List, role: Role) -> bool {
         let count = callbacks.len();
         self.roles.pass_lead(role.tag);
+        self.dispatcher.note_delivery();
         let began = (count > 1).then(clock::now);
         before_blocking(unplug_all_before);
         let may_block = role.submits != Submits::Nothing;
         let mut is_here = true;
-        let run = || is_here = self.run_callbacks(&mut callbacks);
+        let run = |plug: &Link| is_here = self.run_callbacks(&mut callbacks, plug);
         let plugged = plug::with_plug(self, may_block, run);
         if !is_here {
             return false;
@@ -258,7 +260,9 @@ impl Engine {
         // longer do.
         self.counters
             .add_for_dispatcher(plugged.len().cast_signed() - count.cast_signed());
-        if may_block {
+        if may_block && count == 1 {
+            self.send_at_once(plugged);
+        } else if may_block {
             self.send_plugged(plugged);
         } else {
             self.send_elsewhere(plugged);
@@ -269,14 +273,17 @@ impl Engine {
         self.is_here()
     }
 
-    /// Runs the callbacks in order. Returns `false` in a forked child: there the rest is the parent's.
-    fn run_callbacks(&self, callbacks: &mut List) -> bool {
+    /// Runs the callbacks in order; what they submit leaves in groups. Returns `false` in a forked child: there
+    /// the rest is the parent's.
+    fn run_callbacks(&self, callbacks: &mut List, plug: &Link) -> bool {
+        let (mut group, groups) = self.groups_of_round(callbacks.len());
         while let Some(request) = callbacks.pop() {
             if !self.call("a callback", || request.finish()) {
                 return false;
             }
             // What the last one submits leaves now in any case.
-            if callbacks.len() > 0 && self.counters.are_callbacks_slow() {
+            if callbacks.len() > 0 && plug.len() >= group {
+                group = groups;
                 self.unplug();
                 if !self.is_here() {
                     return false; // a waker of what was refused forked
@@ -284,5 +291,16 @@ impl Engine {
             }
         }
         true
+    }
+
+    /// How many submissions leave together while so many callbacks run: at first, and after that.
+    #[inline]
+    fn groups_of_round(&self, callbacks: usize) -> (usize, usize) {
+        if callbacks == 1 || self.counters.are_callbacks_slow() {
+            return (1, 1);
+        }
+        let in_flight = usize::try_from(self.slots.in_use()).unwrap_or(usize::MAX);
+        let group = self.medium.group(in_flight.saturating_add(callbacks));
+        (self.medium.first_group(), group)
     }
 }

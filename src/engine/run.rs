@@ -10,8 +10,9 @@ use crate::sync::{Parker, Taken, now};
 use crate::user_code;
 use std::time::{Duration, Instant};
 
-/// How long the completion thread stays in the kernel after nothing needs it any more, in case a callback is
-/// submitted soon.
+/// How long the completion thread stays in the kernel after nothing needs it any more, in case a callback or a
+/// future is submitted soon. Not after it has only stored results for threads that wait: it would wake for each
+/// of their events, and take them from under their hands.
 const LINGER: Duration = Duration::from_millis(10);
 
 impl Engine {
@@ -20,15 +21,16 @@ impl Engine {
     pub(super) fn run(&self) {
         let parker = Parker::current();
         let role = Role::DISPATCHER;
-        let mut fresh = false;
         while self.is_here() && !self.is_finished() {
             if self.poll_once(role, usize::MAX) > 0 {
-                fresh = true;
-            } else if !self.is_here() {
+                continue;
+            }
+            if !self.is_here() {
                 return;
-            } else if self.counters.needs_dispatcher() && !self.is_lost() {
+            }
+            if self.counters.needs_dispatcher() && !self.is_lost() {
                 self.park(role, MOST, None, &parker);
-            } else if std::mem::take(&mut fresh) && !self.is_lost() {
+            } else if self.dispatcher.take_delivery() && !self.is_lost() {
                 self.park(role, MOST, Some(now() + LINGER), &parker);
             } else {
                 self.park_idle(&parker);

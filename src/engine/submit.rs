@@ -11,6 +11,7 @@
 
 use super::clock::{self, Trouble};
 use super::iocb_array::IocbArray;
+use super::medium::LARGEST;
 use super::request::{List, OwnedCell};
 use super::{Engine, plug, threads};
 use crate::error::AioError;
@@ -23,8 +24,6 @@ use std::time::Duration;
 pub(super) const BATCH: usize = 64;
 /// The same where a user asks for many at once: the kernel merges adjacent ones within one call.
 pub(super) const LARGE_BATCH: usize = 1024;
-/// Callbacks' submissions leave when so many are held back, before the round ends.
-const PLUG: usize = 32;
 /// How often a submission is tried again that meets EAGAIN with nothing in flight, after 1, 2, … 256 ms: 511
 /// ms in all.
 const TRIES: u32 = 9;
@@ -100,7 +99,7 @@ impl Engine {
     #[inline]
     pub(super) fn plug_or_send(&self, request: OwnedCell) -> Result<bool, (io::Error, OwnedCell)> {
         match plug::push(self.id(), request) {
-            Ok(held_back) if held_back < PLUG => Ok(false),
+            Ok(held_back) if held_back < LARGEST => Ok(false),
             Ok(_) => {
                 self.unplug();
                 Ok(true)
@@ -188,10 +187,29 @@ impl Engine {
         }
     }
 
-    /// Submits requests from the plug. `Ok` was returned for them, so a refusal by the kernel is their
-    /// result.
+    /// Submits requests from the plug, and sees whether their files answer inside the call. `Ok` was returned
+    /// for them, so a refusal by the kernel is their result.
     #[inline]
-    pub(super) fn send_plugged(&self, mut plugged: List) {
+    pub(super) fn send_plugged(&self, plugged: List) {
+        let count = plugged.len();
+        if count == 0 {
+            return;
+        }
+        if self.is_lost() {
+            return self.send_at_once(plugged); // the ring may be unmapped
+        }
+        // The ring stays where it is: the callbacks that submitted these count as completing until afterwards.
+        let before = self.kernel.completions();
+        self.send_at_once(plugged);
+        if self.backlog.len() == 0 {
+            let completed = self.kernel.completed_since(before);
+            self.medium.note(completed >= count);
+        }
+    }
+
+    /// As `send_plugged`, without a look at the files.
+    #[inline]
+    pub(super) fn send_at_once(&self, mut plugged: List) {
         match plugged.len() {
             0 => {}
             1 => plugged

@@ -49,7 +49,7 @@ impl Engine {
         };
         match sent {
             Ok(false) => {}
-            Ok(true) => self.after_submission(self.runs_callbacks_anywhere()),
+            Ok(true) => self.after_submission(self.runs_callbacks_anywhere().into()),
             Err((error, back)) => return Err((error, receipt.redeem(self.withdraw(back)))),
         }
         Ok(RequestId { tag, serial })
@@ -67,7 +67,7 @@ impl Engine {
         if let Err((error, back)) = self.send_for_dispatcher(request) {
             return Err((error, watch.redeem(self.withdraw(back))));
         }
-        self.after_submission(true);
+        self.after_submission(1);
         Ok(watch)
     }
 
@@ -139,8 +139,8 @@ impl Engine {
         admitted
     }
 
-    /// Returns whether some need the dispatcher.
-    fn send_admitted(&self, list: List, refused: &mut Vec<(io::Error, OwnedCell)>) -> bool {
+    /// Returns how many need the dispatcher.
+    fn send_admitted(&self, list: List, refused: &mut Vec<(io::Error, OwnedCell)>) -> usize {
         let mut for_dispatcher = 0;
         let list = list.inspect(|request| for_dispatcher += isize::from(!request.reaps_itself()));
         self.counters.add_for_dispatcher(for_dispatcher);
@@ -155,7 +155,7 @@ impl Engine {
             _ => self.send::<LARGE_BATCH>(list, Admission::New, &mut refuse),
         }
         self.counters.add_for_dispatcher(-back);
-        for_dispatcher > 0
+        for_dispatcher.unsigned_abs()
     }
 
     /// Drops the requests of a batch that is not submitted. A handle's result is ECANCELED.
@@ -199,15 +199,25 @@ impl Engine {
         request
     }
 
-    /// A request may be complete already; with `help` this thread reaps it. A request that is not complete
-    /// may need the dispatcher, which may be parked because it had nothing to wait for.
+    /// Requests may be complete already: this thread reaps about as many as it has submitted that may be
+    /// reaped here. A request that is not complete may need the dispatcher, which may be parked because it had
+    /// nothing to wait for.
     #[inline]
-    fn after_submission(&self, help: bool) {
-        if help && user_code::innermost().is_none() {
-            self.reap(Role::BYSTANDER, MOST);
+    fn after_submission(&self, submitted: usize) {
+        if submitted > 0 && user_code::innermost().is_none() {
+            self.reap_as_many(submitted);
         }
         if self.is_here() && self.run_deferred() {
             self.wake_idle_dispatcher();
+        }
+    }
+
+    /// Not until the ring is empty: under `Dispatch::Anywhere` callbacks may submit for ever.
+    #[inline]
+    fn reap_as_many(&self, submitted: usize) {
+        let mut left = submitted;
+        while self.reap(Role::BYSTANDER, MOST) >= MOST && left > MOST && self.is_here() {
+            left -= MOST;
         }
     }
 

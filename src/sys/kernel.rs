@@ -197,6 +197,21 @@ impl Kernel {
         self.ring.as_ref().is_some_and(|ring| !ring.is_empty())
     }
 
+    /// A place in the sequence of completions. Without a ring none is known.
+    #[inline]
+    pub(crate) fn completions(&self) -> Option<u32> {
+        self.ring.as_ref().map(Ring::tail)
+    }
+
+    /// How many requests have completed since then. Without a ring that is not known: all that is asked for.
+    #[inline]
+    pub(crate) fn completed_since(&self, then: Option<u32>) -> usize {
+        match (&self.ring, then) {
+            (Some(ring), Some(then)) => ring.added_since(then) as usize,
+            _ => usize::MAX,
+        }
+    }
+
     /// Sleeps until the ring is not empty, the time is over or a signal came; takes nothing. For
     /// [`Mode::Ring`].
     pub(crate) fn pure_wait(&self, timeout: Option<Duration>) -> Result<(), i32> {

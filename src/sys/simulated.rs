@@ -64,6 +64,8 @@ struct Inside {
     /// The results asked for by the requests accepted, in order: in tests, their names.
     accepted: Vec<u64>,
     interruptions: usize,
+    /// Events ever.
+    completed: u32,
     /// What it adds to every result.
     exaggeration: i64,
     destroyed: bool,
@@ -145,6 +147,7 @@ impl Kernel {
 
     fn publish(&self, inside: &mut MutexGuard<'_, Inside>, event: io_event) {
         inside.events.push_back(event);
+        inside.completed += 1;
         self.tail.fetch_add(1, Ordering::Release);
         self.news.notify_all();
     }
@@ -233,6 +236,17 @@ impl Kernel {
 
     pub(crate) fn has_events(&self) -> bool {
         self.mode == Mode::Ring && !self.is_ring_empty()
+    }
+
+    /// Not modelled: it decides only how many submissions leave together.
+    pub(crate) fn completions(&self) -> Option<u32> {
+        (self.mode == Mode::Ring && cfg!(not(loom))).then(|| self.inside.lock().completed)
+    }
+
+    pub(crate) fn completed_since(&self, then: Option<u32>) -> usize {
+        let now = self.completions();
+        now.zip(then)
+            .map_or(usize::MAX, |(now, then)| (now - then) as usize)
     }
 
     pub(crate) fn pure_wait(&self, timeout: Option<Duration>) -> Result<(), i32> {
