@@ -12,6 +12,7 @@ const STRATA: &[&str] = &[
     "account",
     "deliver",
     "submit",
+    "unplug",
     "reap",
     "end",
     "wait",

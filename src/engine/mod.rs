@@ -10,6 +10,7 @@
 //! | `account` | knows what is outstanding, and tells the threads that wait until nothing is |
 //! | `deliver` | calls user code: wakers, destructors |
 //! | `submit` | passes requests to the kernel: the way in. Also the loop of the helper thread |
+//! | `unplug` | holds back what callbacks submit, and sends it |
 //! | `reap` | takes events off the ring, and runs callbacks: the way out |
 //! | `end` | destroys the context, or notices that it is lost |
 //! | `wait` | sleeps until there is an event to take |
@@ -42,6 +43,7 @@ mod model;
 mod plug;
 mod polls;
 mod reap;
+mod refusal;
 mod request;
 mod roles;
 mod run;
@@ -52,6 +54,7 @@ mod submit;
 #[cfg(test)]
 mod testing;
 mod threads;
+mod unplug;
 mod verbs;
 mod wait;
 mod wake;

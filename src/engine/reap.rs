@@ -9,7 +9,7 @@ use super::harvest::Harvest;
 use super::plug::{self, Link};
 use super::request::{List, OwnedCell, Watch};
 use super::roles::{DISPATCHER, NO_LEADER, Role, Submits};
-use super::submit::unplug_all_before;
+use super::unplug::unplug_all_before;
 use super::{Engine, clock};
 use crate::op::Work;
 use crate::sync::before_blocking;

@@ -11,10 +11,9 @@
 
 use super::clock::{self, Trouble};
 use super::iocb_array::IocbArray;
-use super::medium::LARGEST;
+use super::refusal::{Admission, Refusal};
 use super::request::{List, OwnedCell};
-use super::{Engine, plug, threads};
-use crate::error::AioError;
+use super::{Engine, threads};
 use crate::sync::sleep;
 use crate::user_code;
 use std::io;
@@ -27,51 +26,6 @@ pub(super) const LARGE_BATCH: usize = 1024;
 /// How often a submission is tried again that meets EAGAIN with nothing in flight, after 1, 2, … 256 ms: 511
 /// ms in all.
 const TRIES: u32 = 9;
-
-/// Why the kernel did not take a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// The errno of `io_submit`.
-    Errno(i32),
-    /// The context is gone.
-    ContextGone,
-    /// EAGAIN again and again, with nothing in flight that could free a slot: the kernel has no memory for
-    /// requests.
-    Stalled,
-    /// The engine takes no more requests.
-    ShutDown,
-}
-
-impl Refusal {
-    /// The errno that becomes the result of a request which was accepted before the kernel refused it.
-    fn errno(self) -> i32 {
-        match self {
-            Refusal::Errno(errno) => errno,
-            Refusal::ContextGone | Refusal::ShutDown => libc::ECANCELED,
-            Refusal::Stalled => libc::ENOMEM,
-        }
-    }
-}
-
-impl From<Refusal> for io::Error {
-    fn from(refusal: Refusal) -> io::Error {
-        match refusal {
-            Refusal::Errno(errno) => io::Error::from_raw_os_error(errno),
-            Refusal::ContextGone => AioError::ContextGone.into(),
-            Refusal::Stalled => AioError::Stalled.into(),
-            Refusal::ShutDown => AioError::ShutDown.into(),
-        }
-    }
-}
-
-/// Whether requests may be refused because the engine is closing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admission {
-    /// New requests: they may be refused once shutdown has begun.
-    New,
-    /// Requests that were accepted earlier: they must not be refused.
-    Accepted,
-}
 
 /// What the first `io_submit` for an array said.
 #[derive(Debug)]
@@ -94,26 +48,6 @@ struct SubmitOutcome {
 }
 
 impl Engine {
-    /// Holds the request back, if a callback submits it; submits it otherwise. Returns whether `io_submit`
-    /// may have been called.
-    #[inline]
-    pub(super) fn plug_or_send(&self, request: OwnedCell) -> Result<bool, (io::Error, OwnedCell)> {
-        match plug::push(self.id(), request) {
-            Ok(held_back) if held_back < LARGEST => Ok(false),
-            Ok(_) => {
-                self.unplug();
-                Ok(true)
-            }
-            Err(request) => {
-                unplug_all(); // it may block, inside another context's callback too
-                if let Err(forked) = self.check_origin() {
-                    return Err((forked.into(), request));
-                }
-                self.send_for_dispatcher(request).map(|()| true)
-            }
-        }
-    }
-
     pub(super) fn send_for_dispatcher(
         &self,
         request: OwnedCell,
@@ -150,40 +84,6 @@ impl Engine {
             self.send_array(&mut array, List::new(), admission, refused);
         } else {
             self.queue(List::of(request), admission, refused);
-        }
-    }
-
-    /// Submits what this thread's callbacks have held back so far. In a forked child that is the parent's,
-    /// and is forgotten.
-    #[inline]
-    pub(super) fn unplug(&self) {
-        let (plugged, may_block) = plug::take(self.id());
-        if plugged.len() > 0 && self.is_here() {
-            self.counters
-                .add_for_dispatcher(plugged.len().cast_signed());
-            if may_block {
-                self.send_plugged(plugged);
-            } else {
-                self.send_elsewhere(plugged);
-            }
-        }
-    }
-
-    /// As `unplug`, for a thread with a deadline: the helper thread submits.
-    fn unplug_without_blocking(&self) {
-        let (plugged, _) = plug::take(self.id());
-        if plugged.len() > 0 && self.is_here() {
-            self.counters
-                .add_for_dispatcher(plugged.len().cast_signed());
-            self.send_elsewhere(plugged);
-        }
-    }
-
-    /// Requests that were accepted are submitted by the helper thread, in their order.
-    pub(super) fn send_elsewhere(&self, accepted: List) {
-        if accepted.len() > 0 {
-            self.backlog.push(accepted);
-            self.pump_elsewhere();
         }
     }
 
@@ -598,26 +498,5 @@ impl Engine {
             }
             self.run_deferred();
         }
-    }
-}
-
-/// Submits all that this thread's callbacks have held back, for every engine. To be called before the thread
-/// blocks, whatever it waits for.
-#[inline]
-pub(super) fn unplug_all() {
-    plug::for_each_engine(Engine::unplug);
-}
-
-/// As `unplug_all`, for a thread with a deadline: the helper thread submits.
-fn unplug_all_without_blocking() {
-    plug::for_each_engine(Engine::unplug_without_blocking);
-}
-
-/// Calls the one that suits a thread with or without a deadline.
-pub(super) fn unplug_all_before(has_deadline: bool) {
-    if has_deadline {
-        unplug_all_without_blocking();
-    } else {
-        unplug_all();
     }
 }
