@@ -14,7 +14,7 @@ use std::io;
 /// if let Err(error) = Aio::global() {
 ///     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
 ///         Some(SetupError::QuotaExhausted { asked, .. }) => println!("no room for {asked} requests"),
-///         Some(SetupError::Unsupported | SetupError::Refused) => println!("use threads and pread here"),
+///         Some(SetupError::Unsupported { .. } | SetupError::Refused { .. }) => println!("use threads and pread here"),
 ///         _ => println!("{error}"),
 ///     }
 /// }
@@ -22,10 +22,21 @@ use std::io;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SetupError {
-    /// `io_setup`: ENOSYS. The kernel was built without `CONFIG_AIO`.
-    Unsupported,
-    /// `io_setup`, `io_submit` or `io_getevents`: EPERM. A seccomp filter refuses the call.
-    Refused,
+    /// A system call that kernel AIO needs does not exist here: ENOSYS or EOPNOTSUPP. The kernel was built
+    /// without `CONFIG_AIO`, or a sandbox or an emulator (qemu-user, Rosetta, FEX) does not have the call.
+    Unsupported {
+        /// The call's name: `io_setup`, `io_submit`, `io_getevents` or `io_destroy`.
+        call: &'static str,
+        /// What it returned.
+        errno: i32,
+    },
+    /// A system call that kernel AIO needs is forbidden here: EPERM or EACCES. A seccomp filter refuses it.
+    Refused {
+        /// The call's name: `io_setup`, `io_submit`, `io_getevents` or `io_destroy`.
+        call: &'static str,
+        /// What it returned.
+        errno: i32,
+    },
     /// `io_setup`: EAGAIN, even for the smallest context. The limit is for the whole machine, containers
     /// included.
     QuotaExhausted {
@@ -37,27 +48,38 @@ pub enum SetupError {
         /// `/proc/sys/fs/aio-max-nr`: the limit of that sum.
         max: Option<u64>,
     },
-    /// `io_setup`: ENOMEM. The ring did not fit, most likely in `RLIMIT_AS`.
+    /// `io_setup`: ENOMEM. The ring did not fit: in `RLIMIT_AS`, or, in a process that has called
+    /// `mlockall(MCL_FUTURE)`, in `RLIMIT_MEMLOCK`.
     NoMemory,
     /// A depth of 0, or of more than 65535.
     InvalidDepth(u32),
     /// More shards than there is memory to list them in.
     TooManyShards(usize),
-    /// Anything else: another errno of `io_setup`, no memfd, no thread. The error inside is the
-    /// [`source`](Error::source), and not part of the text.
-    Other(io::Error),
+    /// The completion thread could not be started: EAGAIN where `RLIMIT_NPROC`, the control group's `pids.max`
+    /// or `kernel.threads-max` is reached, ENOMEM where its stack does not fit in `RLIMIT_AS`, EINVAL after
+    /// `unshare(CLONE_NEWPID)`. [`Dispatch::Manual`](crate::Dispatch::Manual) needs no thread. The error
+    /// inside is the [`source`](Error::source).
+    Thread(io::Error),
+    /// Anything else, of any system call: for example EMFILE, no descriptor for `memfd_create`.
+    Other {
+        /// The call's name.
+        call: &'static str,
+        /// What it returned: the [`source`](Error::source), and not part of the text.
+        error: io::Error,
+    },
 }
 
 impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SetupError::Unsupported => f.write_str("this kernel has no AIO (io_setup: ENOSYS): it was built without CONFIG_AIO"),
-            SetupError::Refused => f.write_str("kernel AIO is not permitted here (EPERM): a seccomp filter refuses it; allow io_setup, io_submit, io_getevents and io_destroy in its profile"),
+            SetupError::Unsupported { call, errno } => write!(f, "there is no kernel AIO here ({call}: {}): the kernel was built without CONFIG_AIO, or a sandbox or an emulator (qemu-user, Rosetta, FEX) does not have this call", name_of(*errno)),
+            SetupError::Refused { call, errno } => write!(f, "kernel AIO is not permitted here ({call}: {}): a seccomp filter refuses the call; allow io_setup, io_submit, io_getevents and io_destroy in its profile", name_of(*errno)),
             SetupError::QuotaExhausted { asked, in_use, max } => exhausted(f, *asked, *in_use, *max),
-            SetupError::NoMemory => f.write_str("no memory for an AIO ring (io_setup: ENOMEM): is RLIMIT_AS (ulimit -v) too small?"),
+            SetupError::NoMemory => f.write_str("no memory for an AIO ring (io_setup: ENOMEM): RLIMIT_AS (ulimit -v) is too small, or after mlockall(MCL_FUTURE) RLIMIT_MEMLOCK (ulimit -l)"),
             SetupError::InvalidDepth(depth) => write!(f, "a depth of {depth} is not possible: choose 1 to 65535"),
             SetupError::TooManyShards(count) => write!(f, "{count} shards are not possible: choose as many as there are submitting threads"),
-            SetupError::Other(_) => f.write_str("can't set up kernel AIO"),
+            SetupError::Thread(error) => no_thread(f, errno_of(error)),
+            SetupError::Other { call, .. } => write!(f, "can't set up kernel AIO: {call} failed"),
         }
     }
 }
@@ -72,23 +94,50 @@ fn exhausted(
         |value: Option<u64>| value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
     write!(
         f,
-        "fs.aio-max-nr is {} and {} are in use: no room for a context (asked for {asked} requests in flight, tried down to 1); \
+        "fs.aio-max-nr is {} and {} are in use: no room for a context (io_setup: EAGAIN; asked for {asked} requests in flight, tried down to 1); \
          raise it with `sysctl fs.aio-max-nr=1048576`, or close what holds them (the limit is shared by all containers of the machine)",
         number(max),
         number(in_use)
     )
 }
 
+/// What to look at when the system has no thread for us.
+fn no_thread(f: &mut fmt::Formatter<'_>, errno: Option<i32>) -> fmt::Result {
+    let reason = match errno {
+        Some(libc::EAGAIN) => {
+            "EAGAIN: RLIMIT_NPROC (ulimit -u), the control group's pids.max or kernel.threads-max is reached"
+        }
+        Some(libc::ENOMEM) => "ENOMEM: its stack does not fit in RLIMIT_AS (ulimit -v)",
+        Some(libc::EINVAL) => "EINVAL: after unshare(CLONE_NEWPID) a process can start no threads",
+        _ => "see the source of this error",
+    };
+    write!(
+        f,
+        "the completion thread could not be started ({reason}); Dispatch::Manual needs none"
+    )
+}
+
+/// The errnos with which a call is refused, by name.
+fn name_of(errno: i32) -> &'static str {
+    match errno {
+        libc::ENOSYS => "ENOSYS",
+        libc::EOPNOTSUPP => "EOPNOTSUPP",
+        libc::EACCES => "EACCES",
+        _ => "EPERM",
+    }
+}
+
 impl SetupError {
     /// The errno of the system call that failed; `None` where none was made.
     pub fn errno(&self) -> Option<i32> {
         match self {
-            SetupError::Unsupported => Some(libc::ENOSYS),
-            SetupError::Refused => Some(libc::EPERM),
+            SetupError::Unsupported { errno, .. } | SetupError::Refused { errno, .. } => {
+                Some(*errno)
+            }
             SetupError::QuotaExhausted { .. } => Some(libc::EAGAIN),
             SetupError::NoMemory => Some(libc::ENOMEM),
             SetupError::InvalidDepth(_) | SetupError::TooManyShards(_) => None,
-            SetupError::Other(error) => errno_of(error),
+            SetupError::Thread(error) | SetupError::Other { error, .. } => errno_of(error),
         }
     }
 }
@@ -96,7 +145,7 @@ impl SetupError {
 impl Error for SetupError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            SetupError::Other(error) => Some(error),
+            SetupError::Thread(error) | SetupError::Other { error, .. } => Some(error),
             _ => None,
         }
     }
@@ -105,14 +154,14 @@ impl Error for SetupError {
 impl From<SetupError> for io::Error {
     fn from(error: SetupError) -> io::Error {
         let kind = match &error {
-            SetupError::Unsupported => io::ErrorKind::Unsupported,
-            SetupError::Refused => io::ErrorKind::PermissionDenied,
+            SetupError::Unsupported { .. } => io::ErrorKind::Unsupported,
+            SetupError::Refused { .. } => io::ErrorKind::PermissionDenied,
             SetupError::QuotaExhausted { .. } => io::ErrorKind::QuotaExceeded,
             SetupError::NoMemory => io::ErrorKind::OutOfMemory,
             SetupError::InvalidDepth(_) | SetupError::TooManyShards(_) => {
                 io::ErrorKind::InvalidInput
             }
-            SetupError::Other(error) => error.kind(),
+            SetupError::Thread(error) | SetupError::Other { error, .. } => error.kind(),
         };
         io::Error::new(kind, error)
     }

@@ -174,7 +174,7 @@ fn a_refused_request_is_whole_and_can_be_submitted_again() {
     let (_file, buf) = request.into_parts();
     assert_eq!((&buf[..], calls.get()), (&[1, 2, 3][..], 0));
     let again = aio.alloc().init_rw(null(), Write, buf, 0);
-    let again = again.init_callback(move |done: kiocb::Completion<File, Vec<u8>>| {
+    let again = again.init_callback(move |done: kiocb::Completion<Arc<File>, Vec<u8>>| {
         assert_eq!(done.result.unwrap(), 3);
         drop(callback);
     });

@@ -17,7 +17,7 @@ use std::time::Duration;
 fn each_callback_is_called_exactly_once() {
     let _watchdog = watchdog();
     let aio = aio();
-    let file = Arc::new(null());
+    let file = null();
     let calls: Arc<[AtomicUsize]> = (0..10_000).map(|_| AtomicUsize::new(0)).collect();
     thread::scope(|scope| {
         for part in 0..4 {
@@ -503,7 +503,7 @@ fn descriptors_do_not_leak() {
         let aio = build(Aio::builder().depth(4));
         let before = count();
         for _ in 0..200 {
-            let (done, refused) = (null(), std::fs::File::open("/dev/null").unwrap());
+            let (done, refused) = (new_null(), std::fs::File::open("/dev/null").unwrap());
             let request = aio.alloc().init_rw(done, Write, [0; 8], 0);
             request.init_callback(drop).submit().unwrap();
             let request = aio.alloc().init_rw(refused, Write, [0; 8], 0);

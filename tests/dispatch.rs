@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-fn request(aio: &Aio) -> Iocb<Rw<File, Write, [u8; 4]>> {
+fn request(aio: &Aio) -> Iocb<Rw<Arc<File>, Write, [u8; 4]>> {
     aio.alloc().init_rw(null(), Write, [0; 4], 0)
 }
 
@@ -73,7 +73,7 @@ fn a_chain_of_a_million_synchronous_completions_needs_no_deeper_stack() {
         let small = thread::Builder::new().stack_size(128 * 1024);
         let chain = small.spawn(move || {
             let (send, receive) = mpsc::channel();
-            hop(aio.clone(), Arc::new(null()), hops, send);
+            hop(aio.clone(), null(), hops, send);
             while aio.poll(1, 1000, None).is_ok_and(|count| count > 0) {}
             assert_eq!(receive.recv().unwrap(), 0);
         });

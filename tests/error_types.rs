@@ -44,10 +44,23 @@ fn deep() -> io::Error {
     io::Error::other(Outer(io::Error::from_raw_os_error(libc::EIO)))
 }
 
+fn other(error: io::Error) -> SetupError {
+    SetupError::Other {
+        call: "memfd_create",
+        error,
+    }
+}
+
 fn setup_errors() -> Vec<SetupError> {
     vec![
-        SetupError::Unsupported,
-        SetupError::Refused,
+        SetupError::Unsupported {
+            call: "io_setup",
+            errno: libc::ENOSYS,
+        },
+        SetupError::Refused {
+            call: "io_submit",
+            errno: libc::EPERM,
+        },
         SetupError::QuotaExhausted {
             asked: 128,
             in_use: Some(65_000),
@@ -56,8 +69,9 @@ fn setup_errors() -> Vec<SetupError> {
         SetupError::NoMemory,
         SetupError::InvalidDepth(0),
         SetupError::TooManyShards(usize::MAX),
-        SetupError::Other(io::Error::from_raw_os_error(libc::EMFILE)),
-        SetupError::Other(deep()),
+        SetupError::Thread(io::Error::from_raw_os_error(libc::EAGAIN)),
+        other(io::Error::from_raw_os_error(libc::EMFILE)),
+        other(deep()),
     ]
 }
 
@@ -79,8 +93,10 @@ fn refused() -> SubmitError<Iocb<kiocb::op::Rw<std::fs::File, Write, &'static st
     request.wait().unwrap_err()
 }
 
+type Late = kiocb::op::Rw<std::sync::Arc<std::fs::File>, Read, [u8; 4]>;
+
 /// A request that an `Aio` refuses which was shut down.
-fn too_late() -> SubmitError<Iocb<kiocb::op::Rw<std::fs::File, Read, [u8; 4]>>> {
+fn too_late() -> SubmitError<Iocb<Late>> {
     let aio = aio();
     aio.shutdown(std::time::Duration::from_secs(30)).unwrap();
     let request = aio.alloc().init_rw(null(), Read, [0; 4], 0);
@@ -160,9 +176,9 @@ fn the_chain_of_an_error_leads_to_the_io_error_behind_it() {
         ["the I/O failed", "Broken pipe (os error 32)"]
     );
     assert_eq!(
-        texts(&SetupError::Other(deep())),
+        texts(&other(deep())),
         [
-            "can't set up kernel AIO",
+            "can't set up kernel AIO: memfd_create failed",
             "outer",
             "Input/output error (os error 5)"
         ]
@@ -178,7 +194,17 @@ fn every_error_has_the_errno_of_its_cause() {
     let emfile = Some(libc::EMFILE);
     assert_eq!(
         setup,
-        [enosys, eperm, eagain, enomem, None, None, emfile, None]
+        [
+            enosys,
+            eperm,
+            eagain,
+            enomem,
+            None,
+            None,
+            eagain,
+            emfile,
+            None
+        ]
     );
     let canceled = Some(libc::ECANCELED);
     assert_eq!(

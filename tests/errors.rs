@@ -187,7 +187,7 @@ impl Refused {
             }
             NoEventfd => {
                 let request = request.init_rw(scratch(), Read, [0; 64], 0);
-                let request = request.eventfd(Arc::new(null().into()));
+                let request = request.eventfd(Arc::new(new_null().into()));
                 send(request, report)
             }
             SyncOfPipe => {
@@ -343,7 +343,7 @@ fn an_error_brings_the_very_same_file_buffer_and_closure_back() {
     assert_eq!((file.as_raw_fd(), buf.as_ptr()), (fd, address));
     assert_eq!(buf, pattern(3, 100));
     // It can even be used: in a request that is right.
-    let request = aio.alloc().init_rw(null(), Write, buf, 77);
+    let request = aio.alloc().init_rw(new_null(), Write, buf, 77);
     request.init_callback(callback).submit().unwrap();
     aio.drain().unwrap();
     assert_eq!(Arc::strong_count(&secret), 1);

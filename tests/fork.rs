@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ fn fork(child: impl FnOnce()) -> bool {
     }
 }
 
-fn request(aio: &Aio) -> Iocb<Rw<File, Write, [u8; 4]>> {
+fn request(aio: &Aio) -> Iocb<Rw<Arc<File>, Write, [u8; 4]>> {
     aio.alloc().init_rw(null(), Write, [0; 4], 0)
 }
 

@@ -32,7 +32,7 @@ fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(waker))
 }
 
-type Job = Rw<File, Write, [u8; 4]>;
+type Job = Rw<Arc<File>, Write, [u8; 4]>;
 
 fn request(aio: &Aio) -> Iocb<Job> {
     aio.alloc().init_rw(null(), Write, [0; 4], 0)

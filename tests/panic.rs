@@ -27,7 +27,7 @@ fn burst() -> ! {
 
 const KINDS: [Dispatch; 3] = [Dispatch::Thread, Dispatch::Anywhere, Dispatch::Manual];
 
-fn write(aio: &Aio) -> Iocb<kiocb::op::Rw<File, Write, [u8; 4]>> {
+fn write(aio: &Aio) -> Iocb<kiocb::op::Rw<Arc<File>, Write, [u8; 4]>> {
     aio.alloc().init_rw(null(), Write, [0; 4], 0)
 }
 

@@ -149,7 +149,7 @@ fn a_read_at_the_end_is_short_and_beyond_it_empty() {
 #[test]
 fn nothing_is_transferred_by_a_request_for_nothing() {
     let _watchdog = watchdog();
-    for file in [file_of(b"bytes"), null()].map(Arc::new) {
+    for file in [Arc::new(file_of(b"bytes")), null()] {
         assert_eq!(read(file.clone(), 0, 0).unwrap(), b"");
         assert_eq!(write(file.clone(), Vec::new(), 3).unwrap(), 0);
         let none: Vec<Vec<u8>> = Vec::new();
@@ -428,7 +428,8 @@ fn an_eventfd_may_be_given_away_with_its_request() {
 #[test]
 fn more_than_two_gibibytes_come_back_short() {
     let _watchdog = watchdog();
-    let done = Iocb::alloc().init_rw(null(), Write, Huge::new(), 0).wait();
+    let Some(huge) = Huge::new() else { return };
+    let done = Iocb::alloc().init_rw(null(), Write, huge, 0).wait();
     assert_eq!(done.unwrap().result.unwrap(), 0x7fff_f000);
 }
 

@@ -36,6 +36,20 @@ fn depths_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn numbers_of_shards_that_make_no_sense_are_refused() {
+    let _watchdog = watchdog();
+    for shards in [1 << 42, usize::MAX] {
+        let (kind, reason) = refusal(Aio::builder().shards(shards));
+        assert!(
+            matches!(reason, SetupError::TooManyShards(refused) if refused == shards),
+            "{reason}"
+        );
+        assert_eq!(kind, io::ErrorKind::InvalidInput);
+        assert!(reason.to_string().contains(&shards.to_string()));
+    }
+}
+
+#[test]
 fn the_depth_is_what_was_asked_for() {
     let _watchdog = watchdog();
     assert_eq!(aio().stats().depth, 128);
@@ -93,9 +107,10 @@ fn no_descriptor_left_is_an_error_and_no_leak() {
         }
         let error = Aio::builder().shards(3).build().unwrap_err();
         let reason = error.get_ref().unwrap().downcast_ref::<SetupError>();
-        let Some(SetupError::Other(error)) = reason else {
+        let Some(SetupError::Other { call, error }) = reason else {
             panic!("{error}");
         };
+        assert_eq!(*call, "memfd_create");
         assert!(error.to_string().contains("Too many open files"), "{error}");
         // Enough for one shard, not for three: the first is taken down again.
         files.truncate(files.len() - 1);
@@ -148,7 +163,10 @@ fn a_request_without_a_context_comes_back_with_the_reason() {
                 .submit()
                 .unwrap_err();
             let reason = refused.error().get_ref().unwrap().downcast_ref();
-            assert!(matches!(reason, Some(SetupError::Other(_))), "{refused}");
+            assert!(
+                matches!(reason, Some(SetupError::Other { .. })),
+                "{refused}"
+            );
             assert_eq!(fates.seen(), [0; 4]);
             limit(Resource::RLIMIT_NOFILE, before);
             refused.into_request().submit().unwrap();

@@ -11,7 +11,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-fn request(aio: &Aio) -> Iocb<Rw<File, Write, [u8; 4]>> {
+fn request(aio: &Aio) -> Iocb<Rw<Arc<File>, Write, [u8; 4]>> {
     aio.alloc().init_rw(null(), Write, [0; 4], 0)
 }
 

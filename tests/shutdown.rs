@@ -8,13 +8,13 @@ use kiocb::op::{Read, Rw, Write};
 use kiocb::{Aio, AioError, Dispatch, Iocb};
 use std::fs::File;
 use std::io;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(3600);
 
-fn request(aio: &Aio) -> Iocb<Rw<File, Write, [u8; 4]>> {
+fn request(aio: &Aio) -> Iocb<Rw<Arc<File>, Write, [u8; 4]>> {
     aio.alloc().init_rw(null(), Write, [0; 4], 0)
 }
 

@@ -102,7 +102,8 @@ impl AioBuilder {
     ///
     /// # Errors
     /// A [`SetupError`](crate::SetupError) inside: no AIO in this kernel, a seccomp filter, the machine's
-    /// quota used up (a smaller depth is tried first, down to 1), no memory, a depth out of range, no thread.
+    /// quota used up (a smaller depth is tried first, down to 1), no memory, a depth or a number of shards
+    /// out of range, no thread.
     pub fn build(self) -> io::Result<Aio> {
         let aio = self.make()?;
         aio.log();

@@ -1,8 +1,7 @@
 //! Making a kernel context: how large it may be, and why not.
 
 use crate::error::SetupError;
-use crate::sys::Kernel;
-use std::io;
+use crate::sys::{FailedCall, Kernel};
 
 /// One slot beyond the depth is kept for the wake-up.
 const WAKE_SLOT: u32 = 1;
@@ -19,24 +18,35 @@ pub(super) fn make(depth: u32, force_syscalls: bool) -> Result<(Kernel, u32), Se
     let kernel = loop {
         match Kernel::setup(got + WAKE_SLOT, force_syscalls) {
             Ok(kernel) => break kernel,
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && got > 1 => got /= 2,
-            Err(error) => return Err(explain(error, depth)),
+            Err(failed) if is_out_of_quota(&failed) && got > 1 => got /= 2,
+            Err(failed) => return Err(explain(failed, depth)),
         }
     };
     Ok((kernel, got))
 }
 
-fn explain(error: io::Error, asked: u32) -> SetupError {
-    match error.raw_os_error() {
-        Some(libc::ENOSYS) => SetupError::Unsupported,
-        Some(libc::EPERM) => SetupError::Refused,
-        Some(libc::ENOMEM) => SetupError::NoMemory,
-        Some(libc::EAGAIN) => SetupError::QuotaExhausted {
+fn is_out_of_quota(failed: &FailedCall) -> bool {
+    failed.call == "io_setup" && failed.error.raw_os_error() == Some(libc::EAGAIN)
+}
+
+fn explain(failed: FailedCall, asked: u32) -> SetupError {
+    if is_out_of_quota(&failed) {
+        return SetupError::QuotaExhausted {
             asked,
             in_use: sysctl("aio-nr"),
             max: sysctl("aio-max-nr"),
-        },
-        _ => SetupError::Other(error),
+        };
+    }
+    let FailedCall { call, error } = failed;
+    match (call, error.raw_os_error()) {
+        ("io_setup", Some(libc::ENOMEM)) => SetupError::NoMemory,
+        // No memfd is not the end of AIO: a descriptor of something else failed as well.
+        ("memfd_create", _) => SetupError::Other { call, error },
+        (_, Some(errno @ (libc::ENOSYS | libc::EOPNOTSUPP))) => {
+            SetupError::Unsupported { call, errno }
+        }
+        (_, Some(errno @ (libc::EPERM | libc::EACCES))) => SetupError::Refused { call, errno },
+        _ => SetupError::Other { call, error },
     }
 }
 

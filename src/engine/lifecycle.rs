@@ -27,7 +27,7 @@ impl Engine {
             let thread = engine
                 .start_completion_thread()
                 .inspect_err(|_| engine.tear_down())
-                .map_err(SetupError::Other)?;
+                .map_err(SetupError::Thread)?;
             engine.end.keep(thread);
         }
         Ok(engine)

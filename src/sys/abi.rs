@@ -126,7 +126,6 @@ pub(super) const SYS_IO_PGETEVENTS: c_long = if cfg!(target_arch = "x86_64") {
 pub(super) const SIGSET_WORDS: usize = if MIPS { 2 } else { 1 };
 
 const MIPS: bool = cfg!(any(target_arch = "mips64", target_arch = "mips64r6"));
-const LITTLE_ENDIAN: bool = cfg!(target_endian = "little");
 
 /// A constant of the header's enum, as the 16 bits that `aio_lio_opcode` has.
 const fn opcode(command: c_uint) -> u16 {
@@ -145,6 +144,8 @@ const fn opcode(command: c_uint) -> u16 {
 const _: fn(bindings::aio_context_t) -> aio_context_t = |context| context;
 
 const _: () = {
+    const LITTLE_ENDIAN: bool = cfg!(target_endian = "little");
+
     assert!(size_of::<aio_context_t>() == 8);
 
     assert!(size_of::<iocb>() == 64 && align_of::<iocb>() == 8);

@@ -32,6 +32,24 @@ pub(crate) enum Mode {
     Syscalls,
 }
 
+/// A system call without which there is no context.
+#[derive(Debug)]
+pub(crate) struct FailedCall {
+    pub(crate) call: &'static str,
+    pub(crate) error: io::Error,
+}
+
+impl FailedCall {
+    /// For `map_err`.
+    fn of(call: &'static str) -> impl Fn(io::Error) -> FailedCall {
+        move |error| FailedCall { call, error }
+    }
+
+    fn with(call: &'static str, errno: i32) -> FailedCall {
+        FailedCall::of(call)(io::Error::from_raw_os_error(errno))
+    }
+}
+
 /// A kernel AIO context.
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -44,9 +62,10 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     /// Makes a context for `nr` requests at once, and finds out how its completions can be read.
-    pub(crate) fn setup(nr: u32, force_syscalls: bool) -> io::Result<Kernel> {
-        let scratch = scratch_file()?;
-        let id = setup_uninterrupted(nr)?;
+    pub(crate) fn setup(nr: u32, force_syscalls: bool) -> Result<Kernel, FailedCall> {
+        refuse_if_calls_are_refused()?;
+        let scratch = scratch_file().map_err(FailedCall::of("memfd_create"))?;
+        let id = setup_uninterrupted(nr).map_err(FailedCall::of("io_setup"))?;
         let mut kernel = Kernel {
             id,
             ring: None,
@@ -68,24 +87,29 @@ impl Kernel {
         }
         match kernel.try_calls() {
             Ok(()) => Ok(kernel),
-            Err(errno) => {
+            Err(failed) => {
                 // SAFETY: nobody else has it.
                 let _ = unsafe { kernel.destroy() };
-                Err(io::Error::from_raw_os_error(errno))
+                Err(failed)
             }
         }
     }
 
-    /// A filter may allow `io_setup` and refuse the calls that follow: better to know it now.
-    fn try_calls(&self) -> Result<(), i32> {
+    /// The calls as they will be made: better to know now that one fails.
+    fn try_calls(&self) -> Result<(), FailedCall> {
         // SAFETY: no iocb is passed.
-        unsafe { self.submit(&[]) }?;
-        match self.mode() {
+        unsafe { self.submit(&[]) }.map_err(|errno| FailedCall::with("io_submit", errno))?;
+        let waited = match self.mode() {
             Mode::Ring => self.pure_wait(Some(Duration::ZERO)),
             Mode::Syscalls => {
                 // SAFETY: the context is not shared yet, and nothing was submitted.
                 unsafe { self.fetch(0, 1, Some(Duration::ZERO), |_| Take::Taken) }.map(|_| ())
             }
+        };
+        match waited {
+            // A signal arrived: the call was let through.
+            Ok(()) | Err(libc::EINTR) => Ok(()),
+            Err(errno) => Err(FailedCall::with("io_getevents", errno)),
         }
     }
 
@@ -276,6 +300,34 @@ impl Kernel {
         // SAFETY: the context is not shared yet.
         unsafe { self.take(FETCH, |event| (seen.push(event.data), Take::Taken).1) };
         seen == [WAKE]
+    }
+}
+
+/// A filter may allow `io_setup` and refuse a call that follows, even the one that would take the context down
+/// again. So each call is made once with a context that does not exist, or for no requests: the kernel answers
+/// EINVAL, a filter or a kernel without AIO something else.
+fn refuse_if_calls_are_refused() -> Result<(), FailedCall> {
+    let no_time = Some(Duration::ZERO);
+    // SAFETY: a context for no requests is refused, so none is made.
+    answered("io_setup", unsafe { syscall::io_setup(0) })?;
+    // SAFETY: no context has the number 0, and no iocb is passed.
+    answered("io_submit", unsafe {
+        syscall::io_submit(0, std::ptr::null(), 0)
+    })?;
+    // SAFETY: as above, and no event is asked for.
+    let no_events = unsafe { syscall::io_getevents(0, 0, 0, std::ptr::null_mut(), no_time) };
+    answered("io_getevents", no_events)?;
+    // SAFETY: no context has the number 0.
+    answered("io_destroy", unsafe { syscall::io_destroy(0) })
+}
+
+/// Only the errnos of a refusal count: what another kernel answers to such a call is its affair.
+fn answered<T>(call: &'static str, result: io::Result<T>) -> Result<(), FailedCall> {
+    match result.err().and_then(|error| error.raw_os_error()) {
+        Some(errno @ (libc::ENOSYS | libc::EOPNOTSUPP | libc::EPERM | libc::EACCES)) => {
+            Err(FailedCall::with(call, errno))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -97,7 +97,7 @@ mod syscall;
 
 #[cfg(not(test))]
 pub(crate) use kernel::Kernel;
-pub(crate) use kernel::{Mode, WAKE};
+pub(crate) use kernel::{FailedCall, Mode, WAKE};
 pub(crate) use ring::Take;
 #[cfg(test)]
 pub(crate) use simulated::Kernel;

@@ -6,12 +6,11 @@
 //! [`Kernel::script`].
 #![allow(unsafe_code, reason = "reads iocbs, as a kernel does")]
 
-use super::kernel::{Mode, WAKE};
+use super::kernel::{FailedCall, Mode, WAKE};
 use super::ring::Take;
 use super::{io_event, iocb};
 use crate::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, now};
 use std::collections::VecDeque;
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -69,7 +68,7 @@ struct Inside {
 
 impl Kernel {
     /// For `nr` requests, the wake-up included; one more event fits, as the true ring always has room.
-    pub(crate) fn setup(nr: u32, force_syscalls: bool) -> io::Result<Kernel> {
+    pub(crate) fn setup(nr: u32, force_syscalls: bool) -> Result<Kernel, FailedCall> {
         let mode = if force_syscalls {
             Mode::Syscalls
         } else {

@@ -8,13 +8,18 @@ pub(crate) struct Huge(*mut libc::c_void);
 pub(crate) const HUGE: usize = 3 << 30;
 
 impl Huge {
-    pub(crate) fn new() -> Huge {
+    /// `None` where the process may not have so much address space, which it then says.
+    pub(crate) fn new() -> Option<Huge> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice.
         let address =
             unsafe { libc::mmap(std::ptr::null_mut(), HUGE, libc::PROT_READ, flags, -1, 0) };
-        assert_ne!(address, libc::MAP_FAILED);
-        Huge(address)
+        if address == libc::MAP_FAILED {
+            let error = std::io::Error::last_os_error();
+            super::skip(&format!("3 GiB of address space: {error}"));
+            return None;
+        }
+        Some(Huge(address))
     }
 }
 

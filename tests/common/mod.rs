@@ -23,7 +23,7 @@ use std::panic::Location;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, LazyLock, mpsc};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -212,7 +212,15 @@ pub(crate) fn file_of(bytes: &[u8]) -> File {
     file
 }
 
-pub(crate) fn null() -> File {
+/// `/dev/null` for reading and writing: one open file for the whole process, because tests make more requests
+/// at once than a process may usually have open files.
+pub(crate) fn null() -> Arc<File> {
+    static NULL: LazyLock<Arc<File>> = LazyLock::new(|| Arc::new(new_null()));
+    NULL.clone()
+}
+
+/// As [`null`], with a descriptor of its own.
+pub(crate) fn new_null() -> File {
     File::options()
         .read(true)
         .write(true)
@@ -312,7 +320,7 @@ impl Drop for Token {
 
 /// A file that counts its drop.
 #[derive(Debug)]
-pub(crate) struct TokenFile(File, #[allow(dead_code, reason = "counts")] Token);
+pub(crate) struct TokenFile(Arc<File>, #[allow(dead_code, reason = "counts")] Token);
 
 impl AsFd for TokenFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -364,8 +372,8 @@ pub(crate) struct Fates {
 }
 
 impl Fates {
-    pub(crate) fn file(&self, file: File) -> TokenFile {
-        TokenFile(file, Token(self.files.clone()))
+    pub(crate) fn file(&self, file: impl Into<Arc<File>>) -> TokenFile {
+        TokenFile(file.into(), Token(self.files.clone()))
     }
 
     pub(crate) fn buffer(&self, bytes: Vec<u8>) -> TokenBuf {

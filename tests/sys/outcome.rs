@@ -228,11 +228,11 @@ fn a_write_past_the_size_limit_is_efbig_in_the_event() {
         let file = file_with(b"");
         // SAFETY: ignoring a signal installs no handler.
         unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-        set_limit(libc::RLIMIT_FSIZE, 4);
+        let before = set_limit(libc::RLIMIT_FSIZE, 4);
         let context = Context::new(1);
         let results = [0, 4]
             .map(|offset| context.run(rw(IOCB_CMD_PWRITE, &file, b"012345".as_ptr(), 6, offset)));
-        set_limit(libc::RLIMIT_FSIZE, libc::RLIM_INFINITY);
+        set_limit(libc::RLIMIT_FSIZE, before);
         assert_eq!(results, [4, -i64::from(libc::EFBIG)]);
     }
 }

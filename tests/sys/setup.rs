@@ -99,22 +99,27 @@ fn no_address_space_is_enomem() {
             .and_then(|n| n.parse().ok())
             .expect("a number");
         // 32 bytes for each of 2 × 60 000 events: more than is left.
-        set_limit(libc::RLIMIT_AS, pages * 4096 + (1 << 20));
+        let before = set_limit(libc::RLIMIT_AS, pages * 4096 + (1 << 20));
         let result = setup(60_000);
-        set_limit(libc::RLIMIT_AS, libc::RLIM_INFINITY);
+        set_limit(libc::RLIMIT_AS, before);
         assert_eq!(errno(result), libc::ENOMEM);
     }
 }
 
-/// Sets the soft limit alone, so that it can be raised again.
-pub(crate) fn set_limit(which: libc::__rlimit_resource_t, value: u64) {
-    let limit = libc::rlimit {
-        rlim_cur: value,
-        rlim_max: libc::RLIM_INFINITY,
+/// Sets the soft limit alone, so that it can be raised again, and returns what it was.
+pub(crate) fn set_limit(which: libc::__rlimit_resource_t, value: u64) -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
     };
+    // SAFETY: `limit` is valid for writes.
+    let result = unsafe { libc::getrlimit(which, &raw mut limit) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    let before = std::mem::replace(&mut limit.rlim_cur, value);
     // SAFETY: `limit` is valid for reads.
     let result = unsafe { libc::setrlimit(which, &raw const limit) };
     assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    before
 }
 
 #[test]

@@ -64,7 +64,8 @@ mod imp {
     static SHARED: Depot = Depot::new();
 
     thread_local! {
-        static MINE: RefCell<Magazine> = const { RefCell::new(Magazine::of(&SHARED)) };
+        // Not a `const` block: compilers before 1.90 refuse one that refers to a static with a lock in it.
+        static MINE: RefCell<Magazine> = RefCell::new(Magazine::of(&SHARED));
     }
 
     pub(super) fn take() -> NonNull<u8> {
@@ -125,7 +126,7 @@ mod imp {
     }
 
     impl Magazine {
-        pub(super) const fn of(depot: &'static Depot) -> Magazine {
+        pub(super) fn of(depot: &'static Depot) -> Magazine {
             let cells = Vec::new();
             Magazine { cells, depot }
         }

@@ -35,7 +35,7 @@ mod watchdog;
 
 pub use child::{Child, Exit, in_child, inside};
 pub use freeze::Frozen;
-pub use limits::{limit_file_size, limit_open_files};
+pub use limits::{limit_file_size, limit_open_files, limit_threads_of_nobody};
 pub use loopdev::LoopDevice;
 pub use missing::MissingPages;
 pub use mount::Mount;

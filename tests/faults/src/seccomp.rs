@@ -22,13 +22,19 @@ const JUMP_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 /// Which system calls fail, and how.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Filter {
     program: Vec<sock_filter>,
+    /// What becomes of a call that no rule is about.
+    otherwise: u32,
 }
 
 impl Filter {
     /// Lets everything through.
+    #[expect(
+        clippy::new_without_default,
+        reason = "a filter without rules is a beginning, no default"
+    )]
     pub fn new() -> Filter {
         let arch = std::mem::offset_of!(libc::seccomp_data, arch) as u32;
         // A call in another architecture's convention is nobody's in a test: let it through.
@@ -37,7 +43,20 @@ impl Filter {
             jump(JUMP_EQUAL, ARCH, 1, 0),
             op(RETURN, libc::SECCOMP_RET_ALLOW),
         ];
-        Filter { program }
+        Filter {
+            program,
+            otherwise: libc::SECCOMP_RET_ALLOW,
+        }
+    }
+
+    /// Lets these system calls through, by name and number; any other kills the process (SIGSYS).
+    pub fn only(calls: &[(&str, libc::c_long)]) -> Filter {
+        let allow = |filter: Filter, call: &(&str, libc::c_long)| {
+            filter.answer(call.1, libc::SECCOMP_RET_ALLOW)
+        };
+        let mut filter = calls.iter().fold(Filter::new(), allow);
+        filter.otherwise = libc::SECCOMP_RET_KILL_PROCESS;
+        filter
     }
 
     /// The system call `number` (`libc::SYS_…`) fails with `errno`.
@@ -106,7 +125,7 @@ impl Filter {
             crate::child::inside(),
             "a seccomp filter is for ever: use it in a child process"
         );
-        self.program.push(op(RETURN, libc::SECCOMP_RET_ALLOW));
+        self.program.push(op(RETURN, self.otherwise));
         let len = u16::try_from(self.program.len()).expect("fewer rules");
         let program = libc::sock_fprog {
             len,

@@ -12,7 +12,8 @@ use kiocb::op::{Read, Write};
 use kiocb::{Aio, AioError, AlignedBuf, Dispatch, Iocb, SetupError};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{
-    Answer, Child, Filter, Op, SlowFs, in_child, need, need_root, supervise, wait_until_asleep_in,
+    Answer, Child, Filter, Op, SlowFs, in_child, limit_threads_of_nobody, need, need_root,
+    supervise, wait_until_asleep_in,
 };
 use kit::*;
 
@@ -42,31 +43,117 @@ fn setup_fails(check: impl Fn(&io::Error)) {
     assert!(Arc::ptr_eq(&file, &same_file) && same_buf.iter().all(|&byte| byte == 7));
 }
 
-#[test]
-fn a_kernel_without_aio_is_unsupported() {
-    in_child("a_kernel_without_aio_is_unsupported", || {
-        Filter::new()
-            .fail(libc::SYS_io_setup, libc::ENOSYS)
-            .install();
-        setup_fails(|error| {
-            assert!(matches!(setup_error(error), SetupError::Unsupported));
-            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+/// What a context needs, all of which a filter may refuse.
+const CALLS: [(&str, libc::c_long); 4] = [
+    ("io_setup", libc::SYS_io_setup),
+    ("io_submit", libc::SYS_io_submit),
+    ("io_getevents", libc::SYS_io_getevents),
+    ("io_destroy", libc::SYS_io_destroy),
+];
+
+/// In a child for each of the four calls: the call answers `code`, and `check` sees its name and the error.
+/// No context is left behind, not even where `io_destroy` is refused.
+fn each_call_answers(test: &str, code: i32, check: impl Fn(&str, &io::Error)) {
+    for (name, number) in CALLS {
+        let child = Child::of(test).case(&format!("{name}, {code}"));
+        let exit = child.run(|| {
+            Filter::new().fail(number, code).install();
+            setup_fails(|error| check(name, error));
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            assert!(!maps.contains("[aio]"), "a context is left behind");
         });
+        exit.success();
+    }
+}
+
+#[test]
+fn a_call_that_does_not_exist_is_unsupported_and_named() {
+    const TEST: &str = "a_call_that_does_not_exist_is_unsupported_and_named";
+    for (text, code) in [("ENOSYS", libc::ENOSYS), ("EOPNOTSUPP", libc::EOPNOTSUPP)] {
+        each_call_answers(TEST, code, |name, error| {
+            let reason = setup_error(error);
+            assert!(
+                matches!(reason, SetupError::Unsupported { call, errno } if *call == name && *errno == code),
+                "{reason:?}"
+            );
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            assert_eq!(reason.errno(), Some(code));
+            let said = error.to_string();
+            assert!(said.contains(&format!("{name}: {text}")), "{said}");
+            assert!(said.contains("qemu-user"), "{said}");
+        });
+    }
+}
+
+#[test]
+fn a_call_that_a_filter_refuses_is_named() {
+    const TEST: &str = "a_call_that_a_filter_refuses_is_named";
+    for (text, code) in [("EPERM", libc::EPERM), ("EACCES", libc::EACCES)] {
+        each_call_answers(TEST, code, |name, error| {
+            let reason = setup_error(error);
+            assert!(
+                matches!(reason, SetupError::Refused { call, errno } if *call == name && *errno == code),
+                "{reason:?}"
+            );
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+            assert_eq!(reason.errno(), Some(code));
+            let said = error.to_string();
+            assert!(said.contains(&format!("{name}: {text}")), "{said}");
+            assert!(said.contains("seccomp"), "{said}");
+        });
+    }
+}
+
+/// A context that reads its events by system call asks for events when it is made, and a signal may arrive.
+#[test]
+fn a_signal_while_a_context_is_made_is_no_error() {
+    in_child("a_signal_while_a_context_is_made_is_no_error", || {
+        need!(supervise(libc::SYS_io_getevents, |call| {
+            if call.index < 3 {
+                Answer::Fail(libc::EINTR)
+            } else {
+                Answer::Pass
+            }
+        }));
+        let builder = Aio::builder().depth(4).dispatch(Dispatch::Manual);
+        let aio = builder.force_syscalls(true).build().unwrap();
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let done = write(&aio, &file, 0, 1).wait().unwrap();
+        assert_eq!(done.result.unwrap(), BLOCK);
     })
     .success();
 }
 
+/// The error of a context with a thread, where a thread can't be had; without one a context can be made.
+fn no_thread(errno: i32, said: &str) {
+    let error = Aio::builder().build().unwrap_err();
+    let reason = setup_error(&error);
+    assert!(matches!(reason, SetupError::Thread(_)), "{reason:?}");
+    assert_eq!(reason.errno(), Some(errno));
+    assert!(error.to_string().contains("completion thread"), "{error}");
+    assert!(error.to_string().contains(said), "{error}");
+    works(Dispatch::Manual);
+}
+
 #[test]
-fn a_filter_that_refuses_io_setup_is_named() {
-    in_child("a_filter_that_refuses_io_setup_is_named", || {
-        Filter::new()
-            .fail(libc::SYS_io_setup, libc::EPERM)
-            .install();
-        setup_fails(|error| {
-            assert!(matches!(setup_error(error), SetupError::Refused));
-            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
-            assert!(error.to_string().contains("seccomp"));
-        });
+fn a_thread_that_nproc_forbids_is_named() {
+    need_root!();
+    in_child("a_thread_that_nproc_forbids_is_named", || {
+        limit_threads_of_nobody(1);
+        no_thread(libc::EAGAIN, "EAGAIN: RLIMIT_NPROC");
+    })
+    .success();
+}
+
+/// `unshare(CLONE_NEWPID)` moves the children of a process into a new namespace; a thread can't be moved.
+#[test]
+fn a_thread_that_a_new_pid_namespace_forbids_is_named() {
+    need_root!();
+    in_child("a_thread_that_a_new_pid_namespace_forbids_is_named", || {
+        // SAFETY: flags only.
+        let unshared = unsafe { libc::unshare(libc::CLONE_NEWPID) };
+        assert_eq!(unshared, 0, "{}", io::Error::last_os_error());
+        no_thread(libc::EINVAL, "EINVAL: after unshare(CLONE_NEWPID)");
     })
     .success();
 }
@@ -115,10 +202,18 @@ fn the_global_context_is_tried_again_once_the_filter_would_let_it_pass() {
                 .init_rw(file, Read, vec![0; 1], 0)
                 .wait()
                 .unwrap_err();
-            assert!(matches!(setup_error(refused.error()), SetupError::Refused));
+            let reason = setup_error(refused.error());
+            assert!(matches!(
+                reason,
+                SetupError::Refused {
+                    call: "io_setup",
+                    ..
+                }
+            ));
             let done = refused.into_request().wait().unwrap();
             assert_eq!(done.result.unwrap(), 0);
-            assert_eq!(calls.get(), 2);
+            // The one refused, the one that asks whether the call is let through, and the one that counts.
+            assert_eq!(calls.get(), 3);
         },
     )
     .success();

@@ -1,0 +1,159 @@
+//! A sandbox that lets through exactly what README says kiocb needs.
+
+mod kit;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use kiocb::op::{Read, Write};
+use kiocb::{Aio, AlignedBuf, Dispatch, PollFlags};
+use kiocb_faults::raw::BLOCK;
+use kiocb_faults::{Child, Filter};
+use kit::*;
+
+type Calls = &'static [(&'static str, libc::c_long)];
+
+macro_rules! calls {
+    ($($name:ident = $number:ident),* $(,)?) => { &[$((stringify!($name), libc::$number)),*] };
+}
+
+/// Without these there is no context.
+const NEEDED: Calls = calls![
+    io_setup = SYS_io_setup,
+    io_submit = SYS_io_submit,
+    io_getevents = SYS_io_getevents,
+    io_destroy = SYS_io_destroy,
+];
+
+/// With these it is faster, or can do more.
+const WANTED: Calls = calls![
+    memfd_create = SYS_memfd_create,
+    pread64 = SYS_pread64,
+    pwrite64 = SYS_pwrite64,
+    madvise = SYS_madvise,
+    io_cancel = SYS_io_cancel,
+];
+
+/// Those of any program of several threads.
+const THREADS: Calls = calls![
+    brk = SYS_brk,
+    clone3 = SYS_clone3,
+    close = SYS_close,
+    exit = SYS_exit,
+    exit_group = SYS_exit_group,
+    futex = SYS_futex,
+    gettid = SYS_gettid,
+    mmap = SYS_mmap,
+    mprotect = SYS_mprotect,
+    mremap = SYS_mremap,
+    munmap = SYS_munmap,
+    prctl = SYS_prctl,
+    rseq = SYS_rseq,
+    rt_sigaction = SYS_rt_sigaction,
+    rt_sigprocmask = SYS_rt_sigprocmask,
+    sched_getaffinity = SYS_sched_getaffinity,
+    sched_yield = SYS_sched_yield,
+    set_robust_list = SYS_set_robust_list,
+    sigaltstack = SYS_sigaltstack,
+    write = SYS_write,
+];
+
+/// What `DirectFile` asks, beside opening the file, and what looks at a file before an exact or offloaded
+/// transfer.
+const FILES: Calls = calls![
+    fcntl = SYS_fcntl,
+    statx = SYS_statx,
+    newfstatat = SYS_newfstatat
+];
+
+const README: &str = include_str!("../../../README.md");
+
+/// The files are there before the filter.
+struct Files {
+    file: Arc<std::fs::File>,
+    pipe: (std::io::PipeReader, std::io::PipeWriter),
+}
+
+fn files() -> Files {
+    let file = Arc::new(tempfile::tempfile().unwrap());
+    Files {
+        file,
+        pipe: std::io::pipe().unwrap(),
+    }
+}
+
+/// Transfers with callbacks and handles, an exact one, an offloaded one, and a wait for readiness that is
+/// cancelled or, where it can't be, fires.
+fn everything_works(dispatch: Dispatch, files: Files, can_cancel: bool) {
+    let aio = Aio::builder().depth(4).dispatch(dispatch).build().unwrap();
+    for block in 0..20 {
+        let done = write(&aio, &files.file, block, block as u8 + 1).wait();
+        assert_eq!(done.unwrap().result.unwrap(), BLOCK);
+    }
+    let (done, completions) = channel();
+    (0..20).for_each(|block| read_to(&aio, &files.file, block, &done));
+    aio.drain().unwrap();
+    receive_blocks(&completions, 20);
+    let buf = AlignedBuf::from(&[1; BLOCK]);
+    let whole = aio.alloc().init_rw(files.file.clone(), Write, buf, 0);
+    assert_eq!(whole.write_all().wait().unwrap().result.unwrap(), BLOCK);
+    let offloaded = aio.alloc().init_rw(files.file, Read, vec![0; 1], 0);
+    let offloaded = offloaded.nowait_or_offload().wait().unwrap();
+    assert_eq!(offloaded.result.unwrap(), 1);
+    let (reader, writer) = files.pipe;
+    let poll = aio.alloc().init_poll(OwnedFd::from(reader), PollFlags::IN);
+    let poll = poll.start().unwrap();
+    if can_cancel {
+        assert!(poll.cancel());
+    }
+    drop(writer);
+    let _ = poll.wait();
+    aio.shutdown(Duration::from_secs(30)).unwrap();
+}
+
+fn sandboxed(test: &str, case: &str, calls: &[Calls], can_cancel: bool) {
+    for dispatch in [Dispatch::Thread, Dispatch::Manual] {
+        let exit = Child::of(test)
+            .case(&format!("{case}, {dispatch:?}"))
+            .run(|| {
+                let files = files();
+                Filter::only(&calls.concat()).install();
+                everything_works(dispatch, files, can_cancel);
+            });
+        exit.success();
+    }
+}
+
+#[test]
+fn the_calls_that_readme_lists_are_enough() {
+    const TEST: &str = "the_calls_that_readme_lists_are_enough";
+    sandboxed(TEST, "all", &[NEEDED, WANTED, THREADS, FILES], true);
+}
+
+/// A sandbox that answers EPERM to what is only wanted.
+#[test]
+fn the_calls_that_are_only_wanted_may_be_refused() {
+    const TEST: &str = "the_calls_that_are_only_wanted_may_be_refused";
+    for (name, number) in WANTED {
+        for dispatch in [Dispatch::Thread, Dispatch::Manual] {
+            let child = Child::of(TEST).case(&format!("{name}, {dispatch:?}"));
+            let exit = child.run(|| {
+                let files = files();
+                Filter::new().fail(*number, libc::EPERM).install();
+                everything_works(dispatch, files, *name != "io_cancel");
+            });
+            exit.success();
+        }
+    }
+}
+
+#[test]
+fn readme_names_each_of_them() {
+    let list = README.split("## In a sandbox").nth(1).expect("the section");
+    let list = list.split("\n## ").next().unwrap();
+    for (name, _) in [NEEDED, WANTED, THREADS, FILES].concat() {
+        assert!(list.contains(&format!("`{name}`")), "{name}");
+    }
+}
