@@ -178,7 +178,7 @@
 //!
 //! ```
 //! use kiocb::op::Write;
-//! use kiocb::{Aio, Iocb, Journal, RwFlags, SyncKind};
+//! use kiocb::{Aio, Iocb, RwFlags, SyncGroup, SyncKind};
 //!
 //! # fn main() -> std::io::Result<()> {
 //! # let dir = tempfile::tempdir()?;
@@ -193,16 +193,16 @@
 //! let done = record.wait()?;
 //! assert_eq!(done.result?, 13); // and so is this, by itself
 //!
-//! let journal = Journal::new(&Aio::global()?, done.file);
-//! journal.write("third record", 25, |done| drop(done.result))?; // in flight
-//! journal.barrier(SyncKind::Data, |result| result.expect("all three are durable"))?;
+//! let group = SyncGroup::new(&Aio::global()?, done.file);
+//! group.write("third record", 25, |done| drop(done.result))?; // in flight
+//! group.barrier(SyncKind::Data, |result| result.expect("all three are durable"))?;
 //! # Aio::global()?.drain()
 //! # }
 //! ```
 //!
-//! A [`Journal`] does the waiting: its [barrier](Journal::barrier) syncs the file when every write submitted
-//! before has completed, and then calls back. Barriers that come while a sync runs share the next one, and an
-//! error stays until somebody has seen to it.
+//! A [`SyncGroup`] does the waiting: its [barrier](SyncGroup::barrier) syncs the file when every write
+//! submitted before has completed, and then calls back. Barriers that come while a sync runs share the next
+//! one. An error stays until the program takes it.
 //!
 //! # How many at once
 //!
@@ -258,7 +258,6 @@ pub mod op;
 pub mod sys;
 
 mod aio;
-mod barrier;
 mod batch;
 mod cancel_handle;
 mod completion;
@@ -267,7 +266,6 @@ mod engine;
 mod error;
 mod flags;
 mod iocb;
-mod order;
 mod pending;
 #[cfg(test)]
 #[allow(dead_code, reason = "no test in here needs all of it")]
@@ -277,10 +275,11 @@ mod scope;
 mod stats;
 mod submission;
 mod sync;
+mod sync_group;
+mod sync_scheduler;
 mod user_code;
 
 pub use aio::{Aio, AioBuilder};
-pub use barrier::SyncKind;
 pub use batch::{Batch, BatchErrors, Ticket};
 pub use buf::{AlignedBuf, BufPool};
 pub use cancel_handle::CancelHandle;
@@ -291,8 +290,9 @@ pub use error::{AioError, SetupError, SubmitError};
 pub use flags::{IoPriority, IoPriorityClass, PollFlags, RwFlags};
 pub use iocb::Iocb;
 pub use op::Readiness;
-pub use order::{BarrierCallback, Journal, Tracked};
 pub use pending::Pending;
 pub use scope::{Scope, ScopedIo};
 pub use stats::Stats;
 pub use submission::Submission;
+pub use sync_group::{BarrierCallback, SyncGroup, TrackedWrite, UnsubmittedWrite};
+pub use sync_scheduler::SyncKind;

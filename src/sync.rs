@@ -1,6 +1,7 @@
 //! Threads' tools in one place, so that a model checker can take their place: everything else in the crate
 //! imports from here.
 
+mod blocking;
 #[cfg(loom)]
 mod modelled;
 mod parker;
@@ -19,6 +20,7 @@ mod imp {
     }
 }
 
+pub(crate) use blocking::{about_to_block, before_blocking};
 #[cfg(not(loom))]
 pub(crate) use imp::*;
 #[cfg(loom)]

@@ -122,6 +122,11 @@ impl Panic {
     pub(crate) fn resume(self) -> ! {
         resume_unwind(self.0)
     }
+
+    /// For a caller that lets another one go on.
+    pub(crate) fn discard(self) {
+        drop_payload(self.0);
+    }
 }
 
 /// What a panic said.

@@ -15,12 +15,12 @@ const ROWS: &[&[&str]] = &[
     &["sync", "user_code", "random"],
     &["sys"],
     // The nouns: plain values, each of which can be read alone.
-    &["barrier", "buf", "completion", "direct", "dispatch", "error", "flags", "stats"],
+    &["buf", "completion", "direct", "dispatch", "error", "flags", "stats", "sync_scheduler"],
     &["op"],
     // The machine.
     &["engine"],
     // What a user holds in his hands.
-    &["aio", "batch", "cancel_handle", "iocb", "order", "pending", "scope", "submission"],
+    &["aio", "batch", "cancel_handle", "iocb", "pending", "scope", "submission", "sync_group"],
     &["lib"],
 ];
 

@@ -4,13 +4,17 @@
     reason = "mincore and seccomp tell and change what the kernel does with the pages"
 )]
 
+mod common;
 #[path = "common/seccomp.rs"]
 mod seccomp;
 
-use kiocb::BufPool;
+use common::*;
 use kiocb::buf::{HugePages, IoBuf, IoBufMut, PoolBuf};
+use kiocb::op::Write;
+use kiocb::{Aio, BufPool, Dispatch};
 use std::collections::HashSet;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::fd::OwnedFd;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -330,4 +334,46 @@ fn a_pool_buffer_is_a_buffer_like_any_other() {
     unsafe { cell.set_init(4) };
     assert_eq!(&cell[..], b"page");
     assert_eq!(cell.into_inner()[..], *b"\0\0page\0\0");
+}
+
+/// Inside a callback, after it has submitted a write to a pipe; another thread gives the pool's only buffer
+/// back when the write arrives.
+fn take_behind_a_write(dispatch: Dispatch, take: fn(&BufPool) -> PoolBuf) {
+    let _watchdog = watchdog();
+    let aio = build(Aio::builder().dispatch(dispatch));
+    let pool = BufPool::new(1, 64).unwrap();
+    let (mut reader, writer) = io::pipe().unwrap();
+    let held = pool.take();
+    let returner = thread::spawn(move || {
+        reader.read_exact(&mut [0]).unwrap();
+        drop(held);
+    });
+    let (inner, taken) = (aio.clone(), Counter::default());
+    let count = taken.clone();
+    let request = aio.alloc().init_rw(null(), Write, [0; 4], 0);
+    let callback = move |_| {
+        let write = inner
+            .alloc()
+            .init_rw(OwnedFd::from(writer), Write, [0; 1], 0);
+        write
+            .init_callback(|done| assert_eq!(done.result.unwrap(), 1))
+            .submit()
+            .unwrap();
+        drop(take(&pool));
+        count.add();
+    };
+    request.init_callback(callback).submit().unwrap();
+    aio.drain().unwrap();
+    assert_eq!(taken.get(), 1);
+    returner.join().unwrap();
+}
+
+#[test]
+fn what_a_callback_submitted_is_sent_before_it_waits_for_a_buffer() {
+    for dispatch in [Dispatch::Thread, Dispatch::Anywhere, Dispatch::Manual] {
+        take_behind_a_write(dispatch, |pool| pool.take());
+        take_behind_a_write(dispatch, |pool| {
+            pool.take_timeout(Duration::from_secs(600)).unwrap()
+        });
+    }
 }

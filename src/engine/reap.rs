@@ -8,8 +8,10 @@
 use super::harvest::Harvest;
 use super::request::{List, OwnedCell, Watch};
 use super::roles::{DISPATCHER, NOBODY, Role};
+use super::submit::unplug_all_before;
 use super::{Engine, clock, plug};
 use crate::op::Work;
+use crate::sync::before_blocking;
 use crate::sys::{Mode, Take, WAKE, io_event};
 use std::task::Waker;
 use std::time::Duration;
@@ -227,6 +229,7 @@ impl Engine {
         }
         self.roles.pass_lead(role.tag);
         let began = (count > 1).then(clock::now);
+        before_blocking(unplug_all_before);
         let plugged = plug::with_plug(self, || self.run_callbacks(&mut callbacks));
         if !self.is_here() {
             return false;

@@ -480,6 +480,15 @@ pub(super) fn unplug_all() {
 }
 
 /// As `unplug_all`, for a thread with a deadline.
-pub(super) fn unplug_all_without_blocking() {
+fn unplug_all_without_blocking() {
     plug::for_each_engine(Engine::unplug_without_blocking);
+}
+
+/// One or the other.
+pub(super) fn unplug_all_before(has_deadline: bool) {
+    if has_deadline {
+        unplug_all_without_blocking();
+    } else {
+        unplug_all();
+    }
 }

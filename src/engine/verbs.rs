@@ -5,9 +5,7 @@ use super::polls::Cancelled;
 use super::reap::MOST;
 use super::request::{Admitted, List, OwnedCell, TakenBack, Watch};
 use super::roles::Role;
-use super::submit::{
-    Admission, BATCH, LARGE_BATCH, Refusal, unplug_all, unplug_all_without_blocking,
-};
+use super::submit::{Admission, BATCH, LARGE_BATCH, Refusal, unplug_all, unplug_all_before};
 use crate::error::AioError;
 use crate::op::Work;
 use crate::sync::{sleep, yield_now};
@@ -193,11 +191,7 @@ impl Engine {
 
     /// Blocks until the result is there or the time is over. Returns whether it is there.
     pub(crate) fn wait<W: Work>(&self, watch: &mut Watch<W>, deadline: Option<Instant>) -> bool {
-        if deadline.is_some() {
-            unplug_all_without_blocking();
-        } else {
-            unplug_all();
-        }
+        unplug_all_before(deadline.is_some());
         self.wait_for(watch, deadline)
     }
 

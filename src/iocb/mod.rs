@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::error::SubmitError;
 use crate::flags::PollFlags;
 use crate::op::{
-    Blank, Callback, Fsync, Job, Operation, Options, PollReady, Request, Rw, Submit, Work,
+    Blank, Callback, Fsync, Job, Operation, Options, PollReady, Receive, Request, Rw, Submit, Work,
 };
 use crate::pending::Pending;
 use std::fmt;
@@ -194,7 +194,16 @@ impl<S> Iocb<S> {
         S: Request,
         C: FnOnce(S::Output) + Send + 'static,
     {
-        self.map(|state| Callback::new(state, callback))
+        self.init_receiver(callback)
+    }
+
+    /// As [`init_callback`](Iocb::init_callback), for callbacks of the crate's own as well.
+    pub(crate) fn init_receiver<C>(self, receiver: C) -> Iocb<Callback<S, C>>
+    where
+        S: Request,
+        C: Receive<S::Output> + 'static,
+    {
+        self.map(|state| Callback::new(state, receiver))
     }
 
     /// Submits the request and blocks until it is complete. The waiting thread takes the completion from the

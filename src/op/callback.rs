@@ -4,6 +4,19 @@
 use super::work::{Progress, Traits, Work};
 use crate::sys::iocb;
 
+/// What is called with the outcome of a request: the user's closure, or a callback of the crate's own, which
+/// can be named and taken apart again.
+pub trait Receive<T>: Send {
+    /// Called once, with what came back.
+    fn receive(self, output: T);
+}
+
+impl<T, C: FnOnce(T) + Send> Receive<T> for C {
+    fn receive(self, output: T) {
+        self(output);
+    }
+}
+
 /// An operation with its callback: made by [`init_callback`](crate::Iocb::init_callback).
 #[derive(Debug)]
 pub struct Callback<S, C> {
@@ -22,7 +35,7 @@ impl<S, C> Callback<S, C> {
 }
 
 // SAFETY: the state's own promise.
-unsafe impl<S: Work, C: FnOnce(S::Output) + Send> Work for Callback<S, C> {
+unsafe impl<S: Work, C: Receive<S::Output>> Work for Callback<S, C> {
     type Output = ();
 
     fn traits(&self) -> Traits {
@@ -40,6 +53,6 @@ unsafe impl<S: Work, C: FnOnce(S::Output) + Send> Work for Callback<S, C> {
     unsafe fn finish(self, result: i64) {
         // SAFETY: passed on.
         let output = unsafe { self.state.finish(result) };
-        (self.callback)(output);
+        self.callback.receive(output);
     }
 }

@@ -31,5 +31,6 @@ pub use request::{Blank, Request, Submit};
 pub use rw::Rw;
 pub use transfer::{Operation, Read, ReadV, Write, WriteV};
 
+pub(crate) use callback::Receive;
 pub(crate) use job::{Job, Options};
 pub(crate) use work::{Progress, Traits, Work};

@@ -1,6 +1,6 @@
 //! Which states of a request can be waited for, and which can be submitted.
 
-use super::callback::Callback;
+use super::callback::{Callback, Receive};
 use super::exact::Exact;
 use super::fsync::Fsync;
 use super::poll_ready::PollReady;
@@ -37,4 +37,4 @@ impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Request for E
 )]
 pub trait Submit: Work<Output = ()> + 'static {}
 
-impl<S: Request, C: FnOnce(S::Output) + Send + 'static> Submit for Callback<S, C> {}
+impl<S: Request, C: Receive<S::Output> + 'static> Submit for Callback<S, C> {}

@@ -2,18 +2,8 @@
 #![allow(unsafe_code, reason = "maps a page that a fork empties")]
 
 use crate::sync::CachePadded;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
-
-/// Where [`Origin`] looks.
-#[derive(Debug)]
-enum Witness {
-    /// Memory that a child finds empty: 0.
-    Page(&'static AtomicU32),
-    /// Without MADV_WIPEONFORK (Linux before 4.14, some emulations): the process number, by a system call
-    /// each time.
-    Pid,
-}
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 /// The process in which a value was made.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +11,16 @@ pub(crate) struct Origin {
     mark: u32,
 }
 
-static WITNESS: OnceLock<CachePadded<Witness>> = OnceLock::new();
+/// The page that a child finds empty (0): its first word, or [`NO_PAGE`]; null before the first
+/// [`Origin::here`]. Never changed again after that.
+///
+/// No lock and no `Once` guards it: a fork in the middle of another thread's first call would leave those
+/// locked in the child.
+static PAGE: CachePadded<AtomicPtr<AtomicU32>> = CachePadded(AtomicPtr::new(ptr::null_mut()));
+
+/// Stands for "there is no such page" (MADV_WIPEONFORK came with Linux 4.14, and some emulations lack it):
+/// the process number is asked for instead, by a system call each time.
+static NO_PAGE: AtomicU32 = AtomicU32::new(0);
 
 /// The mark of the newest process in the line of forks that has made something. A fork copies it, so that
 /// marks are never used twice.
@@ -30,10 +29,11 @@ static NEWEST: AtomicU32 = AtomicU32::new(0);
 impl Origin {
     /// This process.
     pub(crate) fn here() -> Origin {
-        let mark = match &**WITNESS.get_or_init(|| CachePadded(Witness::new())) {
-            Witness::Page(page) => mark_of(page),
-            Witness::Pid => std::process::id(),
-        };
+        // Relaxed: only whether there is anything matters, and `page` looks again.
+        if PAGE.load(Ordering::Relaxed).is_null() {
+            publish(new_page());
+        }
+        let mark = page().map_or_else(std::process::id, mark_of);
         Origin { mark }
     }
 
@@ -45,11 +45,35 @@ impl Origin {
     /// Whether this is that process, and not a forked child of it.
     #[inline]
     pub(crate) fn is_here(self) -> bool {
-        match WITNESS.get().map(|witness| &**witness) {
+        match page() {
             // Relaxed: a child's only thread sees the page as fork left it, or what it wrote itself.
-            Some(Witness::Page(page)) => page.load(Ordering::Relaxed) == self.mark,
-            _ => std::process::id() == self.mark,
+            Some(page) => page.load(Ordering::Relaxed) == self.mark,
+            None => std::process::id() == self.mark,
         }
+    }
+}
+
+/// The page, if there is one.
+#[inline]
+fn page() -> Option<&'static AtomicU32> {
+    // Acquire: meets the Release of `publish`, so that the page is seen as it was mapped.
+    let page = PAGE.load(Ordering::Acquire);
+    if page.is_null() || ptr::eq(page, &raw const NO_PAGE) {
+        return None;
+    }
+    // SAFETY: what `publish` has stored, and not NO_PAGE: the start of a mapping of `map`, readable, writable,
+    // page-aligned and zeroed. What is published stays mapped: `unmap` gets only what was not published.
+    Some(unsafe { &*page })
+}
+
+/// Makes `new` the page of this process and its children, unless another thread was faster: then `new` is
+/// unmapped again.
+fn publish(new: *mut AtomicU32) {
+    // Release: meets the Acquire of `page`. Relaxed: what another thread has published is not looked at here.
+    let published =
+        PAGE.compare_exchange(ptr::null_mut(), new, Ordering::Release, Ordering::Relaxed);
+    if published.is_err() && !ptr::eq(new, &raw const NO_PAGE) {
+        unmap(new.cast());
     }
 }
 
@@ -66,27 +90,36 @@ fn mark_of(page: &AtomicU32) -> u32 {
     }
 }
 
-impl Witness {
-    fn new() -> Witness {
-        // SAFETY: a new private mapping at an address of the kernel's choice: nothing else is there.
-        let page = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                size_of::<AtomicU32>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        // SAFETY: the range is the mapping made above; if that failed, the address is refused.
-        let advised = unsafe { libc::madvise(page, size_of::<AtomicU32>(), libc::MADV_WIPEONFORK) };
-        if advised != 0 {
-            return Witness::Pid;
-        }
-        // SAFETY: mapped readable and writable, page-aligned, zeroed, and never unmapped.
-        Witness::Page(unsafe { &*page.cast::<AtomicU32>() })
+/// A new page that a fork wipes, or [`NO_PAGE`] where the kernel has no such page.
+fn new_page() -> *mut AtomicU32 {
+    let page = map();
+    // SAFETY: the range is the mapping made above; if that failed, the address is refused.
+    let advised = unsafe { libc::madvise(page, size_of::<AtomicU32>(), libc::MADV_WIPEONFORK) };
+    if advised == 0 {
+        return page.cast();
     }
+    unmap(page);
+    (&raw const NO_PAGE).cast_mut()
+}
+
+fn map() -> *mut libc::c_void {
+    // SAFETY: a new private mapping at an address of the kernel's choice: nothing else is there.
+    unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            size_of::<AtomicU32>(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    }
+}
+
+/// Unmaps what `map` returned: no reference to it was made. MAP_FAILED is refused, as it is not aligned.
+fn unmap(page: *mut libc::c_void) {
+    // SAFETY: a mapping of our own that no other thread knows, because it was not published.
+    unsafe { libc::munmap(page, size_of::<AtomicU32>()) };
 }
 
 #[cfg(test)]
@@ -96,5 +129,14 @@ mod tests {
     #[test]
     fn this_process_is_where_it_is() {
         assert!(Origin::here().is_here());
+    }
+
+    #[test]
+    fn the_first_page_stays_when_another_thread_makes_one_too() {
+        let mark = Origin::here().mark;
+        let (first, second) = (PAGE.load(Ordering::Relaxed), new_page());
+        publish(second);
+        assert_eq!(PAGE.load(Ordering::Relaxed), first);
+        assert_eq!(Origin::here().mark, mark);
     }
 }

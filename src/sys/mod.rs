@@ -88,6 +88,7 @@ pub(crate) mod fork;
     allow(dead_code, reason = "the simulated one stands in its place")
 )]
 mod kernel;
+pub(crate) mod process_mutex;
 pub(crate) mod process_once;
 mod ring;
 #[cfg(test)]

@@ -15,7 +15,8 @@ use std::sync::Arc;
 /// It dereferences to its bytes, all of which are initialised: zero at first, and after that what the last
 /// user of the same memory left there. [`buf_slice`](IoBuf::buf_slice) makes a shorter request of it.
 ///
-/// One that is forgotten (`mem::forget`) never comes back, and the pool's memory stays for ever.
+/// One that is forgotten (`mem::forget`) never comes back, and the pool's memory stays for ever. In a forked
+/// child of the process that made the pool none comes back.
 pub struct PoolBuf {
     shared: Arc<Shared>,
     /// Below `shared.count`, not in `shared.free`, and in no other `PoolBuf`.
@@ -44,7 +45,11 @@ impl PoolBuf {
 
 impl Drop for PoolBuf {
     fn drop(&mut self) {
-        self.shared.free.lock().push(self.index);
+        let Some(mut free) = self.shared.free.lock() else {
+            return; // a forked child: this is a copy, and the buffer comes back in the parent
+        };
+        free.push(self.index);
+        drop(free);
         self.shared.returned.notify_one();
     }
 }

@@ -2,7 +2,8 @@
 
 use super::mapping::{HugePages, Mapping};
 use super::{BufPool, Shared};
-use parking_lot::{Condvar, Mutex};
+use crate::sys::process_mutex::ProcessMutex;
+use parking_lot::Condvar;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ impl BufPoolBuilder {
         self
     }
 
-    /// Populates all pages at once instead of when each is first touched, which would be inside somebody's
+    /// Populates all pages at once instead of when each is first touched, which would be inside a
     /// submission. `MADV_POPULATE_WRITE` (Linux 5.14), or a write to each page on older kernels. Off unless
     /// said.
     pub const fn prefault(mut self, prefault: bool) -> Self {
@@ -80,7 +81,7 @@ impl BufPoolBuilder {
                 count,
                 alignment: self.alignment,
                 huge_pages,
-                free: Mutex::new(free),
+                free: ProcessMutex::new(free),
                 returned: Condvar::new(),
             }),
         })

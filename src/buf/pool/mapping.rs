@@ -122,12 +122,12 @@ impl Mapping {
         Ok(())
     }
 
-    /// Writes a zero into each page; before anybody else has the mapping, so the pages are zero already.
+    /// Writes a zero into each page; before another thread has the mapping, so the pages are zero already.
     fn touch(&self) {
         for offset in (0..self.len).step_by(4096) {
             // SAFETY: `offset < len`, so the address is inside the mapping.
             let byte = unsafe { self.start.add(offset) };
-            // SAFETY: the mapping is writable and nobody else has it yet.
+            // SAFETY: the mapping is writable and no other thread has it yet.
             unsafe { byte.write_volatile(0) };
         }
     }

@@ -8,8 +8,10 @@ pub use buf::PoolBuf;
 pub use builder::BufPoolBuilder;
 pub use mapping::HugePages;
 
+use crate::sync::about_to_block;
+use crate::sys::process_mutex::ProcessMutex;
 use mapping::Mapping;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, MutexGuard};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -17,8 +19,8 @@ use std::time::{Duration, Instant};
 
 /// Equal, aligned buffers, made once and used again and again: no allocation and no page fault per request.
 ///
-/// A cheap handle: clones share the buffers. Taking and giving back costs one short lock and no system call
-/// unless somebody waits. The memory lives until the pool's last handle and its last buffer are gone, so a
+/// A cheap handle: clones share the buffers. Taking and giving back costs one short lock, and no system call
+/// unless a thread waits. The memory lives until the pool's last handle and its last buffer are gone, so a
 /// buffer may outlive the pool.
 ///
 /// # Examples
@@ -35,6 +37,14 @@ use std::time::{Duration, Instant};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Fork
+///
+/// A pool belongs to the process that made it. In a forked child none of its buffers is free:
+/// [`try_take`](Self::try_take) and [`take_timeout`](Self::take_timeout) return `None` at once,
+/// [`take`](Self::take) panics, and a buffer that is dropped does not come back. Whether another thread of
+/// the parent was using the pool when it forked makes no difference. The bytes of a buffer that the child has
+/// a copy of are the child's own, and can be read and written. The child makes a pool of its own.
 #[derive(Clone)]
 pub struct BufPool {
     shared: Arc<Shared>,
@@ -51,13 +61,17 @@ struct Shared {
     count: u32,
     alignment: usize,
     huge_pages: HugePages,
-    /// The buffers that nobody has, last in, first out: the one given back last is the one that caches still
+    /// The buffers that are free, last in, first out: the one given back last is the one that caches still
     /// know. Every number below `count` is either in here, once, or in exactly one [`PoolBuf`]. Its capacity
-    /// is `count`, so it never grows.
-    free: Mutex<Vec<u32>>,
-    /// Notified for each buffer that comes back.
+    /// is `count`, so it never grows. In a forked child it can't be locked: of the copies of a buffer only
+    /// the parent's counts.
+    free: ProcessMutex<Vec<u32>>,
+    /// Notified for each buffer that comes back, in the process that made the pool.
     returned: Condvar,
 }
+
+/// The free buffers, while this thread may take of them.
+type Free<'a> = MutexGuard<'a, Vec<u32>>;
 
 impl BufPool {
     /// A pool of `count` buffers of `size` bytes each, aligned to 4096, on ordinary pages that are populated
@@ -75,47 +89,60 @@ impl BufPool {
         BufPoolBuilder::new(count, size)
     }
 
-    /// A buffer, if one is free. Never waits for one.
+    /// Returns a buffer if one is free. Does not wait for one to come back.
     ///
     /// Its bytes are zero if it is used for the first time; otherwise they are what its last user left there.
     pub fn try_take(&self) -> Option<PoolBuf> {
-        PoolBuf::pop(&self.shared, &mut self.shared.free.lock())
+        PoolBuf::pop(&self.shared, &mut *self.shared.free.lock()?)
     }
 
-    /// A buffer, as [`try_take`](Self::try_take); blocks the thread while none is free.
+    /// Returns a buffer, as [`try_take`](Self::try_take); blocks the thread while none is free.
     ///
-    /// Not inside a callback on the completion thread: while it waits there, no request completes that could
-    /// give one back. Use [`try_take`](Self::try_take) there, or go on with the buffer that has just come
-    /// back.
+    /// If it has to wait inside a callback, it first sends what that callback has submitted. It must not wait
+    /// on the thread on which the callbacks run that give buffers back: none of them is called meanwhile. Use
+    /// [`try_take`](Self::try_take) there, or go on with the buffer that has just come back.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child of the process that made the pool: no buffer could ever come back.
     pub fn take(&self) -> PoolBuf {
-        let mut free = self.shared.free.lock();
-        loop {
-            if let Some(buf) = PoolBuf::pop(&self.shared, &mut free) {
-                return buf;
-            }
-            self.shared.returned.wait(&mut free);
-        }
+        self.take_until(None)
+            .expect("a BufPool belongs to the process that made it: build one in the forked child")
     }
 
-    /// A buffer, as [`take`](Self::take); `None` if none is free until `timeout` has passed.
+    /// Returns a buffer, as [`take`](Self::take), or `None` if none is free until `timeout` has passed. In a
+    /// forked child it returns `None` at once.
     pub fn take_timeout(&self, timeout: Duration) -> Option<PoolBuf> {
-        let Some(deadline) = Instant::now().checked_add(timeout) else {
-            return Some(self.take());
-        };
-        let mut free = self.shared.free.lock();
+        self.take_until(Instant::now().checked_add(timeout))
+    }
+
+    /// `None` after the deadline, and in a forked child.
+    fn take_until(&self, deadline: Option<Instant>) -> Option<PoolBuf> {
+        let free_now = self.try_take();
+        if free_now.is_some() || !self.shared.free.is_here() {
+            return free_now;
+        }
+        // The buffer may be coming back by what this thread has submitted and not sent. Without the lock:
+        // sending may block.
+        about_to_block(deadline.is_some());
+        self.wait_for_one(self.shared.free.lock()?, deadline)
+    }
+
+    fn wait_for_one(&self, mut free: Free<'_>, deadline: Option<Instant>) -> Option<PoolBuf> {
         loop {
-            if let Some(buf) = PoolBuf::pop(&self.shared, &mut free) {
-                return Some(buf);
+            let taken = PoolBuf::pop(&self.shared, &mut free);
+            if taken.is_some() {
+                return taken;
             }
-            // Looked at once more: a buffer may have come back between the deadline and getting the lock
-            // again.
-            if self
-                .shared
-                .returned
-                .wait_until(&mut free, deadline)
-                .timed_out()
-            {
-                return PoolBuf::pop(&self.shared, &mut free);
+            let returned = &self.shared.returned;
+            match deadline {
+                None => returned.wait(&mut free),
+                Some(deadline) if returned.wait_until(&mut free, deadline).timed_out() => {
+                    // Looked at once more: a buffer may have come back between the deadline and getting the
+                    // lock again.
+                    return PoolBuf::pop(&self.shared, &mut free);
+                }
+                Some(_) => {}
             }
         }
     }
@@ -130,9 +157,10 @@ impl BufPool {
         self.shared.count as usize
     }
 
-    /// How many buffers are free right now; another thread may take them before this one looks again.
+    /// How many buffers are free right now; another thread may take them before this one looks again. In a
+    /// forked child 0.
     pub fn available(&self) -> usize {
-        self.shared.free.lock().len()
+        self.shared.free.lock().map_or(0, |free| free.len())
     }
 
     /// What the address of each buffer is a multiple of.
@@ -147,13 +175,34 @@ impl BufPool {
 }
 
 impl fmt::Debug for BufPool {
+    /// Does not wait for the lock, and does not hold it while it writes: what it writes to may use the pool.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BufPool")
-            .field("count", &self.count())
-            .field("available", &self.available())
+        let available = self.shared.free.try_lock().map(|free| free.len());
+        let mut fields = f.debug_struct("BufPool");
+        fields.field("count", &self.count());
+        match available {
+            Some(available) => fields.field("available", &available),
+            None if self.shared.free.is_here() => fields.field("available", &format_args!("busy")),
+            None => fields.field("available", &format_args!("forked")),
+        };
+        fields
             .field("buffer_size", &self.buffer_size())
             .field("alignment", &self.alignment())
             .field("huge_pages", &self.huge_pages())
             .finish()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_that_is_in_use_is_shown_without_waiting() {
+        let pool = BufPool::new(1, 64).unwrap();
+        let guard = pool.shared.free.lock();
+        assert!(format!("{pool:?}").contains("available: busy"));
+        drop(guard);
+        assert!(format!("{pool:?}").contains("available: 1"));
     }
 }

@@ -35,7 +35,12 @@ const CARRIERS: &[(&str, &str)] = &[
 ];
 
 /// Items with `#[must_use = "…"]` that carry no result.
-const NO_CARRIERS: &[&str] = &["AioBuilder", "BufPoolBuilder", "Tracked"];
+const NO_CARRIERS: &[&str] = &[
+    "AioBuilder",
+    "BufPoolBuilder",
+    "TrackedWrite",
+    "UnsubmittedWrite",
+];
 
 fn stderr_of(case: &str) -> String {
     let path = Path::new("tests/cases").join(case).with_extension("stderr");

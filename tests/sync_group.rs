@@ -1,10 +1,10 @@
-//! Journals: barriers wait for the writes before them, share syncs, and never hide an error.
+//! Sync groups: barriers wait for the writes before them, share syncs, and never hide an error.
 
 mod common;
 
 use common::*;
 use kiocb::op::{Write, WriteV};
-use kiocb::{Aio, AioError, Dispatch, Iocb, Journal, SyncKind};
+use kiocb::{Aio, AioError, Dispatch, Iocb, SyncGroup, SyncKind};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
@@ -86,13 +86,13 @@ fn syncs(aio: &Aio, writes: u64) -> u64 {
 #[test]
 fn a_barrier_is_called_after_the_writes_before_it_and_a_sync() {
     let (aio, story) = (manual(), Story::default());
-    let journal = Journal::new(&aio, scratch());
-    journal.write("one", 0, story.write("write 1")).unwrap();
-    journal.write("two", 3, story.write("write 2")).unwrap();
-    journal
+    let group = SyncGroup::new(&aio, scratch());
+    group.write("one", 0, story.write("write 1")).unwrap();
+    group.write("two", 3, story.write("write 2")).unwrap();
+    group
         .barrier(SyncKind::Data, story.barrier("barrier"))
         .unwrap();
-    journal.write("late", 6, story.write("write 3")).unwrap();
+    group.write("late", 6, story.write("write 3")).unwrap();
     assert_eq!(syncs(&aio, 3), 0);
     one(&aio);
     assert_eq!(syncs(&aio, 3), 0);
@@ -108,9 +108,9 @@ fn a_barrier_is_called_after_the_writes_before_it_and_a_sync() {
 #[test]
 fn without_writes_a_barrier_is_a_sync() {
     let (aio, story) = (manual(), Story::default());
-    let journal = Journal::new(&aio, scratch());
+    let group = SyncGroup::new(&aio, scratch());
     for kind in [SyncKind::Data, SyncKind::All] {
-        journal.barrier(kind, story.barrier("barrier")).unwrap();
+        group.barrier(kind, story.barrier("barrier")).unwrap();
         assert_eq!(story.tell(), [""; 0]);
         run(&aio);
         assert_eq!(story.tell(), ["barrier"]);
@@ -121,12 +121,12 @@ fn without_writes_a_barrier_is_a_sync() {
 #[test]
 fn barriers_that_come_while_a_sync_runs_share_the_next_one() {
     let (aio, story) = (manual(), Story::default());
-    let journal = Journal::new(&aio, scratch());
-    journal
+    let group = SyncGroup::new(&aio, scratch());
+    group
         .barrier(SyncKind::Data, story.barrier("first"))
         .unwrap();
     for _ in 0..100 {
-        journal
+        group
             .barrier(SyncKind::Data, story.barrier("other"))
             .unwrap();
     }
@@ -140,14 +140,12 @@ fn barriers_that_come_while_a_sync_runs_share_the_next_one() {
 #[test]
 fn barriers_that_wait_for_one_write_share_one_sync() {
     let (aio, story) = (manual(), Story::default());
-    let journal = Journal::new(&aio, scratch());
-    let write = journal.track();
+    let group = SyncGroup::new(&aio, scratch());
+    let write = group.track();
     for name in ["a", "b", "c"] {
-        journal
-            .barrier(SyncKind::Data, story.barrier(name))
-            .unwrap();
+        group.barrier(SyncKind::Data, story.barrier(name)).unwrap();
         // Later writes don't hold up what was before them.
-        journal.write("x", 0, |_| {}).unwrap();
+        group.write("x", 0, |_| {}).unwrap();
     }
     run(&aio);
     assert_eq!((syncs(&aio, 3), story.tell().len()), (0, 0));
@@ -160,12 +158,12 @@ fn barriers_that_wait_for_one_write_share_one_sync() {
 #[test]
 fn a_barrier_between_two_writes_waits_for_the_first_alone() {
     let (aio, story) = (manual(), Story::default());
-    let journal = Journal::new(&aio, scratch());
-    let first = journal.track();
-    journal
+    let group = SyncGroup::new(&aio, scratch());
+    let first = group.track();
+    group
         .barrier(SyncKind::Data, story.barrier("barrier"))
         .unwrap();
-    let second = journal.track();
+    let second = group.track();
     first.end(&Ok(()));
     run(&aio);
     assert_eq!(story.tell(), ["barrier"]);
@@ -175,18 +173,18 @@ fn a_barrier_between_two_writes_waits_for_the_first_alone() {
 #[test]
 fn a_failed_write_fails_the_barriers_after_it_without_a_sync() {
     let (aio, story) = (manual(), Story::default());
-    let journal = Journal::new(&aio, bounded());
-    let before = journal.track();
-    journal
+    let group = SyncGroup::new(&aio, bounded());
+    let before = group.track();
+    group
         .barrier(SyncKind::Data, story.barrier("before"))
         .unwrap();
-    journal
+    group
         .write("lost", BEYOND, |done| {
             assert_eq!(errno(&done.result), Some(libc::EPERM));
             assert_eq!(done.buf, "lost");
         })
         .unwrap();
-    journal
+    group
         .barrier(SyncKind::Data, story.barrier("after"))
         .unwrap();
     run(&aio);
@@ -202,23 +200,23 @@ fn a_failed_write_fails_the_barriers_after_it_without_a_sync() {
 #[test]
 fn an_error_stays_until_it_is_taken() {
     let (aio, story) = (manual(), Story::default());
-    let journal = Journal::new(&aio, bounded());
-    journal.write("lost", BEYOND, |_| {}).unwrap();
+    let group = SyncGroup::new(&aio, bounded());
+    group.write("lost", BEYOND, |_| {}).unwrap();
     run(&aio);
     for _ in 0..2 {
-        let refused = journal.barrier(SyncKind::Data, story.barrier("refused"));
+        let refused = group.barrier(SyncKind::Data, story.barrier("refused"));
         let (error, callback) = refused.unwrap_err().into_parts();
         assert_eq!(error.raw_os_error(), Some(libc::EPERM));
         callback(Ok(())); // not called so far, and whole
         assert_eq!(story.tell(), ["refused"]);
     }
-    let taken = journal.take_error().unwrap();
+    let taken = group.take_error().unwrap();
     assert_eq!(taken.raw_os_error(), Some(libc::EPERM));
-    assert!(journal.take_error().is_none());
-    journal
+    assert!(group.take_error().is_none());
+    group
         .write("kept", 0, |done| assert_eq!(done.result.unwrap(), 4))
         .unwrap();
-    journal
+    group
         .barrier(SyncKind::Data, story.barrier("durable"))
         .unwrap();
     run(&aio);
@@ -228,14 +226,14 @@ fn an_error_stays_until_it_is_taken() {
 #[test]
 fn an_error_that_is_taken_does_not_help_who_waited_already() {
     let (aio, story) = (manual(), Story::default());
-    let journal = Journal::new(&aio, bounded());
-    let slow = journal.track();
-    journal.write("lost", BEYOND, |_| {}).unwrap();
-    journal
+    let group = SyncGroup::new(&aio, bounded());
+    let slow = group.track();
+    group.write("lost", BEYOND, |_| {}).unwrap();
+    group
         .barrier(SyncKind::Data, story.barrier("waiting"))
         .unwrap();
     run(&aio);
-    assert!(journal.take_error().is_some());
+    assert!(group.take_error().is_some());
     slow.end(&Ok(()));
     assert_eq!(story.tell(), ["waiting!1"]);
 }
@@ -274,15 +272,15 @@ impl AsFd for Fickle {
 #[test]
 fn a_sync_that_is_refused_gives_back_the_callback_and_leaves_no_error() {
     let (aio, story) = (manual(), Story::default());
-    let journal = Journal::new(&aio, Fickle::new());
-    journal.file().be_pipe(true);
-    let refused = journal.barrier(SyncKind::Data, story.barrier("a"));
+    let group = SyncGroup::new(&aio, Fickle::new());
+    group.file().be_pipe(true);
+    let refused = group.barrier(SyncKind::Data, story.barrier("a"));
     assert_eq!(
         refused.unwrap_err().error().raw_os_error(),
         Some(libc::EINVAL)
     );
-    journal.file().be_pipe(false);
-    journal.barrier(SyncKind::Data, story.barrier("b")).unwrap();
+    group.file().be_pipe(false);
+    group.barrier(SyncKind::Data, story.barrier("b")).unwrap();
     run(&aio);
     assert_eq!(story.tell(), ["b"]);
 }
@@ -290,33 +288,33 @@ fn a_sync_that_is_refused_gives_back_the_callback_and_leaves_no_error() {
 #[test]
 fn a_sync_that_fails_fails_everybody_and_stays() {
     let (aio, story) = (manual(), Story::default());
-    let journal = Journal::new(&aio, Fickle::new());
+    let group = SyncGroup::new(&aio, Fickle::new());
     // Submitted inside a callback it is accepted, and refused later.
-    let file = Arc::clone(journal.file());
-    journal.write("x", 0, move |_| file.be_pipe(true)).unwrap();
-    let slow = journal.track();
-    journal
+    let file = Arc::clone(group.file());
+    group.write("x", 0, move |_| file.be_pipe(true)).unwrap();
+    let slow = group.track();
+    group
         .barrier(SyncKind::All, story.barrier("later"))
         .unwrap();
     drop(slow); // fails it
     run(&aio);
     assert_eq!(story.tell(), [format!("later!{}", libc::ECANCELED)]);
-    assert!(journal.take_error().is_some());
+    assert!(group.take_error().is_some());
 
-    journal.file().be_pipe(false);
-    let file = Arc::clone(journal.file());
-    journal.write("x", 0, move |_| file.be_pipe(true)).unwrap();
-    journal
+    group.file().be_pipe(false);
+    let file = Arc::clone(group.file());
+    group.write("x", 0, move |_| file.be_pipe(true)).unwrap();
+    group
         .barrier(SyncKind::All, story.barrier("synced"))
         .unwrap();
-    let slow = journal.track();
-    journal
+    let slow = group.track();
+    group
         .barrier(SyncKind::All, story.barrier("waiting"))
         .unwrap();
     run(&aio);
-    journal.file().be_pipe(false);
+    group.file().be_pipe(false);
     assert_eq!(story.tell(), [format!("synced!{}", libc::EINVAL)]);
-    let refused = journal.barrier(SyncKind::Data, |_| {}).unwrap_err();
+    let refused = group.barrier(SyncKind::Data, |_| {}).unwrap_err();
     assert_eq!(refused.error().raw_os_error(), Some(libc::EINVAL));
     slow.end(&Ok(()));
     assert_eq!(story.tell(), [format!("waiting!{}", libc::EINVAL)]);
@@ -326,33 +324,33 @@ fn a_sync_that_fails_fails_everybody_and_stays() {
 fn a_refused_write_comes_back_whole_and_still_counts() {
     let (aio, story) = (manual(), Story::default());
     let path = tempfile::NamedTempFile::new().unwrap();
-    let journal = Journal::new(&aio, File::open(path.path()).unwrap()); // for reading
-    let refused = journal.write("text", 0, story.write("write")).unwrap_err();
+    let group = SyncGroup::new(&aio, File::open(path.path()).unwrap()); // for reading
+    let refused = group.write("text", 0, story.write("write")).unwrap_err();
     assert_eq!(refused.error().raw_os_error(), Some(libc::EBADF));
-    journal
+    group
         .barrier(SyncKind::Data, story.barrier("barrier"))
         .unwrap();
     run(&aio);
     assert_eq!(story.tell(), [""; 0]); // the barrier waits for what may be submitted again
     let refused = refused.into_request().submit().unwrap_err();
-    let (request, _callback) = refused.into_request().into_parts();
-    let (_, text) = request.into_parts();
+    let (text, _callback, write) = refused.into_request().into_parts();
     assert_eq!(text, "text");
-    drop(_callback);
+    assert_eq!(story.tell(), [""; 0]);
+    drop(write);
     assert_eq!(story.tell(), [format!("barrier!{}", libc::ECANCELED)]);
 }
 
 #[test]
 fn other_ways_to_write_are_tracked_by_hand() {
     let (aio, story) = (aio(), Story::default());
-    let journal = Journal::new(&aio, scratch());
-    let (waited, started) = (journal.track(), journal.track());
-    journal
+    let group = SyncGroup::new(&aio, scratch());
+    let (waited, started) = (group.track(), group.track());
+    group
         .barrier(SyncKind::Data, story.barrier("barrier"))
         .unwrap();
-    let file = journal.file().clone();
+    let file = group.file().clone();
     let pending = aio.alloc().init_rw(file, WriteV, ["a", "b"], 2).start();
-    let file = journal.file().clone();
+    let file = group.file().clone();
     let done = Iocb::alloc().init_rw(file, Write, "ab", 0).wait().unwrap();
     waited.end(&done.result);
     let done = pending.unwrap().wait();
@@ -365,9 +363,9 @@ fn other_ways_to_write_are_tracked_by_hand() {
 #[test]
 fn a_durable_write_needs_no_barrier() {
     let (aio, story) = (manual(), Story::default());
-    let journal = Journal::new(&aio, scratch());
+    let group = SyncGroup::new(&aio, scratch());
     let told = story.clone();
-    journal
+    group
         .write_durable("text", 0, move |done| {
             told.add(format!("{:?}", done.result))
         })
@@ -380,10 +378,10 @@ fn a_durable_write_needs_no_barrier() {
 #[test]
 fn callbacks_may_panic_write_and_make_barriers() {
     let (aio, story) = (aio(), Story::default());
-    let journal = Journal::new(&aio, scratch());
+    let group = SyncGroup::new(&aio, scratch());
     let busy = keep_busy(&aio);
-    let (inner, told) = (journal.clone(), story.clone());
-    journal
+    let (inner, told) = (group.clone(), story.clone());
+    group
         .write("x", 0, move |_| {
             inner.write("y", 1, told.write("inner write")).unwrap();
             inner
@@ -392,10 +390,10 @@ fn callbacks_may_panic_write_and_make_barriers() {
             panic!("as it was told to");
         })
         .unwrap();
-    journal
+    group
         .barrier(SyncKind::Data, |_| panic!("as it was told to"))
         .unwrap();
-    journal
+    group
         .barrier(SyncKind::Data, story.barrier("outer barrier"))
         .unwrap();
     busy.release();
@@ -409,12 +407,12 @@ fn callbacks_may_panic_write_and_make_barriers() {
 #[test]
 fn all_doomed_barriers_are_called_when_one_panics() {
     let story = Story::default();
-    let journal = Journal::new(&manual(), scratch());
-    let write = journal.track();
-    journal
+    let group = SyncGroup::new(&manual(), scratch());
+    let write = group.track();
+    group
         .barrier(SyncKind::Data, |_| panic!("told to"))
         .unwrap();
-    journal.barrier(SyncKind::Data, story.barrier("b")).unwrap();
+    group.barrier(SyncKind::Data, story.barrier("b")).unwrap();
     let end = move || write.end(&Err::<(), _>(io::Error::from_raw_os_error(libc::EIO)));
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(end)).is_err());
     assert_eq!(story.tell(), [format!("b!{}", libc::EIO)]);
@@ -424,10 +422,10 @@ fn all_doomed_barriers_are_called_when_one_panics() {
 fn drain_waits_for_barriers() {
     let (aio, story) = (aio(), Story::default());
     for _ in 0..200 {
-        let journal = Journal::new(&aio, scratch());
-        journal.write("x", 0, |_| {}).unwrap();
-        journal.barrier(SyncKind::Data, story.barrier("a")).unwrap();
-        journal.barrier(SyncKind::Data, story.barrier("b")).unwrap();
+        let group = SyncGroup::new(&aio, scratch());
+        group.write("x", 0, |_| {}).unwrap();
+        group.barrier(SyncKind::Data, story.barrier("a")).unwrap();
+        group.barrier(SyncKind::Data, story.barrier("b")).unwrap();
         aio.drain().unwrap();
         assert_eq!(story.tell(), ["a", "b"]);
     }
@@ -436,19 +434,19 @@ fn drain_waits_for_barriers() {
 #[test]
 fn after_a_shutdown_each_barrier_is_called_or_refused() {
     let (aio, story) = (manual(), Story::default());
-    let journal = Journal::new(&aio, scratch());
-    let late = journal.track();
-    journal
+    let group = SyncGroup::new(&aio, scratch());
+    let late = group.track();
+    group
         .barrier(SyncKind::Data, story.barrier("waiting"))
         .unwrap();
     aio.shutdown(Duration::from_secs(10)).unwrap();
     assert_eq!(story.tell(), [""; 0]);
     late.end(&Ok(()));
     assert_eq!(story.tell(), ["waiting!-1"]);
-    let refused = journal.barrier(SyncKind::Data, |_| {}).unwrap_err();
+    let refused = group.barrier(SyncKind::Data, |_| {}).unwrap_err();
     let why = refused.error().get_ref().unwrap();
     assert_eq!(why.downcast_ref(), Some(&AioError::ShutDown));
-    assert!(journal.write("x", 0, |_| {}).is_err());
+    assert!(group.write("x", 0, |_| {}).is_err());
 }
 
 #[test]
@@ -456,11 +454,11 @@ fn what_is_dropped_with_work_under_way_is_finished() {
     let (called, calls) = channel();
     for _ in 0..10 {
         let aio = aio();
-        let journal = Journal::new(&aio, scratch());
+        let group = SyncGroup::new(&aio, scratch());
         drop(aio);
         let called = called.clone();
-        journal.write("x", 0, |_| {}).unwrap();
-        journal
+        group.write("x", 0, |_| {}).unwrap();
+        group
             .barrier(SyncKind::Data, move |result| called.send(result).unwrap())
             .unwrap();
     }
@@ -477,12 +475,12 @@ fn many_threads_share_syncs_and_each_barrier_keeps_its_promise() {
     for dispatch in [Dispatch::Thread, Dispatch::Anywhere] {
         let _watchdog = watchdog();
         let aio = build(Aio::builder().depth(16).dispatch(dispatch));
-        let journal = Journal::new(&aio, scratch());
+        let group = SyncGroup::new(&aio, scratch());
         let called = Arc::new(AtomicUsize::new(0));
         thread::scope(|scope| {
             for number in 0..THREADS {
-                let (journal, called) = (&journal, &called);
-                scope.spawn(move || write_and_commit(journal, number, ROUNDS, called));
+                let (group, called) = (&group, &called);
+                scope.spawn(move || write_and_commit(group, number, ROUNDS, called));
             }
         });
         aio.drain().unwrap();
@@ -493,7 +491,7 @@ fn many_threads_share_syncs_and_each_barrier_keeps_its_promise() {
     }
 }
 
-fn write_and_commit(journal: &Journal<File>, number: u64, rounds: u64, called: &Arc<AtomicUsize>) {
+fn write_and_commit(group: &SyncGroup<File>, number: u64, rounds: u64, called: &Arc<AtomicUsize>) {
     let over = Arc::new(AtomicU64::new(0));
     let (done, commits): (Sender<()>, Receiver<()>) = channel();
     for round in 0..rounds {
@@ -502,7 +500,7 @@ fn write_and_commit(journal: &Journal<File>, number: u64, rounds: u64, called: &
             let callback = move |_| {
                 over.fetch_add(1, Ordering::SeqCst);
             };
-            journal
+            group
                 .write(vec![1; 512], (number * 3 + write) * 512, callback)
                 .unwrap();
         }
@@ -513,7 +511,7 @@ fn write_and_commit(journal: &Journal<File>, number: u64, rounds: u64, called: &
             called.fetch_add(1, Ordering::SeqCst);
             done.send(()).unwrap();
         };
-        journal.barrier(SyncKind::Data, check).unwrap();
+        group.barrier(SyncKind::Data, check).unwrap();
         if round % 4 == 3 {
             (0..4).for_each(|_| commits.recv().unwrap());
         }

@@ -1,4 +1,4 @@
-//! Journals on a file whose writes and syncs the test decides about: what the file server sees, and when.
+//! Sync groups on a file whose writes and syncs the test decides about: what the file server sees, and when.
 
 mod kit;
 
@@ -7,26 +7,26 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use kiocb::{AlignedBuf, Completion, Journal, SyncKind};
+use kiocb::{AlignedBuf, Completion, SyncGroup, SyncKind};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{Op, SlowFs, Watchdog, need, need_root};
 use kit::*;
 
-/// A journal over a file of nine blocks, and where its barriers report.
+/// A group over a file of nine blocks, and where its barriers report.
 struct Setting {
     fs: SlowFs,
-    journal: Journal<File>,
+    group: SyncGroup<File>,
     report: Sender<(u32, io::Result<()>)>,
     reports: Receiver<(u32, io::Result<()>)>,
 }
 
 impl Setting {
     fn on(fs: SlowFs) -> Setting {
-        let journal = Journal::new(&aio(32), fs.file("f", blocks(9)));
+        let group = SyncGroup::new(&aio(32), fs.file("f", blocks(9)));
         let (report, reports) = channel();
         Setting {
             fs,
-            journal,
+            group,
             report,
             reports,
         }
@@ -36,15 +36,13 @@ impl Setting {
     fn write(&self, block: u64) {
         let buf = AlignedBuf::from(&[99; BLOCK]);
         let ignore = |done: Completion<Arc<File>, AlignedBuf>| drop(done);
-        self.journal
-            .write(buf, block * B, ignore)
-            .expect("submitted");
+        self.group.write(buf, block * B, ignore).expect("submitted");
     }
 
     fn barrier(&self, number: u32) {
         let report = self.report.clone();
         let callback = move |result| drop(report.send((number, result)));
-        self.journal
+        self.group
             .barrier(SyncKind::Data, callback)
             .expect("accepted");
     }
@@ -120,12 +118,12 @@ fn a_failed_sync_is_told_to_later_barriers_that_would_succeed() {
     s.expect(1, Some(libc::EIO));
     s.expect(2, Some(libc::EIO));
     sync.release();
-    let refused = s.journal.barrier(SyncKind::All, |_| unreachable!());
+    let refused = s.group.barrier(SyncKind::All, |_| unreachable!());
     let refused = refused.expect_err("the error stays");
     assert_eq!(refused.error().raw_os_error(), Some(libc::EIO));
     assert_eq!(s.syncs(), 1);
     // Whoever has seen to it goes on.
-    assert!(s.journal.take_error().is_some());
+    assert!(s.group.take_error().is_some());
     s.write(0);
     s.barrier(3);
     s.expect(3, None);
