@@ -195,15 +195,7 @@ fn every_error_has_the_errno_of_its_cause() {
     assert_eq!(
         setup,
         [
-            enosys,
-            eperm,
-            eagain,
-            enomem,
-            None,
-            None,
-            eagain,
-            emfile,
-            None
+            enosys, eperm, eagain, enomem, None, None, eagain, emfile, None
         ]
     );
     let canceled = Some(libc::ECANCELED);

@@ -103,7 +103,7 @@ fn a_write_and_the_barriers_that_it_fails_may_all_panic() {
         let aio = build(Aio::builder().dispatch(dispatch));
         let group = SyncGroup::new(&aio, scratch());
         let (called, failing) = (Counter::default(), group.track());
-        let made = Gate::default();
+        let made = Latch::default();
         let gate = made.clone();
         let later = move |_| {
             gate.wait();

@@ -10,7 +10,7 @@
 mod kit;
 
 #[allow(unused_imports, reason = "no test file needs all of it")]
-pub(crate) use kit::{Counter, Latch, Random, block_on, poll_once};
+pub(crate) use kit::{Counter, Latch, Random, block_on, patience, poll_once};
 
 use kiocb::buf::{IoBuf, IoBufMut};
 use kiocb::op::Read;
@@ -27,9 +27,6 @@ use std::sync::{Arc, LazyLock, mpsc};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-/// A test that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// Says why a test proves nothing here, and fails where everything is expected to be there.
 pub(crate) fn skip(reason: &str) {
     eprintln!("skipped: {reason}");
@@ -39,7 +36,7 @@ pub(crate) fn skip(reason: &str) {
     );
 }
 
-/// Ends the process, and says where it hung, if the test is not over in a minute. Lives as long as the test.
+/// Ends the process, and says where it hung, if the test is not over in time. Lives as long as the test.
 #[must_use = "a watchdog that is dropped watches nothing"]
 pub(crate) struct Watchdog {
     over: Arc<AtomicBool>,
@@ -65,12 +62,13 @@ pub(crate) fn watchdog() -> Watchdog {
 }
 
 fn watch(over: &AtomicBool, name: &str, place: &Location<'_>) {
-    let deadline = Instant::now() + PATIENCE;
+    let patience = patience();
+    let deadline = Instant::now() + patience;
     while !over.load(Ordering::SeqCst) {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             let report = format!(
-                "HANGS: the test {name} at {place} is not over after {PATIENCE:?}\n{}\n",
+                "HANGS: the test {name} at {place} is not over after {patience:?}\n{}\n",
                 threads()
             );
             // Not `eprintln`: what a test prints is shown only when it ends.
