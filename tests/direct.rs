@@ -84,7 +84,9 @@ struct Loop {
 
 impl Loop {
     fn new(len: u64, sector: &str) -> Result<Self, String> {
-        let image = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        // Not there, where only the test program was brought.
+        let image = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR"))
+            .map_err(|error| error.to_string())?;
         image.as_file().set_len(len).unwrap();
         let path = image.path().to_str().unwrap();
         let device = run(

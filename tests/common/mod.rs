@@ -18,7 +18,7 @@ use kiocb::{Aio, AioBuilder};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::{self, File};
 use std::io::{PipeWriter, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::Location;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -224,6 +224,33 @@ pub(crate) fn new_null() -> File {
         .write(true)
         .open("/dev/null")
         .unwrap()
+}
+
+/// Whether a transfer on a pipe may have [`NOWAIT`](kiocb::RwFlags::NOWAIT), as it may since Linux 6.4; says so
+/// where it may not.
+pub(crate) fn nowait_on_pipes() -> bool {
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let mut byte = [0; 1];
+    let iovec = libc::iovec {
+        iov_base: byte.as_mut_ptr().cast(),
+        iov_len: byte.len(),
+    };
+    // SAFETY: one iovec, of a buffer that is not used meanwhile.
+    let read = unsafe {
+        libc::preadv2(
+            reader.as_raw_fd(),
+            &raw const iovec,
+            1,
+            -1,
+            libc::RWF_NOWAIT,
+        )
+    };
+    assert_eq!(read, -1, "the pipe is empty");
+    let unsupported = std::io::Error::last_os_error().raw_os_error() == Some(libc::EOPNOTSUPP);
+    if unsupported {
+        skip("RWF_NOWAIT on a pipe needs Linux 6.4");
+    }
+    !unsupported
 }
 
 /// Bytes that say where they belong: different for every seed and position.
