@@ -241,8 +241,8 @@
 //! # Platforms and features
 //!
 //! Every 64-bit Linux with AIO in its kernel: syncs and priorities since 4.18, [`RwFlags`] since 4.13. Events
-//! are read from the ring that the kernel maps into the process; where that can't be trusted (gVisor,
-//! Valgrind) by system calls, which shows in nothing but speed. Operators are told by the
+//! are read from the ring that the kernel maps into the process; where that can't be done (gVisor), and
+//! under Valgrind, by system calls, which shows in nothing but speed. Operators are told by the
 //! [`log`](https://docs.rs/log) facade what they want to know.
 //!
 //! - `bindgen` (default): generates the raw types from the machine's `<linux/aio_abi.h>`; without libclang,
