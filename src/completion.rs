@@ -44,7 +44,8 @@ pub struct Completion<F, B> {
     /// - ENOSPC, EDQUOT: no room. A write that had room for its first part comes back short, and the next one
     ///   says it.
     /// - EIO: the device failed. Of a write nobody knows how much is on it.
-    /// - EFAULT: memory that the process has unmapped or protected meanwhile, which safe code can't.
+    /// - EFAULT: memory that the process has unmapped or protected meanwhile, which safe code can't; on s390x
+    ///   also a buffer that is not in user space.
     /// - EAGAIN: [`NOWAIT`](crate::RwFlags::NOWAIT) would have blocked: submit again without it. A file
     ///   server may also say it unasked.
     /// - EINTR: a signal interrupted a request that the kernel carried out inside `io_submit`: submit again.

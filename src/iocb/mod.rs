@@ -254,7 +254,8 @@ impl<S> Iocb<S> {
     /// - EINVAL: the offset, or offset and length together, are beyond `i64::MAX`; more than 1024 buffers; an
     ///   operation that this kind of file has not (reading a directory, syncing a pipe); flags that exclude
     ///   each other, or any on a sync; a bad priority; no eventfd.
-    /// - EFAULT: a buffer reaches into the kernel's half of the address space.
+    /// - EFAULT: a buffer reaches into the kernel's half of the address space. (On s390x, where the kernel has
+    ///   an address space of its own, this comes as the result.)
     /// - EOPNOTSUPP: a flag that the kernel or the file system does not know.
     /// - EPERM: a real-time priority without privilege; [`NOAPPEND`](crate::RwFlags::NOAPPEND) on an
     ///   append-only file.
