@@ -223,7 +223,7 @@ fn handles_dropped(count: usize) -> io::Result<Duration> {
 }
 
 /// A pipe to which nothing is written.
-fn silent_pipe() -> io::Result<Arc<io::PipeReader>> {
+fn quiet_pipe() -> io::Result<Arc<io::PipeReader>> {
     let (reader, writer) = io::pipe()?;
     // It stays open, so that the pipe never hangs up.
     std::mem::forget(writer);
@@ -232,7 +232,7 @@ fn silent_pipe() -> io::Result<Arc<io::PipeReader>> {
 
 /// Waits for such a pipe, of which two are with the kernel and the others queue.
 fn polls(aio: &Aio, count: usize) -> io::Result<Vec<Pending<PollReady<Arc<io::PipeReader>>>>> {
-    let reader = silent_pipe()?;
+    let reader = quiet_pipe()?;
     let start = |_| {
         let poll = aio.alloc().init_poll(Arc::clone(&reader), PollFlags::IN);
         Ok(poll.start()?)
@@ -262,7 +262,7 @@ fn polls_cancelled(count: usize) -> io::Result<Duration> {
 }
 
 fn callbacks_cancelled(count: usize) -> io::Result<Duration> {
-    let (aio, reader) = (narrow()?, silent_pipe()?);
+    let (aio, reader) = (narrow()?, quiet_pipe()?);
     time(|| {
         let submit = |_| {
             let poll = aio.alloc().init_poll(Arc::clone(&reader), PollFlags::IN);

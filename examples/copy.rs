@@ -517,8 +517,8 @@ impl Copying {
                 Err(none) => self.fail(&self.source, "reading", piece, none),
             }
         }
-        let silent = self.aio.drain();
-        silent.map_err(failed(&self.source.path, "copying it"))?;
+        let drained = self.aio.drain();
+        drained.map_err(failed(&self.source.path, "copying it"))?;
         match lock(&self.failure).take() {
             Some(failure) => Err(failure),
             None => self.check_all_is_copied(),

@@ -69,9 +69,9 @@ fn speak(mut pipe: PipeWriter, bell: &EventFd) -> io::Result<()> {
 
 /// A wait that nobody will end: a handle can be cancelled, and dropping it would do the same.
 fn wait_in_vain() -> io::Result<(Pending<PollReady<PipeReader>>, PipeWriter)> {
-    let (silent, writer) = io::pipe()?;
+    let (quiet, writer) = io::pipe()?;
     Ok((
-        Iocb::alloc().init_poll(silent, PollFlags::IN).start()?,
+        Iocb::alloc().init_poll(quiet, PollFlags::IN).start()?,
         writer,
     ))
 }
@@ -80,7 +80,7 @@ fn main() -> io::Result<()> {
     let (events, inbox) = channel();
     let (reader, writer) = io::pipe()?;
     let (pipe, bell) = (Arc::new(reader), Arc::new(EventFd::new()?));
-    let (in_vain, _silent_writer) = wait_in_vain()?;
+    let (in_vain, _quiet_writer) = wait_in_vain()?;
     read_blocks(&events)?;
     watch_pipe(&pipe, &events)?;
     watch_bell(&bell, &events)?;

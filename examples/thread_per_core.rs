@@ -27,7 +27,7 @@ struct Core {
 
 /// What comes out of it.
 #[derive(Clone, Default)]
-struct Tally {
+struct Totals {
     zeros: u64,
     failed: Option<String>,
 }
@@ -35,25 +35,25 @@ struct Tally {
 /// Reads the next block of this core's part; the callback goes on with the next one.
 fn read_next(
     core: &Core,
-    tally: &Arc<Mutex<Tally>>,
+    totals: &Arc<Mutex<Totals>>,
     landed: &Landed,
     buffer: AlignedBuf,
 ) -> io::Result<()> {
     let Some(block) = core.left.borrow_mut().next() else {
         return Ok(());
     };
-    let (tally, landed) = (Arc::clone(tally), Arc::clone(landed));
+    let (totals, landed) = (Arc::clone(totals), Arc::clone(landed));
     core.aio
         .alloc()
         .init_rw(Arc::clone(&core.file), Read, buffer, block * BLOCK as u64)
         .init_callback(move |done| {
-            let mut tally = tally.lock().expect("no panic while locked");
+            let mut totals = totals.lock().expect("no panic while locked");
             match done.result {
                 Ok(count) => {
-                    tally.zeros +=
+                    totals.zeros +=
                         done.buf[..count].iter().filter(|&&byte| byte == 0).count() as u64
                 }
-                Err(error) => tally.failed = Some(format!("block {block}: {error}")),
+                Err(error) => totals.failed = Some(format!("block {block}: {error}")),
             }
             landed.lock().expect("no panic while locked").push(done.buf);
         })
@@ -65,19 +65,19 @@ fn read_next(
 type Landed = Arc<Mutex<Vec<AlignedBuf>>>;
 
 /// The loop of one core: poll, then submit as many reads as have landed.
-fn run(core: &Core) -> io::Result<Tally> {
-    let (tally, landed) = (Arc::new(Mutex::new(Tally::default())), Landed::default());
+fn run(core: &Core) -> io::Result<Totals> {
+    let (totals, landed) = (Arc::new(Mutex::new(Totals::default())), Landed::default());
     for _ in 0..DEPTH {
-        read_next(core, &tally, &landed, core.file.buffer(BLOCK))?;
+        read_next(core, &totals, &landed, core.file.buffer(BLOCK))?;
     }
     while core.aio.poll(1, usize::MAX, None)? > 0 {
         let buffers = std::mem::take(&mut *landed.lock().expect("no panic while locked"));
         for buffer in buffers {
-            read_next(core, &tally, &landed, buffer)?;
+            read_next(core, &totals, &landed, buffer)?;
         }
     }
-    let tally = tally.lock().expect("no panic while locked").clone();
-    Ok(tally)
+    let totals = totals.lock().expect("no panic while locked").clone();
+    Ok(totals)
 }
 
 fn pin_to(cpu: usize) -> io::Result<()> {
@@ -115,16 +115,16 @@ fn main() -> io::Result<()> {
         .collect();
     let mut zeros = 0;
     for (index, thread) in threads.into_iter().enumerate() {
-        let tally = thread.join().expect("a core's loop does not panic")?;
-        if let Some(failed) = tally.failed {
+        let totals = thread.join().expect("a core's loop does not panic")?;
+        if let Some(failed) = totals.failed {
             return Err(io::Error::other(failed));
         }
         println!(
             "core {index}: {} zero bytes in blocks {:?}",
-            tally.zeros,
+            totals.zeros,
             part(index as u64)
         );
-        zeros += tally.zeros;
+        zeros += totals.zeros;
     }
     println!("{}: {zeros} zero bytes", path.display());
     Ok(())

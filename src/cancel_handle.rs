@@ -8,7 +8,7 @@ use std::fmt;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-/// By what a wait for readiness that has a callback can be cancelled: from
+/// Cancels a wait for readiness that has a callback. From
 /// [`Iocb::submit_cancellable`](crate::Iocb::submit_cancellable). It may be dropped: the request goes on.
 /// Clones stand for the same request.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ impl<F: AsFd + Send + 'static, C: Send + 'static> Iocb<Callback<PollReady<F>, C>
 where
     Callback<PollReady<F>, C>: Submit,
 {
-    /// As [`submit`](Iocb::submit), and returns by what the wait can be cancelled.
+    /// As [`submit`](Iocb::submit), and returns a handle that cancels the wait.
     ///
     /// ```
     /// use kiocb::{Aio, Iocb, PollFlags};

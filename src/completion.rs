@@ -1,9 +1,11 @@
 //! What comes back when a request is complete.
 
 use crate::error::{AioError, errno_of};
+use crate::user_code;
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The outcome of a request, with everything that the request owned.
 ///
@@ -28,7 +30,8 @@ use std::io;
 #[non_exhaustive]
 pub struct Completion<F, B> {
     /// How many bytes were transferred, which may be fewer than asked for: a read that reached the end of the
-    /// file, a write on a full file system. 0 for `fsync`.
+    /// file, a write on a full file system. 0 for `fsync`. Never more than was asked for: a
+    /// larger count of the kernel's is cut down, and logged as an error.
     ///
     /// # Errors
     /// What the file operation itself said, as
@@ -43,9 +46,9 @@ pub struct Completion<F, B> {
     ///   met.
     /// - ENOSPC, EDQUOT: no room. A write that had room for its first part comes back short, and the next one
     ///   says it.
-    /// - EIO: the device failed. Of a write nobody knows how much is on it.
+    /// - EIO: the device failed. How much of a write is on it is unknown.
     /// - EFAULT: memory that the process has unmapped or protected meanwhile, which safe code can't; on s390x
-    ///   also a buffer that is not in user space.
+    ///   also a buffer outside the process's address space.
     /// - EAGAIN: [`NOWAIT`](crate::RwFlags::NOWAIT) would have blocked: submit again without it. A file
     ///   server may also say it unasked.
     /// - EINTR: a signal interrupted a request that the kernel carried out inside `io_submit`: submit again.
@@ -62,6 +65,34 @@ pub struct Completion<F, B> {
     pub buf: B,
     /// The file.
     pub file: F,
+}
+
+/// How often the kernel claimed to have transferred more than it was asked for, in this process.
+static EXCESSES: AtomicU64 = AtomicU64::new(0);
+
+/// The kernel's answer to a request for `asked` bytes. A larger count is not believed: it is cut down to
+/// `asked`, so that no byte counts as filled that the kernel was never given, and it is logged.
+#[inline]
+pub(crate) fn transferred(answer: i64, asked: u64) -> io::Result<usize> {
+    let count = outcome(answer)?;
+    // A length in memory: it fits.
+    let most = usize::try_from(asked).unwrap_or(usize::MAX);
+    if count > most {
+        report_excess(count as u64, asked);
+    }
+    Ok(count.min(most))
+}
+
+/// Counts the kernel's claim to have transferred more than it was asked for, and logs it. A logger is user
+/// code: not for a thread that holds a lock.
+#[cold]
+pub(crate) fn report_excess(count: u64, asked: u64) {
+    // Relaxed: a number for people.
+    let before = EXCESSES.fetch_add(1, Ordering::Relaxed);
+    user_code::error(format_args!(
+        "the kernel says that it transferred {count} bytes of {asked}: counted as {asked} (case {} in this process)",
+        before + 1
+    ));
 }
 
 impl<F, B> Completion<F, B> {
@@ -157,14 +188,27 @@ impl<F, B> From<CompletionError<F, B>> for io::Error {
     }
 }
 
-/// An answer that the kernel never gives, beyond its errnos: there is none, because this is a forked child and
-/// the request is its parent's.
+/// An answer that the kernel never gives, beyond its errnos: there is none, because this is a forked child
+/// and the request is its parent's.
 pub(crate) const FORKED: i64 = -10_003;
 
 /// The same: there is none, because the request's batch was not submitted.
 pub(crate) const NOT_SUBMITTED: i64 = -10_004;
 
-/// The kernel's answer: not negative is a count, negative an errno.
+/// As the kernel says it of a request that was cancelled.
+pub(crate) const CANCELLED: i64 = -(libc::ECANCELED as i64);
+
+/// The answer of a request with a handle that was refused: ECANCELED where the reason has no errno.
+pub(crate) fn refused(why: &io::Error) -> i64 {
+    let reason = why.get_ref().and_then(|inner| inner.downcast_ref());
+    match (why.raw_os_error(), reason) {
+        (Some(errno), _) => -i64::from(errno),
+        (None, Some(AioError::Forked)) => FORKED,
+        (None, _) => CANCELLED,
+    }
+}
+
+/// Turns the kernel's answer into a result: it is signed, and a negative answer is an errno (I11).
 pub(crate) fn outcome(result: i64) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| {
         match result {
@@ -175,4 +219,30 @@ pub(crate) fn outcome(result: i64) -> io::Result<usize> {
         let errno = i32::try_from(-result).unwrap_or(libc::EIO);
         io::Error::from_raw_os_error(errno)
     })
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Other tests of this process may count as well.
+    fn excesses() -> u64 {
+        EXCESSES.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn a_count_beyond_what_was_asked_is_cut_down_and_counted() {
+        let before = excesses();
+        assert_eq!(transferred(4097, 4096).unwrap(), 4096);
+        assert_eq!(transferred(i64::MAX, 0).unwrap(), 0);
+        assert!(excesses() >= before + 2);
+    }
+
+    #[test]
+    fn a_count_within_what_was_asked_and_an_errno_are_passed_on() {
+        assert_eq!(transferred(4096, 4096).unwrap(), 4096);
+        assert_eq!(transferred(0, 4096).unwrap(), 0);
+        let error = transferred(-i64::from(libc::EIO), 4096).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EIO));
+    }
 }

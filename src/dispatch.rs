@@ -2,8 +2,8 @@
 
 /// Which thread runs the callbacks of an [`Aio`](crate::Aio).
 ///
-/// Blocking waits and futures need no callback: whoever waits may take the events itself, whatever is chosen
-/// here.
+/// Blocking waits and futures need no callback: a thread that waits may take the events itself, whatever is
+/// chosen here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Dispatch {
@@ -13,13 +13,15 @@ pub enum Dispatch {
     /// A lock of yours may be held across `submit`: no callback runs inside it.
     #[default]
     Thread,
-    /// Whichever thread finds the completion: the completion thread, or one that is inside `submit` or a wait
+    /// The thread that finds the completion: the completion thread, or one that is inside `submit` or a wait
     /// on this `Aio`.
     ///
-    /// Saves a change of thread where media answer at once. Callbacks may run at the same time as others, and
-    /// **inside `submit`**: don't hold a lock across it that a callback takes.
+    /// This saves a change of thread where media answer at once. Callbacks may run at the same time as
+    /// others, and **inside `submit`**: don't hold a lock across it that a callback takes.
     Anywhere,
-    /// Whoever calls [`Aio::poll`](crate::Aio::poll): no thread is made, and no callback runs elsewhere. For
-    /// engines with a loop of their own.
+    /// The thread inside [`Aio::poll`](crate::Aio::poll). For engines with a loop of their own: no completion
+    /// thread is made. Callbacks also run inside the other calls that poll such a context:
+    /// [`drain`](crate::Aio::drain), [`shutdown`](crate::Aio::shutdown) and the last drop, or on a thread
+    /// that is made for the end where the last drop may not block.
     Manual,
 }

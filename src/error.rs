@@ -167,7 +167,7 @@ impl From<SetupError> for io::Error {
     }
 }
 
-/// Why a handle does not do what it is asked. Found inside an [`io::Error`], as [`SetupError`] is.
+/// Why a handle can't do what it was asked to. Found inside an [`io::Error`], as [`SetupError`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AioError {
@@ -178,12 +178,14 @@ pub enum AioError {
     Forked,
     /// The kernel context no longer exists: something in this process destroyed it.
     ContextGone,
-    /// `io_submit` said EAGAIN again and again with nothing in flight: the kernel has no memory for requests.
-    /// Try later.
+    /// `io_submit` returned EAGAIN again and again with nothing in flight: the kernel has no memory for
+    /// requests. Try later.
     Stalled,
-    /// The request is in a [`Batch`](crate::Batch) that has not been submitted. It has been taken out of it.
+    /// The request was in a [`Batch`](crate::Batch) that was not submitted, and has been taken out of it.
+    /// Submit the batch before waiting.
     NotSubmitted,
-    /// The call would wait for the very callback that it is made in.
+    /// The call was made inside user code (a callback, a waker, a destructor, a logger) of this or another
+    /// context, and would wait for that very code. Make it on another thread.
     WouldDeadlock,
     /// The call is for [`Dispatch::Manual`](crate::Dispatch::Manual) only.
     NotManual,
@@ -199,10 +201,10 @@ impl fmt::Display for AioError {
             AioError::ShutDown => "this Aio was shut down: it takes no new requests",
             AioError::Forked => "this Aio belongs to the parent process: after fork, build a context of your own",
             AioError::ContextGone => "the kernel AIO context is gone: something in this process destroyed it",
-            AioError::Stalled => "io_submit keeps saying EAGAIN with nothing in flight: the kernel has no memory for requests, try again later",
+            AioError::Stalled => "io_submit returns EAGAIN again and again with nothing in flight: the kernel has no memory for requests, try again later",
             AioError::NotSubmitted => "the request's batch has not been submitted: submit it before you wait for its handles",
-            AioError::WouldDeadlock => "called inside a callback, this would wait for that callback itself: call it on another thread",
-            AioError::NotManual => "only an Aio built with Dispatch::Manual is polled: the others have a completion thread",
+            AioError::WouldDeadlock => "called inside a callback, a waker or a destructor, this would wait for that code itself: call it on another thread",
+            AioError::NotManual => "only an Aio that was built with Dispatch::Manual can be polled: this one has a completion thread",
             AioError::TimedOut => "the time is over and requests are still outstanding",
         })
     }
@@ -243,7 +245,8 @@ impl From<AioError> for io::Error {
 /// A request that was not submitted: the reason, and the request itself with everything it owns. Its callback
 /// will not be called.
 ///
-/// Its text says only that: the reason is its [`source`](Error::source), and [`error`](SubmitError::error).
+/// Its text says only that. The reason is its [`source`](Error::source), and [`error`](SubmitError::error)
+/// returns it.
 ///
 /// ```
 /// use kiocb::Iocb;

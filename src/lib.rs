@@ -1,5 +1,6 @@
 //! The Linux kernel's native AIO (`io_setup`, `io_submit`, `io_getevents`), made safe, complete and as fast
-//! as the raw system calls. For programs that do their own O_DIRECT storage, also where io_uring is refused.
+//! as the raw system calls. It is for programs that do their own O_DIRECT storage, also where io_uring is
+//! refused.
 //!
 //! # Hello, world
 //!
@@ -20,45 +21,47 @@
 //!
 //! # The four verbs
 //!
-//! [`Iocb::alloc`] makes a blank request. [`init_rw`](Iocb::init_rw) says what it shall do: a file, an
-//! operation ([`Read`](op::Read), [`Write`](op::Write), [`ReadV`](op::ReadV), [`WriteV`](op::WriteV)), a
-//! buffer, and an offset in bytes; [`init_fsync`](Iocb::init_fsync) and [`init_fdsync`](Iocb::init_fdsync)
-//! make it a sync instead. [`init_callback`](Iocb::init_callback) says what is to happen then, and
-//! [`submit`](Iocb::submit) passes it on. From here on it is not the caller's any more, with everything in it.
+//! [`Iocb::alloc`] makes a blank request. [`init_rw`](Iocb::init_rw) says what it does: a file, an operation
+//! ([`Read`](op::Read), [`Write`](op::Write), [`ReadV`](op::ReadV), [`WriteV`](op::WriteV)), a buffer, and an
+//! offset in bytes. [`init_fsync`](Iocb::init_fsync) and [`init_fdsync`](Iocb::init_fdsync) make it a sync
+//! instead, and [`init_poll`](Iocb::init_poll) a wait for readiness. [`init_callback`](Iocb::init_callback)
+//! says what happens when it is complete, and [`submit`](Iocb::submit) passes it to the kernel. From then on
+//! the request is not the caller's any more, with everything in it.
 //!
-//! What is not ready does not compile: each verb gives the request another type, and only the last has
+//! What is not ready does not compile: each verb gives the request another type, and only the last type has
 //! `submit`.
 //!
 //! The file is anything that is `AsFd + Send + 'static`: a `File`, a [`DirectFile`], an `OwnedFd`. It goes
-//! with the request and comes back with the result; to use one file for many requests, put it into an `Arc`.
+//! with the request and comes back with the result. To use one file for many requests, put it into an `Arc`.
 //!
 //! # Buffers
 //!
-//! The kernel reads or writes the buffer after `submit` has returned, so the request owns it too, until the
-//! kernel is done. It comes back in the [`Completion`]. Nothing that a safe program does can free it earlier:
-//! not a panic, not `mem::forget`, not a future that is dropped.
+//! The kernel reads or writes the buffer after `submit` has returned, so the request owns the buffer too,
+//! until the kernel is done. It comes back in the [`Completion`]. Nothing that a safe program does can free
+//! it earlier: not a panic, not `mem::forget`, not a future that is dropped.
 //!
 //! A `Vec<u8>`, a boxed slice, an array or an [`AlignedBuf`] serves for reads and writes; a `String`, a
 //! `&'static [u8]` or an `Arc<[u8]>` for writes alone. The module [`buf`] has the list, and the traits that
-//! make memory of your own a buffer; [`buf_slice`](buf::IoBuf::buf_slice) makes a buffer of a part of one;
+//! make memory of your own a buffer. [`buf_slice`](buf::IoBuf::buf_slice) makes a buffer of a part of one.
 //! [`ReadV`](op::ReadV) and [`WriteV`](op::WriteV) take an array or `Vec` of buffers. [`BufPool`] keeps
-//! aligned buffers for use after use.
+//! aligned buffers and lends them again and again.
 //!
-//! O_DIRECT wants offset, length and address aligned, and the device decides how: [`DirectFile`] opens a file
-//! so, asks what it wants, and hands out buffers that fit.
+//! O_DIRECT needs offset, length and address aligned, and the device decides how. [`DirectFile`] opens a file
+//! so, asks for its alignments, and hands out buffers that fit.
 //!
 //! # Errors are in two places
 //!
-//! - **The request was not submitted**: [`SubmitError`], returned by `submit`, `wait` or `start`. Its
-//!   callback will never be called, and it is inside the error, whole. The kernel has looked at the arguments
-//!   and refused (`EBADF`: not open for this), or there is nobody to take it: no context could be made
-//!   ([`SetupError`]), it was shut down ([`AioError`]).
-//! - **The I/O failed**: [`Completion::result`], exactly once for each request for which `submit` said `Ok`.
-//!   An errno of the file operation, as `pread(2)` would say it: `EIO`, `ENOSPC`, a misaligned O_DIRECT
-//!   transfer's `EINVAL`. A completion that is not looked at is a warning of the compiler;
+//! - **The request was not submitted**: [`SubmitError`], returned by `submit`, `wait` or `start`. The
+//!   request's callback will never be called, and the request is inside the error, whole. The reason is an
+//!   errno with which the kernel refused the arguments (`EBADF`: not open for this operation), or there is no
+//!   context to take the request: none could be made ([`SetupError`]), or it was shut down ([`AioError`]).
+//! - **The I/O failed**: [`Completion::result`], exactly once for each request for which `submit` returned
+//!   `Ok`. It is an errno of the file operation, as `pread(2)` would return it: `EIO`, `ENOSPC`, `EINVAL` for
+//!   a misaligned O_DIRECT transfer. The compiler warns where a completion is not looked at;
 //!   [`done.ok()?`](Completion::ok) is the short way to look.
 //!
-//! Fewer bytes than asked for are not an error: a read meets the end of the file, a write a full file system.
+//! Fewer bytes than asked for are not an error: a read meets the end of the file, a write meets a full file
+//! system.
 //!
 //! ```
 //! use kiocb::Iocb;
@@ -84,26 +87,31 @@
 //!
 //! # Choosing how to wait
 //!
-//! | | who gets the result | choose it |
+//! | | what gets the result | choose it |
 //! | --- | --- | --- |
 //! | [`init_callback`](Iocb::init_callback) and [`submit`](Iocb::submit) | a closure, on the completion thread | to keep many requests in flight: each completion starts the next |
-//! | [`wait`](Iocb::wait) | the caller | when the next line needs it. The thread takes the event itself: no change of thread, at the raw calls' speed |
-//! | `.await` | the task | in async code. Any executor will do; none is needed beside it |
-//! | [`start`](Iocb::start) | whoever has the [`Pending`] | to submit now and wait later, or [with a deadline](Pending::wait_timeout) |
-//! | [`Aio::batch`] | a closure or a [`Pending`] for each | when many are known at once: they leave in one system call |
-//! | [`Aio::scope`], [`read_at`](Aio::read_at), [`read_many`](Aio::read_many), … | the caller | to fill memory that is borrowed: the frames of a cache, slices of one array. Returns when all are complete |
+//! | [`wait`](Iocb::wait) | the calling thread | when the next line needs the result. The thread takes the event itself: no change of thread, at the raw calls' speed |
+//! | `.await` | the task | in async code. Any executor will do; none is needed |
+//! | [`start`](Iocb::start) | the holder of the [`Pending`] | to submit now and wait later, or [with a deadline](Pending::wait_timeout) |
+//! | [`Aio::batch`] | a [`Pending`] ([`push`](Batch::push)) or a closure ([`push_callback`](Batch::push_callback)) for each | when many are known at once: they leave in one system call |
+//! | [`Aio::scope`], [`read_at`](Aio::read_at), [`read_many`](Aio::read_many), … | the calling thread | to fill memory that is borrowed: the frames of a cache, slices of one array. Returns when all are complete |
 //! | [`Dispatch::Anywhere`] | a closure, on the thread that finds the event, perhaps inside `submit` | where media answer at once, and no lock is held across `submit` |
-//! | [`Dispatch::Manual`] and [`Aio::poll`] | a closure, inside `poll` | for one engine per thread that has a loop of its own: no thread is made |
+//! | [`Dispatch::Manual`] and [`Aio::poll`] | a closure, inside `poll` | for one engine per thread with a loop of its own: no completion thread is made |
 //!
-//! All but the last two go together on any context. Those are chosen when a context is made, by
-//! [`Aio::builder`]; `Iocb::alloc` uses the process-wide one, [`Aio::global`], with the builder's defaults.
+//! All but the last two go together on any context. Those two are chosen when a context is made, by
+//! [`Aio::builder`]. `Iocb::alloc` uses the process-wide context, [`Aio::global`], with the builder's
+//! defaults.
 //!
-//! What is fast: with many requests in flight, whatever submits many of them at once (callbacks do, by
-//! themselves; batches and scopes), as a system call for each costs as much as the rest. One at a time:
-//! whatever stays on its thread (`wait`, `read_at`, `poll`). Tasks that `.await` submit one by one; an
-//! executor of one's own can put the requests of a turn into a batch, whose handles are futures too, and
-//! sleep in `poll`. `iobench --engine all` measures each on a file of yours; `examples/` has a program for
-//! each: `copy` (callbacks), `future`, `tokio`, `thread_per_core`, `poll`.
+//! What is fast? With many requests in flight, submit many of them at once: a system call for each costs as
+//! much as the rest. Callbacks do that by themselves; batches and scopes do it too. With one request at a
+//! time, stay on one thread: `wait`, `read_at`, `poll`. Tasks that `.await` submit one by one. An executor of
+//! your own can put the requests of one turn into a batch, whose handles are futures too, and sleep in
+//! `poll`. `iobench --engine all` measures each way on a file of yours. `examples/` has a program for each:
+//! `copy` (callbacks), `future`, `tokio`, `thread_per_core`, `poll`.
+//!
+//! The handles of a batch stand for requests that are not submitted yet. As futures they may be polled at
+//! once. [`wait`](Pending::wait) on such a handle takes the request out of the batch and returns
+//! [`AioError::NotSubmitted`]; it does not hang.
 //!
 //! ```
 //! use kiocb::op::Read;
@@ -148,33 +156,46 @@
 //! # Inside a callback
 //!
 //! Under [`Dispatch::Thread`], the default, the callbacks of one context run one after the other on its
-//! completion thread (with [shards](AioBuilder::shards), one thread each). There they may:
+//! completion thread (with [shards](AioBuilder::shards), on one thread each). There they may:
 //!
-//! - **submit**. A request with a callback is gathered with what other callbacks of the same round submit,
-//!   and they leave in one system call when the round is over (or 32 have come). It counts as accepted, so
-//!   what the kernel would have refused comes as the result, with the same errno.
-//! - **wait** for other requests, by [`wait`](Iocb::wait): this thread takes their events meanwhile.
-//! - **panic**. It is logged and counted, and the others go on.
+//! - **submit**. A request with a callback is held back with what other callbacks of the same round submit,
+//!   and they leave in one system call when the round is over, when 32 are held back, or before the callback
+//!   waits for something. (While callbacks may be slow, they leave after each callback: in a context's first
+//!   64 rounds, and for 8 rounds after one that took long.) Such a request counts as accepted: a refusal by
+//!   the kernel comes as its result, with the same errno.
+//! - **wait** for other requests, by [`wait`](Iocb::wait): the thread takes their events meanwhile.
+//! - **panic**. The panic is logged and counted, and the other callbacks go on.
 //! - **drop the last [`Aio`]**. What is outstanding completes in the background.
 //!
 //! Under [`Dispatch::Manual`] the same holds for the thread inside `poll`. Under [`Dispatch::Anywhere`]
-//! callbacks may also run at the same time, and inside any call on this context that submits or waits: a lock
-//! held across one of them must not be taken by a callback.
+//! callbacks may also run at the same time, and inside any call on this context that submits or waits: a
+//! callback must not take a lock that a thread holds across such a call.
 //!
-//! They may not [`drain`](Aio::drain), [`shutdown`](Aio::shutdown) or [`poll`](Aio::poll): that would wait
-//! for the callback itself, and is answered with [`AioError::WouldDeadlock`]. They should not block for
-//! long, because the callbacks behind them wait: give long work to another thread. All this holds for wakers
-//! too, and for destructors of what a request owns.
+//! They may not [`drain`](Aio::drain), [`shutdown`](Aio::shutdown) or [`poll`](Aio::poll), on this context or
+//! any other: two contexts whose callbacks wait for each other would never end. These calls return
+//! [`AioError::WouldDeadlock`] there. Callbacks should not block for long, because the callbacks behind them
+//! wait: give long work to another thread. All this holds for wakers too, for loggers, and for destructors of
+//! what a request owns.
+//!
+//! # Threads
+//!
+//! A context under [`Dispatch::Thread`] or [`Dispatch::Anywhere`] has one thread for each shard. Any context
+//! may have a helper thread for a while, for I/O that would block a thread that must not
+//! ([`nowait_or_offload`](Iocb::nowait_or_offload), waits with a deadline), and a thread on which it ends in
+//! the background. A new thread inherits affinity and scheduling from the thread that starts it, and blocks
+//! every signal but those of faults and of the profiler. [`AioBuilder::on_thread_start`] is the place to
+//! change any of this.
 //!
 //! # Order and durability
 //!
-//! The kernel gets requests in the order in which one thread submitted them, also those that had to queue. It
-//! completes them in the device's order: two writes to one place, both in flight, end up in either.
+//! A context gets requests in the order in which one thread submitted them, also those that had to queue. With
+//! [shards](AioBuilder::shards) a batch goes to the shard of the thread that made it. The device completes them in its own order: of two writes to one place, both in flight, either may be the
+//! last.
 //!
 //! **A sync does not wait for writes in flight.** To make writes durable, submit
-//! [`init_fdsync`](Iocb::init_fdsync) when their results have come, or give each write [`RwFlags::DSYNC`]. A
-//! new file's name needs a sync of its directory, which is a file too. O_DIRECT alone makes nothing durable:
-//! the device has a cache.
+//! [`init_fdsync`](Iocb::init_fdsync) when their results have come, or give each write [`RwFlags::DSYNC`].
+//! The name of a new file needs a sync of its directory, which is a file too. O_DIRECT alone makes nothing
+//! durable: the device has a cache.
 //!
 //! ```
 //! use kiocb::op::Write;
@@ -200,52 +221,74 @@
 //! # }
 //! ```
 //!
-//! A [`SyncGroup`] does the waiting: its [barrier](SyncGroup::barrier) syncs the file when every write
+//! A [`SyncGroup`] does the waiting. Its [barrier](SyncGroup::barrier) syncs the file when every write
 //! submitted before has completed, and then calls back. Barriers that come while a sync runs share the next
 //! one. An error stays until the program takes it.
 //!
 //! # How many at once
 //!
-//! As many as there is memory for. [`AioBuilder::depth`] of them are with the kernel, 128 unless said
-//! otherwise; the others queue in user space, and `submit` neither fails nor blocks for that. The depth
-//! counts against `fs.aio-max-nr`, a quota of the whole machine: where it is nearly used up a context takes
-//! fewer, and where nothing is left the error says so, with the numbers.
+//! As many as there is memory for. [`AioBuilder::depth`] of them are with the kernel, 128 unless chosen
+//! otherwise. The others queue in user space, and `submit` neither fails nor blocks for that. The depth
+//! counts against `fs.aio-max-nr`, a quota of the whole machine. Where it is nearly used up a context is made
+//! with a smaller depth, and where nothing is left the error has the numbers.
+//!
+//! A wait for readiness occupies one of these places until it fires: count it in the depth, or give polls a
+//! context of their own.
+//!
+//! # Cancelling
+//!
+//! The kernel can cancel waits for readiness, and nothing else. [`Pending::cancel`] does it by the handle,
+//! and so does dropping the handle or the future. A wait that has a callback is cancelled by the
+//! [`CancelHandle`] that [`submit_cancellable`](Iocb::submit_cancellable) returns. The result is `ECANCELED`,
+//! unless an event came first.
 //!
 //! # The end
 //!
 //! [`Aio::drain`] waits until nothing is outstanding. The global context is never dropped, so drain it before
-//! the program ends: otherwise no callback is called for what is in flight, and what was still queued is
-//! never done. Dropping the last handle of another context drains it too, and so **blocks**;
-//! [`Aio::shutdown`] sets a limit to that. Past the limit nothing is freed: what the kernel may still write
-//! to leaks rather.
+//! the program ends: otherwise the callbacks of requests in flight are not called, and requests that are
+//! still queued are never carried out.
 //!
-//! After `fork` the child's handles say [`AioError::Forked`], and dropping them does nothing to the
-//! parent's requests. A context that the child builds for itself works.
+//! Dropping the last handle of another context drains it too, and so **blocks**. [`Aio::shutdown`] limits
+//! that by a timeout. Both refuse new requests and cancel waits for readiness (`ECANCELED`). After the
+//! timeout, memory that the kernel may still write is leaked, not freed; the requests go on in the
+//! background, and no later drop blocks.
+//!
+//! Under [`Dispatch::Manual`] the last drop and `shutdown` poll, so callbacks run inside them. Where the last
+//! drop may not block, because it happens inside a callback or after a shutdown that timed out, the context
+//! ends on a thread that is made for it.
+//!
+//! # After fork
+//!
+//! In a forked child the parent's contexts are out of reach. Every call returns [`AioError::Forked`],
+//! dropping a handle does nothing to the parent's requests, and no call waits for a lock that a thread of the
+//! parent held. A [`Pending`] gives buffer and file back: with the result if that was there at the fork,
+//! otherwise with `Forked`. A context that the child builds for itself works.
 //!
 //! # What it does not do
 //!
-//! - **Make buffered files asynchronous.** Reads and writes through the page cache are carried out by the
-//!   kernel inside `io_submit`, as are writes that make a file longer on some file systems: `submit` blocks
-//!   for so long. Open with O_DIRECT, and [preallocate](DirectFile::preallocate). Submissions that block for
-//!   long are logged.
-//!   A read that may be in the page cache can [try first](Iocb::nowait_or_offload).
-//! - **Cancel reads and writes.** The kernel can't. Whoever stops waiting leaves the request to itself. A
-//!   wait for readiness can be [cancelled](Pending::cancel).
-//! - **Go on with a short transfer, unless asked to.** The result says how far it came, and more than 2 GiB
-//!   less 4 KiB is always short; [`read_exact`](Iocb::read_exact) and [`write_all`](Iocb::write_all) go on.
+//! - **Make buffered files asynchronous.** The kernel carries out reads and writes through the page cache
+//!   inside `io_submit`, and on some file systems also writes that make a file longer: `submit` blocks for so
+//!   long. Open with O_DIRECT, and [preallocate](DirectFile::preallocate). Submissions that block for long
+//!   are logged. A read that may be in the page cache can [try first](Iocb::nowait_or_offload).
+//! - **Cancel reads and writes.** The kernel can't. A request whose handle is dropped goes on, and its buffer
+//!   is dropped when it is complete.
+//! - **Go on with a short transfer, unless asked to.** The result says how far the transfer came, and more
+//!   than 2 GiB less 4 KiB is always short. [`read_exact`](Iocb::read_exact) and
+//!   [`write_all`](Iocb::write_all) go on.
 //! - **Check alignment.** Devices differ, and accept more than they promise.
-//! - **Sockets and pipes.** A transfer that would wait, waits inside `submit`. Their readiness can be waited
+//! - **Sockets and pipes.** A transfer that would wait blocks inside `submit`. Their readiness can be waited
 //!   for beside file I/O: [`init_poll`](Iocb::init_poll).
 //! - **Anything but 64-bit Linux.**
 //!
 //! # Platforms and features
 //!
-//! Every 64-bit Linux with AIO in its kernel: syncs and priorities since 4.18, [`RwFlags`] since 4.13. Events
-//! are read from the ring that the kernel maps into the process; where that can't be done (gVisor), and
-//! under Valgrind, by system calls, which shows in nothing but speed. Operators are told by the
-//! [`log`](https://docs.rs/log) facade what they want to know.
+//! Every 64-bit Linux with AIO in its kernel: syncs and priorities since 4.18, [`RwFlags`] since 4.13, polls
+//! since 4.19. Events are read from the ring that the kernel maps into the process. Where the ring can't be
+//! trusted (gVisor, Valgrind) they are taken by system calls, which costs some speed and changes nothing else.
+//! `KIOCB_FORCE_SYSCALLS=1` in the environment chooses that for every context of the process. What an operator should see is logged by the
+//! [`log`](https://docs.rs/log) facade.
 //!
-//! - `bindgen` (default): generates the raw types from the machine's `<linux/aio_abi.h>`; without libclang,
+//! - `bindgen` (default): generates the raw types from the machine's `<linux/aio_abi.h>`. Without libclang,
 //!   or without the feature, a committed copy is used, which is the same.
 //! - `bytes`: `bytes::Bytes` and `bytes::BytesMut` are buffers.
 //!
@@ -259,6 +302,7 @@ pub mod sys;
 
 mod aio;
 mod batch;
+mod cache_padded;
 mod cancel_handle;
 mod completion;
 mod dispatch;
@@ -266,6 +310,7 @@ mod engine;
 mod error;
 mod flags;
 mod iocb;
+mod origin;
 mod pending;
 #[cfg(test)]
 #[allow(dead_code, reason = "no test in here needs all of it")]

@@ -1,4 +1,4 @@
-//! A submitted request whose result will be asked for: by blocking or by `.await`.
+//! A request on its way, with a result to wait for: by blocking or by `.await`.
 
 use crate::engine::{Engine, Watch};
 use crate::op::{Job, PollReady, Work};
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 /// A request on its way, from [`Iocb::start`](crate::Iocb::start): a future, or something to block on.
 ///
-/// Dropping it does not take the request back (the kernel can't): it completes, and then its file and buffer
-/// are dropped, on whichever thread reaps it. Only a wait for readiness is [cancelled](Pending::cancel) by
-/// that. Forgetting it (`mem::forget`) leaks them. As a future it needs no runtime, may be polled by any
-/// executor and moved between tasks; polled after it has answered, it panics.
+/// Dropping it does not take the request back (the kernel can't): the request completes, and then the thread
+/// that reaps it drops its file and buffer. A wait for readiness is [cancelled](Pending::cancel) by the drop.
+/// Forgetting it (`mem::forget`) leaks them. As a future it needs no runtime, may be polled by any executor
+/// and moved between tasks; polled after it has answered, it panics.
 ///
 /// ```
 /// use kiocb::Iocb;
@@ -69,17 +69,20 @@ impl<S: Work> Pending<S> {
     /// # Panics
     /// If it has answered already, as a future.
     pub fn wait(mut self) -> S::Output {
+        if let Some(output) = self.take_if_done() {
+            return output;
+        }
         let output = self.take_unsubmitted();
         let output = output.or_else(|| self.wait_until(None));
         output.expect("without a deadline there is a result")
     }
 
     /// As [`wait`](Pending::wait), but not longer than `timeout`, and a request in a batch that has not been
-    /// submitted stays there. It keeps its time also where requests queue
-    /// behind one whose submission blocks.
+    /// submitted stays there. It returns in time also where requests queue behind one whose submission
+    /// blocks.
     ///
     /// # Errors
-    /// The handle itself, when the time is over: it still stands for the request.
+    /// The handle itself, if the time is over: it still stands for the request.
     ///
     /// # Panics
     /// If it has answered already, as a future.
@@ -98,7 +101,7 @@ impl<S: Work> Pending<S> {
         self.take()
     }
 
-    /// The result of a request that stays in a batch for ever, as far as anybody knows.
+    /// Takes a request out of a batch that has not been submitted, and returns its result.
     fn take_unsubmitted(&mut self) -> Option<S::Output> {
         match self.watch.take()?.take_unsubmitted() {
             Ok(output) => Some(output),
@@ -109,13 +112,18 @@ impl<S: Work> Pending<S> {
         }
     }
 
-    /// The result, if there is one; in a forked child there always is.
+    /// Returns the result, if there is one; in a forked child there always is.
     fn take(&mut self) -> Option<S::Output> {
-        let watch = self.watch.take()?;
-        if !self.engine.is_here() {
-            return Some(watch.take_in_child());
+        if self.engine.is_here() {
+            return self.take_if_done();
         }
-        match watch.take() {
+        self.watch.take().map(Watch::take_in_child)
+    }
+
+    /// The result, if it was stored.
+    #[inline]
+    fn take_if_done(&mut self) -> Option<S::Output> {
+        match self.watch.take()?.take() {
             Ok(output) => Some(output),
             Err(watch) => {
                 self.watch = Some(watch);
@@ -128,9 +136,9 @@ impl<S: Work> Pending<S> {
 impl<F: AsFd + Send + 'static> Pending<PollReady<F>> {
     /// Cancels the wait for readiness
     /// ([`io_cancel(2)`](https://man7.org/linux/man-pages/man2/io_cancel.2.html), Linux 4.19; reads and
-    /// writes can't be cancelled). Any thread may call it. Says whether the kernel agreed: then, and in any
-    /// case soon, the result is there, and is ECANCELED or, if an event came first, what came. Blocks only
-    /// while another thread is just submitting the request.
+    /// writes can't be cancelled). Any thread may call it. Returns whether the kernel agreed. The result is
+    /// there then, or soon: ECANCELED, or the events that came first. Blocks only while another thread is
+    /// just submitting the request.
     ///
     /// `false`: the result is there already, or this is a forked child, whose parent's request it is.
     ///

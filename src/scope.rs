@@ -9,7 +9,7 @@
 )]
 
 use crate::aio::Aio;
-use crate::completion::outcome;
+use crate::completion::transferred;
 use crate::engine::{Engine, List, OwnedCell, Watch};
 use crate::op::Work;
 use crate::sys::{IOCB_CMD_PREAD, IOCB_CMD_PWRITE, iocb};
@@ -63,7 +63,7 @@ unsafe impl Work for BorrowedOp {
     }
 
     unsafe fn finish(self, result: i64) -> io::Result<usize> {
-        outcome(result)
+        transferred(result, self.length)
     }
 }
 
@@ -368,5 +368,21 @@ impl fmt::Debug for ScopedIo<'_> {
         f.debug_struct("ScopedIo")
             .field("place", &self.place)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_beyond_the_borrowed_memory_is_cut_down_to_it() {
+        let (file, memory) = (std::io::stdin(), [0u8; 16]);
+        for answer in [17, i64::MAX] {
+            let place = (memory.as_ptr().expose_provenance(), memory.len());
+            let read = BorrowedOp::new(IOCB_CMD_PREAD, file.as_fd(), place, 0);
+            // SAFETY: the memory is initialised, whatever the kernel did.
+            assert_eq!(unsafe { read.finish(answer) }.unwrap(), 16);
+        }
     }
 }

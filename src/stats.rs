@@ -5,8 +5,8 @@ use std::ops::{Add, Sub};
 
 /// What an [`Aio`](crate::Aio) has done and has to do, from [`Aio::stats`](crate::Aio::stats).
 ///
-/// `accepted` is `completed + in_flight + queued`. The figures are gathered one after the other while work
-/// goes on, so they belong to about one moment, and to exactly one while nothing is outstanding.
+/// `accepted` is `completed + in_flight + queued`. The figures are read one after the other while work goes
+/// on. They belong to about one moment, and to exactly one while nothing is outstanding.
 ///
 /// Two snapshots can be subtracted, and those of several contexts added:
 ///
@@ -35,8 +35,8 @@ pub struct Stats {
     /// Requests whose result was delivered: the callback has returned (or panicked), the waiter or future can
     /// see it.
     pub completed: u64,
-    /// Requests that the kernel has, finished ones that it has not been asked about, and those whose callback
-    /// has not returned.
+    /// Requests that the kernel has, those whose event has not been taken, and those whose callback has not
+    /// returned.
     pub in_flight: u64,
     /// Requests that wait in user space for a slot of the kernel.
     pub queued: u64,

@@ -3,14 +3,16 @@
 //! Callbacks, wakers, destructors, loggers and hooks are the user's: each may panic, block, submit, wait or
 //! log, and so may the destructor of what a panic carried. All of them are called from here: with no lock
 //! held, in no role that another thread needs, and inside a frame, by which the thread knows where it is.
-//! What a panic throws is caught, reported, and dropped with the same care.
+//! What a panic throws is caught and reported here, and dropped with the same care.
 //!
-//! Other files neither log nor catch panics; `tests/architecture.rs` reads the sources for that.
+//! Other files neither log nor catch panics; `tests/strata.rs` reads the sources for that.
 
+use crate::origin::Origin;
 use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::task::Waker;
 
 /// What a thread is doing for the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,42 +26,58 @@ pub(crate) enum Frame {
 #[cfg(not(loom))]
 thread_local! {
     // Without a destructor, so that a thread that is ending still knows where it is.
-    static INNERMOST: Cell<Option<Frame>> = const { Cell::new(None) };
-    static OWN_THREAD: Cell<bool> = const { Cell::new(false) };
+    static INNERMOST: Cell<Option<(Frame, Origin)>> = const { Cell::new(None) };
+    static OWN_THREAD: Cell<Option<Origin>> = const { Cell::new(None) };
+    static PANICS: Cell<usize> = const { Cell::new(0) };
 }
 #[cfg(loom)]
 loom::thread_local! {
-    static INNERMOST: Cell<Option<Frame>> = Cell::new(None);
-    static OWN_THREAD: Cell<bool> = Cell::new(false);
+    static INNERMOST: Cell<Option<(Frame, Origin)>> = Cell::new(None);
+    static OWN_THREAD: Cell<Option<Origin>> = Cell::new(None);
+    static PANICS: Cell<usize> = Cell::new(0);
 }
 
 /// The innermost frame of this thread, if user code runs on it.
+///
+/// Frames that a fork has copied are not this process's: they stand for what the parent is in the middle of.
+/// A child that goes on inside them may use contexts of its own, and wait for them.
 #[inline]
 pub(crate) fn innermost() -> Option<Frame> {
-    INNERMOST.with(Cell::get)
+    let (frame, origin) = INNERMOST.with(Cell::get)?;
+    origin.is_here().then_some(frame)
 }
 
 /// Whether waiting for a whole context would wait for this very thread: it runs user code, or it is one of the
 /// crate's own.
 pub(crate) fn must_not_block() -> bool {
-    innermost().is_some() || OWN_THREAD.with(Cell::get)
+    innermost().is_some() || OWN_THREAD.with(Cell::get).is_some_and(Origin::is_here)
+}
+
+/// Returns how many panics were caught on this thread since the last call, for a context to count.
+pub(crate) fn take_panics() -> usize {
+    PANICS.with(|panics| panics.take())
+}
+
+fn count_panic() {
+    PANICS.with(|panics| panics.set(panics.get() + 1));
 }
 
 /// This thread belongs to the crate.
 pub(crate) fn adopt_thread() {
-    OWN_THREAD.with(|own| own.set(true));
+    OWN_THREAD.with(|own| own.set(Some(Origin::here())));
 }
 
 /// While it lives, user code runs on this thread.
 #[derive(Debug)]
 pub(crate) struct Inside {
-    outer: Option<Frame>,
+    outer: Option<(Frame, Origin)>,
 }
 
 impl Inside {
     #[inline]
     pub(crate) fn enter(frame: Frame) -> Inside {
-        let outer = INNERMOST.with(|innermost| innermost.replace(Some(frame)));
+        let here = (frame, Origin::here());
+        let outer = INNERMOST.with(|innermost| innermost.replace(Some(here)));
         Inside { outer }
     }
 }
@@ -78,6 +96,7 @@ pub(crate) fn catch<R>(what: &str, run: impl FnOnce() -> R) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => Some(result),
         Err(payload) => {
+            count_panic();
             report_panic(what, payload);
             None
         }
@@ -88,6 +107,12 @@ pub(crate) fn catch<R>(what: &str, run: impl FnOnce() -> R) -> Option<R> {
 pub(crate) fn call<R>(what: &str, run: impl FnOnce() -> R) -> Option<R> {
     let _inside = Inside::enter(Frame::Other);
     catch(what, run)
+}
+
+/// Clones a waker of the user's. If that panics, the panic is the caller's.
+pub(crate) fn clone_waker(waker: &Waker) -> Waker {
+    let _inside = Inside::enter(Frame::Other);
+    waker.clone()
 }
 
 /// Drops a value of the user's.
@@ -136,36 +161,37 @@ fn message(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("no message")
 }
 
-/// Something failed that an operator has to know.
+/// Logs that something failed which an operator has to know.
 #[cold]
 pub(crate) fn error(text: fmt::Arguments<'_>) {
     log(log::Level::Error, text);
 }
 
-/// Something works less well than it could.
+/// Logs that something works less well than it could.
 #[cold]
 pub(crate) fn warn(text: fmt::Arguments<'_>) {
     log(log::Level::Warn, text);
 }
 
-/// What an operator may want to know.
+/// Logs what an operator may want to know.
 #[cold]
 pub(crate) fn info(text: fmt::Arguments<'_>) {
     log(log::Level::Info, text);
 }
 
-/// For whoever looks for the reason of something.
+/// Logs a detail that explains something else.
 #[cold]
 pub(crate) fn debug(text: fmt::Arguments<'_>) {
     log(log::Level::Debug, text);
 }
 
-/// A logger is user code, too. One that panics is not reported: to whom?
+/// A logger is user code, too. A panic of it is not reported, because there is no other place to report it.
 fn log(level: log::Level, text: fmt::Arguments<'_>) {
     let _inside = Inside::enter(Frame::Other);
     if let Err(payload) = catch_unwind(AssertUnwindSafe(
         || log::log!(target: "kiocb", level, "{text}"),
     )) {
+        count_panic();
         drop_payload(payload);
     }
 }

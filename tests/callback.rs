@@ -204,10 +204,10 @@ fn a_callback_may_wait_for_what_was_started_before_it_and_inside_it() {
             aio.alloc()
                 .init_rw(null(), Read, Vec::new(), 0)
                 .init_callback(move |_| {
-                    let gathered = inner.alloc().init_rw(null(), Write, [2; 20], 0);
-                    let gathered = gathered.start().unwrap();
+                    let inner_write = inner.alloc().init_rw(null(), Write, [2; 20], 0);
+                    let inner_write = inner_write.start().unwrap();
                     assert_eq!(early.wait().result.unwrap(), 10);
-                    assert_eq!(gathered.wait().result.unwrap(), 20);
+                    assert_eq!(inner_write.wait().result.unwrap(), 20);
                     send.send(()).unwrap();
                 })
                 .submit()
@@ -219,7 +219,7 @@ fn a_callback_may_wait_for_what_was_started_before_it_and_inside_it() {
 }
 
 #[test]
-fn a_callback_that_waits_lets_gathered_requests_of_others_go_first() {
+fn a_callback_that_waits_lets_plugged_requests_of_others_go_first() {
     let _watchdog = watchdog();
     let aio = aio();
     let (reader, writer) = std::io::pipe().unwrap();
@@ -251,7 +251,7 @@ fn a_callback_that_waits_lets_gathered_requests_of_others_go_first() {
 }
 
 #[test]
-fn what_a_callback_submits_is_on_its_way_when_enough_has_gathered() {
+fn what_a_callback_submits_is_on_its_way_when_the_plug_is_full() {
     let _watchdog = watchdog();
     let aio = aio();
     let (mut reader, writer) = std::io::pipe().unwrap();
@@ -517,7 +517,7 @@ fn descriptors_do_not_leak() {
     });
 }
 #[test]
-fn before_it_waits_on_another_context_a_callback_sends_what_it_gathered() {
+fn before_it_waits_on_another_context_a_callback_sends_what_is_plugged() {
     let _watchdog = watchdog();
     let (here, there) = (aio(), aio());
     let (reader, writer) = std::io::pipe().unwrap();

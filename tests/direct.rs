@@ -15,7 +15,7 @@ use kiocb::{AlignedBuf, DirectFile, Iocb, RwFlags, sys};
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -234,8 +234,15 @@ fn a_file_that_refuses_direct_io_is_an_error_that_says_so() {
             error.to_string().contains(path) && error.to_string().contains("O_DIRECT"),
             "{error}"
         );
-        let error = DirectFile::from_file(File::open(path).unwrap()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        let refused = DirectFile::from_file(File::open(path).unwrap()).unwrap_err();
+        assert_eq!(refused.error().kind(), ErrorKind::Unsupported, "{refused}");
+        assert_eq!(refused.errno(), None);
+        let mut byte = [1; 1];
+        refused.into_file().read_exact_at(&mut byte, 0).unwrap();
+        assert_ne!(byte, [1], "the file is there and open");
+        let refused = DirectFile::try_from(File::open(path).unwrap());
+        let error: io::Error = refused.unwrap_err().into();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
     }
 }
 
@@ -343,11 +350,11 @@ fn an_open_file_is_switched_for_all_its_descriptors() {
     let dir = disk_dir();
     let Some(_) = disk_file(&dir) else { return };
     let plain = File::open(dir.path().join("file")).unwrap();
-    let twin = plain.try_clone().unwrap();
-    assert_eq!(status_flags(&twin) & libc::O_DIRECT, 0);
+    let clone = plain.try_clone().unwrap();
+    assert_eq!(status_flags(&clone) & libc::O_DIRECT, 0);
     let direct = DirectFile::from_file(plain).unwrap();
     assert!(direct.is_direct());
-    assert_ne!(status_flags(&twin) & libc::O_DIRECT, 0);
+    assert_ne!(status_flags(&clone) & libc::O_DIRECT, 0);
 }
 
 #[test]
@@ -359,9 +366,9 @@ fn a_direct_file_goes_in_and_out_of_the_standard_types() {
         shown.starts_with("DirectFile { file: File") && shown.contains("direct: true"),
         "{shown}"
     );
-    let twin = file.try_clone().unwrap();
-    assert_ne!(twin.as_raw_fd(), file.as_raw_fd());
-    assert_eq!(twin.offset_alignment(), file.offset_alignment());
+    let clone = file.try_clone().unwrap();
+    assert_ne!(clone.as_raw_fd(), file.as_raw_fd());
+    assert_eq!(clone.offset_alignment(), file.offset_alignment());
     let number = file.as_fd().as_raw_fd();
     let fd = OwnedFd::from(file);
     assert_eq!(fd.as_raw_fd(), number);
@@ -494,7 +501,7 @@ fn a_block_device_says_its_length_and_block() {
 }
 
 #[test]
-fn a_file_that_would_go_through_the_page_cache_in_silence_is_refused() {
+fn a_file_that_would_go_through_the_page_cache_unnoticed_is_refused() {
     let fs = match Mounted::new("mkfs.ext4", "data=journal") {
         Ok(fs) => fs,
         Err(reason) => return skip(&reason),
@@ -508,13 +515,13 @@ fn a_file_that_would_go_through_the_page_cache_in_silence_is_refused() {
         ErrorKind::Unsupported
     );
     let plain = File::open(&path).unwrap();
-    let twin = plain.try_clone().unwrap();
+    let clone = plain.try_clone().unwrap();
     assert_eq!(
-        DirectFile::from_file(plain).unwrap_err().kind(),
+        DirectFile::from_file(plain).unwrap_err().error().kind(),
         ErrorKind::Unsupported
     );
     assert_eq!(
-        status_flags(&twin) & libc::O_DIRECT,
+        status_flags(&clone) & libc::O_DIRECT,
         0,
         "the file is left as it was"
     );
@@ -570,7 +577,8 @@ fn the_atomic_writes_that_a_file_offers_are_taken_and_others_refused() {
     assert!(
         unit.unit_min.is_power_of_two() && unit.unit_max >= unit.unit_min && unit.segments_max >= 1
     );
-    assert!(unit.unit_max_opt != 0 && unit.unit_max_opt <= unit.unit_max);
+    // The loop device does none by itself, and the kernel says 0.
+    assert_eq!(unit.unit_max_opt, None);
     let min = unit.unit_min as usize;
     let cases = [
         (min, 0),
@@ -596,4 +604,48 @@ fn the_atomic_writes_that_a_file_offers_are_taken_and_others_refused() {
         );
     }
     assert!(!unit.fits(0, 0) && !unit.fits(2 * unit.unit_max as usize, 0));
+}
+
+#[test]
+fn a_descriptor_that_only_names_a_file_comes_back_with_its_errno() {
+    let named = std::fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open(env!("CARGO_MANIFEST_DIR").to_owned() + "/Cargo.toml")
+        .unwrap();
+    let refused = DirectFile::from_file(named).unwrap_err();
+    assert_eq!(refused.errno(), Some(libc::EBADF));
+    assert!(refused.into_file().metadata().is_ok());
+}
+
+#[test]
+fn only_regular_files_and_block_devices_are_direct() {
+    let dir = disk_dir();
+    let directory = File::open(dir.path()).unwrap();
+    let (pipe, _writer) = io::pipe().unwrap();
+    let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+    let others = [OwnedFd::from(pipe), socket.into(), directory.into()];
+    for other in others {
+        let before = status_flags(&other);
+        let refused = DirectFile::try_from(other).unwrap_err();
+        assert_eq!(refused.error().kind(), ErrorKind::Unsupported, "{refused}");
+        assert_eq!(status_flags(&refused.into_file()), before);
+    }
+}
+
+/// What can't be read can't be asked by a read.
+#[test]
+fn a_file_for_writing_only_is_direct_where_it_can_be() {
+    let mut places = vec![disk_dir()];
+    places.extend(tempfile::tempdir_in("/dev/shm"));
+    for dir in places {
+        let path = dir.path().join("file");
+        let can = new_file(&path).is_ok();
+        let mut options = DirectFile::options();
+        options.write(true).create(true);
+        let file = options.open_or_buffered(&path).unwrap();
+        assert_eq!(file.is_direct(), can, "{path:?}");
+        let file = without_statx(|| options.open_or_buffered(&path).unwrap());
+        assert_eq!(file.is_direct(), can, "{path:?}");
+    }
 }

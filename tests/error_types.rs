@@ -111,6 +111,11 @@ fn broken_pipe() -> CompletionError<io::PipeWriter, &'static str> {
     write.wait().unwrap().ok().unwrap_err()
 }
 
+/// Neither a regular file nor a block device.
+fn not_direct() -> kiocb::direct::DirectFileError {
+    kiocb::DirectFile::from_file(std::fs::File::open("/dev/null").unwrap()).unwrap_err()
+}
+
 /// The variants of an enum in `src/error.rs`.
 fn variants_of(name: &str) -> Vec<String> {
     let source = include_str!("../src/error.rs");
@@ -159,6 +164,7 @@ fn no_error_repeats_in_its_text_what_its_source_says() {
     assert_says_nothing_twice(&refused());
     assert_says_nothing_twice(&too_late());
     assert_says_nothing_twice(&broken_pipe());
+    assert_says_nothing_twice(&not_direct());
 }
 
 #[test]
@@ -206,6 +212,8 @@ fn every_error_has_the_errno_of_its_cause() {
     assert_eq!(refused().errno(), Some(libc::EBADF));
     assert_eq!(too_late().errno(), canceled);
     assert_eq!(broken_pipe().errno(), Some(libc::EPIPE));
+    assert_eq!(not_direct().errno(), None);
+    assert_eq!(not_direct().error().kind(), io::ErrorKind::Unsupported);
 }
 
 #[test]

@@ -6,6 +6,8 @@
 mod common;
 #[path = "common/huge.rs"]
 mod huge;
+#[path = "common/seccomp.rs"]
+mod seccomp;
 
 use common::*;
 use huge::{HUGE, Huge};
@@ -312,6 +314,93 @@ fn a_direct_file_that_ends_inside_a_block_says_so() {
     }
 }
 
+/// Where the file does not say what it wants, what is left of a read may begin where it is refused: at the
+/// end.
+#[test]
+fn a_direct_file_that_says_nothing_ends_all_the_same() {
+    let _watchdog = watchdog();
+    let dir = disk_dir();
+    let bytes = pattern(7, 10_000);
+    std::fs::write(dir.path().join("file"), &bytes).unwrap();
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(dir.path().join("file"));
+    let file = match file {
+        Ok(file) => Arc::new(file),
+        Err(error) => return skip(&format!("no direct I/O here: {error}")),
+    };
+    thread::scope(|scope| {
+        let asker = scope.spawn(|| {
+            seccomp::refuse(libc::SYS_statx, libc::EPERM);
+            for aio in contexts() {
+                let buf = AlignedBuf::zeroed(16_384);
+                let read = aio.alloc().init_rw(Arc::clone(&file), Read, buf, 4096);
+                let done = read.read_exact().wait().unwrap();
+                assert_eq!(done.result.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+                assert_eq!(done.buf[..5904], bytes[4096..]);
+            }
+        });
+        asker.join().unwrap();
+    });
+}
+
+/// 1024 pieces are what one call may have.
+#[test]
+fn more_pieces_than_the_kernel_takes_at_once_are_transferred() {
+    let _watchdog = watchdog();
+    let bytes = pattern(12, 10_000);
+    let in_threes = || bytes.chunks(3).map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let many_are_empty = || {
+        let mut pieces = vec![vec![]; 2500];
+        pieces.extend(in_threes());
+        pieces.extend(vec![vec![]; 2500]);
+        pieces
+    };
+    for aio in contexts() {
+        for pieces in [in_threes(), many_are_empty()] {
+            let file = Arc::new(scratch());
+            let write = aio
+                .alloc()
+                .init_rw(Arc::clone(&file), WriteV, pieces.clone(), 7);
+            assert_eq!(write.write_all().wait().unwrap().result.unwrap(), 10_000);
+            assert_eq!(content(&file)[7..], bytes);
+            let read = || {
+                aio.alloc()
+                    .init_rw(Arc::clone(&file), ReadV, empties(&pieces), 7)
+            };
+            let done = read().read_exact().wait().unwrap();
+            assert_eq!(done.result.unwrap(), 10_000);
+            assert!(done.buf == pieces);
+            file.set_len(7 + 9000).unwrap();
+            let done = read().read_exact().wait().unwrap();
+            assert_eq!(done.result.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+            assert_eq!(done.buf.concat()[..9000], bytes[..9000]);
+            let refused = read().wait().unwrap_err();
+            assert_eq!(refused.error().raw_os_error(), Some(libc::EINVAL));
+        }
+        let nothing = vec![vec![]; 5000];
+        let write = aio.alloc().init_rw(scratch(), WriteV, nothing, 0);
+        assert_eq!(write.write_all().wait().unwrap().result.unwrap(), 0);
+    }
+}
+
+/// A refused one may be submitted again, and then its buffers lie elsewhere.
+#[test]
+fn many_pieces_that_were_refused_are_transferred_later() {
+    let _watchdog = watchdog();
+    let aio = aio();
+    let bytes = pattern(13, 6000);
+    let pieces: Vec<_> = bytes.chunks(3).map(<[u8]>::to_vec).collect();
+    let (file, unknown) = (scratch(), RwFlags::from_bits_retain(1 << 30));
+    let write = aio.alloc().init_rw(file, WriteV, pieces, 0).write_all();
+    let refused = write.rw_flags(unknown).wait().unwrap_err();
+    let again = refused.into_request().rw_flags(RwFlags::empty());
+    let done = again.wait().unwrap();
+    assert_eq!(done.result.unwrap(), 6000);
+    assert_eq!(content(&done.file), bytes);
+}
+
 /// The write comes back short at the limit, and the rest is refused.
 #[test]
 fn a_file_that_may_not_grow_further_takes_a_part_and_then_says_why() {
@@ -452,19 +541,15 @@ fn three_hundred_random_splits_are_read_as_the_plain_way_reads_them() {
         let bytes = pattern(case, random.below(40_000));
         let sent = split(&bytes, &mut random);
         let asked = split(&bytes[..random.below(bytes.len() + 1)], &mut random);
-        let (ours, twin) = (trickle(sent.clone()), trickle(sent));
+        let (ours, theirs) = (trickle(sent.clone()), trickle(sent));
         let read = aio
             .alloc()
             .init_rw(OwnedFd::from(ours), ReadV, empties(&asked), 0);
-        // More pieces than one call may have are refused: that is another test's.
-        if asked.len() > 1024 {
-            continue;
-        }
         let done = read.read_exact().wait().unwrap();
         let mut plain = empties(&asked);
         plain
             .iter_mut()
-            .for_each(|piece| (&twin).read_exact(piece).unwrap());
+            .for_each(|piece| (&theirs).read_exact(piece).unwrap());
         assert_eq!(done.result.unwrap(), plain.concat().len());
         assert!(done.buf == plain && plain == asked, "case {case}");
     }

@@ -1,8 +1,9 @@
 //! A forked child has the parent's handles and nothing behind them: they say so, their drops do nothing, and
 //! the parent never notices.
 //!
-//! Each test runs in a process of its own, where no thread holds a lock of the allocator's when it forks: the
-//! others are parked, in the kernel, or inside a callback that waits.
+//! Each test runs in a process of its own, which forks while its other threads sleep: parked, in the kernel, or
+//! inside a callback that waits. A child forked while one of them starts or ends would inherit a lock of the
+//! standard library's that is never released, and could start no thread, not even its watchdog.
 #![allow(unsafe_code, reason = "forks")]
 
 mod common;
@@ -13,13 +14,33 @@ use kiocb::{Aio, AioError, Dispatch, Iocb};
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+/// Waits until all other threads of this process sleep.
+fn until_others_sleep() {
+    let own = nix::unistd::gettid().to_string();
+    until(|| {
+        let mut tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        tasks.all(|task| task.file_name() == *own || is_asleep(&task.path()))
+    });
+}
+
+/// Whether that thread sleeps, or has ended since.
+fn is_asleep(task: &Path) -> bool {
+    let stat = std::fs::read_to_string(task.join("stat"));
+    // The state follows the name, which is in parentheses and may contain some.
+    stat.map_or(true, |stat| {
+        stat.rsplit(") ").next().unwrap().starts_with('S')
+    })
+}
+
 /// Runs `child` in a forked process, and says whether it got to its end.
 fn fork(child: impl FnOnce()) -> bool {
+    until_others_sleep();
     // SAFETY: the child uses what a fork leaves usable: glibc's allocator, and its own memory.
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", io::Error::last_os_error()),

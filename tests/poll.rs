@@ -192,13 +192,30 @@ fn a_regular_file_is_always_ready_and_for_nothing_else() {
     let _watchdog = watchdog();
     let aio = aio();
     let both = PollFlags::IN | PollFlags::OUT;
-    let ready = aio.alloc().init_poll(scratch(), both).wait().unwrap();
-    assert_eq!(outcome(&ready), Ok(both));
+    for file in [scratch(), File::open("/").unwrap()] {
+        let ready = aio.alloc().init_poll(file, both).wait().unwrap();
+        assert_eq!(outcome(&ready), Ok(both));
+    }
     let refused = aio.alloc().init_poll(scratch(), PollFlags::PRI).wait();
     let refused = refused.unwrap_err();
     assert_eq!(refused.error().raw_os_error(), Some(libc::EINVAL));
     let file: File = refused.into_request().into_file();
     assert_eq!(file.metadata().unwrap().len(), 0, "the file came back");
+}
+
+/// It has two queues to wait in, and the kernel can wait in one. What is ready needs none.
+#[test]
+fn a_terminal_is_refused_where_it_would_have_to_be_waited_for() {
+    let _watchdog = watchdog();
+    let aio = aio();
+    let terminal = match File::options().read(true).write(true).open("/dev/ptmx") {
+        Ok(terminal) => Arc::new(terminal),
+        Err(error) => return skip(&format!("no terminals: {error}")),
+    };
+    let poll = |events| aio.alloc().init_poll(Arc::clone(&terminal), events).wait();
+    let refused = poll(PollFlags::IN).unwrap_err();
+    assert_eq!(refused.error().raw_os_error(), Some(libc::EINVAL));
+    assert_eq!(outcome(&poll(PollFlags::OUT).unwrap()), Ok(PollFlags::OUT));
 }
 
 #[test]

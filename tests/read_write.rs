@@ -2,7 +2,7 @@
 //! of file and flag.
 #![allow(
     unsafe_code,
-    reason = "a buffer too large to be filled is lent to the kernel"
+    reason = "a buffer too large to be filled is passed to the kernel"
 )]
 
 mod common;
@@ -443,7 +443,7 @@ fn many_operations_do_what_a_vector_does() {
     for (seed, dir) in places().iter().enumerate() {
         let mut random = Random(seed as u64);
         let file = Arc::new(new_file(dir, "file"));
-        let mut twin = vec![0; LEN];
+        let mut expected = vec![0; LEN];
         file.set_len(LEN as u64).unwrap();
         for step in 0..600 {
             let (at, len) = (random.below(LEN), random.below(9000));
@@ -451,19 +451,19 @@ fn many_operations_do_what_a_vector_does() {
             match random.below(4) {
                 0 => {
                     let bytes = pattern(step, end - at);
-                    twin[at..end].copy_from_slice(&bytes);
+                    expected[at..end].copy_from_slice(&bytes);
                     assert_eq!(write(file.clone(), bytes, at as u64).unwrap(), end - at);
                 }
                 1 => {
                     let bytes = pattern(step, end - at);
-                    twin[at..end].copy_from_slice(&bytes);
+                    expected[at..end].copy_from_slice(&bytes);
                     let pieces: Vec<Vec<u8>> = bytes.chunks(1 + len / 3).map(Into::into).collect();
                     let request = Iocb::alloc().init_rw(file.clone(), WriteV, pieces, at as u64);
                     assert_eq!(request.wait().unwrap().result.unwrap(), end - at);
                 }
                 2 => {
                     let bytes = read(file.clone(), len, at as u64).unwrap();
-                    assert!(bytes == twin[at..end], "step {step}");
+                    assert!(bytes == expected[at..end], "step {step}");
                 }
                 _ => {
                     let bufs: Vec<Vec<u8>> =
@@ -471,11 +471,11 @@ fn many_operations_do_what_a_vector_does() {
                     let request = Iocb::alloc().init_rw(file.clone(), ReadV, bufs, at as u64);
                     let done = request.wait().unwrap();
                     assert_eq!(done.result.unwrap(), end - at);
-                    assert!(done.buf.concat() == twin[at..end], "step {step}");
+                    assert!(done.buf.concat() == expected[at..end], "step {step}");
                 }
             }
         }
-        assert_eq!(content(&file), twin);
+        assert_eq!(content(&file), expected);
     }
 }
 

@@ -123,7 +123,7 @@ fn an_end_waits_for_what_is_dispatched_in_flight_and_queued() {
 
 /// A callback's submissions are part of what is waited for, although they leave only after it.
 #[test]
-fn an_end_waits_for_what_callbacks_gather() {
+fn an_end_waits_for_what_callbacks_have_plugged() {
     let _watchdog = watchdog();
     for end in [End::Drop, End::Drain, End::Forget] {
         for dispatch in [Dispatch::Thread, Dispatch::Anywhere] {

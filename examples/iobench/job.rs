@@ -29,7 +29,7 @@ pub(crate) struct Job {
     pub(crate) verify: bool,
     /// What written blocks say of their file.
     pub(crate) mark: Mark,
-    /// How many submissions `raw` gathers before they leave; all that are ready without.
+    /// How many submissions `raw` collects before they leave; all that are ready without.
     pub(crate) group: Option<usize>,
     phase: AtomicU8,
     meters: Mutex<Vec<Arc<Meter>>>,

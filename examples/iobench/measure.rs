@@ -23,7 +23,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// What one engine did.
 pub(crate) struct Outcome {
     pub(crate) engine: &'static Engine,
-    /// How many submissions it gathered, where that was a choice.
+    /// How many submissions it collected, where that was a choice.
     pub(crate) group: Option<usize>,
     pub(crate) depth: usize,
     pub(crate) loops: usize,

@@ -28,7 +28,7 @@ pub(crate) struct Options {
     pub(crate) depth: usize,
     pub(crate) threads: usize,
     pub(crate) seconds: f64,
-    /// How many submissions `raw` gathers; all that are ready without.
+    /// How many submissions `raw` collects; all that are ready without.
     pub(crate) group: Option<usize>,
     pub(crate) engines: Vec<&'static Engine>,
     pub(crate) verify: bool,
@@ -283,7 +283,7 @@ distribution.
   --seconds S      measured time per engine, after a short warm-up                             [3]
   --engine NAME    which engine, a way to drive the file; or all; may be given several times   [those with a star]
 {engines}\
-\x20 --group N        engine raw: how many submissions it gathers before an io_submit             [all that are ready]
+\x20 --group N        engine raw: how many submissions it collects before an io_submit            [all that are ready]
   --no-verify      don't check what is read, don't stamp what is written: pure overhead
   --yes            yes, overwrite a file or device that iobench did not make
   --json           one JSON object per engine and line on stdout instead of the table

@@ -1,4 +1,4 @@
-//! How an `Aio` is to be.
+//! The builder of an `Aio`.
 
 use super::Aio;
 use super::shards::Shards;
@@ -37,9 +37,10 @@ impl AioBuilder {
         }
     }
 
-    /// How many requests may be in flight in the kernel at once, per shard; 1 to 65535, default 128. It is no
-    /// limit on what may be submitted: the rest queues in user space. It counts, plus one, against
-    /// `fs.aio-max-nr`, a quota of the whole machine.
+    /// How many requests may be in flight in the kernel at once, per shard; 1 to 65535, default 128. It does
+    /// not limit what may be submitted: the rest queues in user space. A context charges the depth plus one
+    /// to `fs.aio-max-nr`, a quota of the whole machine. If less is left, it is created with a smaller depth,
+    /// and a warning is logged.
     pub fn depth(mut self, depth: u32) -> Self {
         self.config.depth = depth;
         self
@@ -60,16 +61,18 @@ impl AioBuilder {
     }
 
     /// How many kernel contexts stand behind the handle, each with a completion thread of its own; default 1,
-    /// and 0 is 1. Several submitting threads share one context at a cost (two are slower in total than one);
-    /// with as many shards as threads each has its own. A thread always uses the same shard.
+    /// and 0 counts as 1. Threads that submit to one context slow each other down (two are slower in total
+    /// than one). With as many shards as threads each thread has its own. A thread always uses the same
+    /// shard.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = shards.max(1);
         self
     }
 
-    /// What each thread of this context does when it starts, before anything else: the completion thread, the
-    /// helper thread of [`nowait_or_offload`](crate::Iocb::nowait_or_offload), the thread on which a context
-    /// ends in the background. For affinity, priority, a profiler's registration, the signal mask.
+    /// A hook that each thread of this context calls when it starts, before anything else: the completion
+    /// thread (with [`shards`](Self::shards), each of them), the helper thread for I/O that may block
+    /// (`kiocb-helper`), and the thread on which a context ends in the background (`kiocb-end`). For
+    /// affinity, priority, the registration with a profiler, the signal mask.
     ///
     /// A thread inherits what every new thread does from the one that starts it: affinity, scheduling policy,
     /// priority. Its signal mask blocks all signals but SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS,
@@ -98,7 +101,7 @@ impl AioBuilder {
         self
     }
 
-    /// Makes it. Opens one descriptor per shard; does not block.
+    /// Makes the context. Opens one descriptor per shard; does not block.
     ///
     /// # Errors
     /// A [`SetupError`](crate::SetupError) inside: no AIO in this kernel, a seccomp filter, the machine's

@@ -22,16 +22,17 @@ use std::time::{Duration, Instant};
 /// [`Aio::global`] is the one that [`Iocb::alloc`](crate::Iocb::alloc) uses; [`Aio::builder`] makes others.
 ///
 /// # Dropping
-/// When the last clone is dropped, whatever was submitted is completed first, queued requests included, and
-/// every callback is called; then the thread ends and the context is destroyed (about 30 ms in the kernel).
+/// When the last clone is dropped, all submitted requests are completed first, queued ones included, and
+/// every callback is called. Then the thread ends and the context is destroyed (about 30 ms in the kernel).
 /// So **the last drop blocks while requests are outstanding**. To bound that, call
-/// [`shutdown`](Aio::shutdown) before. Dropped by one of its own callbacks, it goes on in the background
-/// instead. A request does not keep its `Aio` alive; a callback that owns a clone does. The global one is
-/// never dropped: call [`drain`](Aio::drain) before the program ends.
+/// [`shutdown`](Aio::shutdown) before. Inside a callback, a waker or a destructor of any context, the end
+/// goes on in the background instead, and the drop does not block. Waits for readiness are cancelled
+/// (`ECANCELED`). A request does not keep its `Aio` alive; a callback that owns a clone does. The global one
+/// is never dropped: call [`drain`](Aio::drain) before the program ends.
 ///
 /// # Fork
-/// In a forked child every call answers with [`AioError::Forked`](crate::AioError::Forked), and
-/// dropping does nothing: the requests are the parent's.
+/// In a forked child every call returns [`AioError::Forked`](crate::AioError::Forked), and dropping does
+/// nothing: the requests are the parent's.
 #[derive(Clone, Debug)]
 pub struct Aio(Arc<Shards>);
 
@@ -62,7 +63,7 @@ impl Aio {
     fn make_global() -> io::Result<&'static Aio> {
         let (aio, fresh) = GLOBAL.get_or_try_make(|| Aio::builder().make())?;
         if fresh {
-            aio.log(); // no lock is held: a logger may use us
+            aio.log(); // no lock is held: a logger may use the crate
         }
         Ok(aio)
     }
@@ -73,12 +74,12 @@ impl Aio {
     }
 
     /// Waits until nothing is outstanding: every request accepted before this call is complete, and its
-    /// callback has returned. Requests that others submit meanwhile are waited for as well. Blocks; under
+    /// callback has returned. It also waits for requests that other threads submit meanwhile. Blocks; under
     /// [`Dispatch::Manual`](crate::Dispatch::Manual) it polls, and callbacks run inside it.
     ///
     /// # Errors
-    /// [`AioError::WouldDeadlock`](crate::AioError::WouldDeadlock) inside a callback,
-    /// [`AioError::Forked`](crate::AioError::Forked) in a child.
+    /// [`AioError::WouldDeadlock`](crate::AioError::WouldDeadlock) inside user code of any context (a
+    /// callback, a waker, a destructor, a logger), [`AioError::Forked`](crate::AioError::Forked) in a child.
     pub fn drain(&self) -> io::Result<()> {
         self.drain_until(None)
     }
@@ -107,15 +108,17 @@ impl Aio {
         }
     }
 
-    /// Refuses new requests from now on (on all clones), completes what was accepted, ends the thread and
-    /// destroys the context. Blocks for at most about `timeout`, plus the kernel's 30 ms for an idle context.
+    /// Refuses new requests from now on (on all clones), cancels waits for readiness (`ECANCELED`), completes
+    /// what was accepted, ends the thread and destroys the context. Blocks for at most about `timeout`, plus
+    /// the kernel's 30 ms for an idle context. Under [`Dispatch::Manual`](crate::Dispatch::Manual) it polls,
+    /// and callbacks run inside it.
     ///
     /// # Errors
-    /// - [`AioError::TimedOut`](crate::AioError::TimedOut): requests are still outstanding, on a hung
-    ///   device for example. Nothing of theirs is freed: they go on in the background, keep their files,
-    ///   buffers and callbacks, and are completed if the kernel ever does. No later drop blocks.
-    /// - [`AioError::WouldDeadlock`](crate::AioError::WouldDeadlock) inside a callback; new requests
-    ///   are refused all the same.
+    /// - [`AioError::TimedOut`](crate::AioError::TimedOut): requests are still outstanding, on a hung device
+    ///   for example. They go on in the background, keep their files, buffers and callbacks, and complete if
+    ///   the kernel ever completes them. No later drop blocks.
+    /// - [`AioError::WouldDeadlock`](crate::AioError::WouldDeadlock) inside user code of any context; new
+    ///   requests are refused all the same.
     /// - [`AioError::Forked`](crate::AioError::Forked) in a child.
     pub fn shutdown(&self, timeout: Duration) -> io::Result<()> {
         self.check_origin()?;
@@ -136,7 +139,7 @@ impl Aio {
         Ok(outcome?)
     }
 
-    /// What it has done and has to do, over all shards. Does not block.
+    /// Returns the counters, summed over all shards. Does not block.
     pub fn stats(&self) -> Stats {
         self.engines().iter().map(|engine| engine.stats()).sum()
     }
@@ -147,12 +150,14 @@ impl Aio {
     /// callbacks called, and results that a waiter or future can see now.
     ///
     /// `poll(0, usize::MAX, None)` never sleeps. One thread at a time polls; a second one waits for its turn.
-    /// With shards, the shard of this thread is polled.
+    /// With shards, the shard of this thread is polled. `timeout` bounds the sleep. With one, requests that
+    /// had to queue, whose submission may block, are submitted by a helper thread. What a callback does is not
+    /// bounded, nor the submission of what it submits: that blocks where [`submit`](crate::Iocb::submit) does.
     ///
     /// # Errors
     /// [`AioError::NotManual`](crate::AioError::NotManual),
-    /// [`AioError::WouldDeadlock`](crate::AioError::WouldDeadlock) inside a callback,
-    /// [`AioError::Forked`](crate::AioError::Forked) in a child.
+    /// [`AioError::WouldDeadlock`](crate::AioError::WouldDeadlock) inside user code of any context (a
+    /// callback, a waker, a destructor, a logger), [`AioError::Forked`](crate::AioError::Forked) in a child.
     pub fn poll(&self, min: usize, max: usize, timeout: Option<Duration>) -> io::Result<usize> {
         Ok(self.engine().poll(min, max, timeout)?)
     }
@@ -183,7 +188,7 @@ impl Aio {
         self.poll(1, usize::MAX, timeout)
     }
 
-    /// What an operator wants to know of a new context.
+    /// Logs what an operator wants to know of a new context.
     fn log(&self) {
         self.engines().iter().for_each(|engine| engine.log());
     }
@@ -193,7 +198,8 @@ impl Aio {
         engines.try_for_each(|engine| engine.check_origin())
     }
 
-    /// User code of one context must not wait for another one either: that one's may be waiting for it.
+    /// User code of one context must not wait for another context either: user code of that one may be
+    /// waiting for this one.
     fn refuse_inside(&self) -> io::Result<()> {
         self.check_origin()?;
         if user_code::must_not_block() {

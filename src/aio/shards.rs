@@ -47,7 +47,7 @@ impl Drop for Shards {
             return; // a forked child: threads and contexts are the parent's
         }
         self.0.iter().for_each(|engine| engine.close());
-        // Stopped before: somebody has given up waiting.
+        // Stopped before: a shutdown has given up waiting.
         let given_up = self
             .0
             .iter()

@@ -127,7 +127,7 @@ impl Batch<'_> {
     /// context was shut down, or is gone). Allocates nothing unless something is refused.
     pub fn submit(mut self) -> BatchErrors {
         let list = std::mem::take(&mut self.list);
-        let refused = self.engine.submit_batch(list);
+        let refused = self.engine.submit_list(list);
         BatchErrors::new(self.aio, self.engine, self.id, refused)
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! A request owns its buffer from `submit` until its event has been reaped. In that time the kernel reads or
 //! writes the memory through a plain address, so what matters about a buffer is only this: the address stays
-//! good while nobody touches the value. [`IoBuf`] promises that for memory the kernel reads (a write to a
+//! good while the value is not touched. [`IoBuf`] promises that for memory the kernel reads (a write to a
 //! file), [`IoBufMut`] for memory the kernel writes (a read from a file), [`IoBufs`] and [`IoBufsMut`] for
 //! several pieces in one request.
 //!
@@ -85,7 +85,7 @@ use std::sync::Arc;
 /// struct Page(Arc<[u8; 4096]>);
 ///
 /// // SAFETY: an `Arc` keeps its contents at one address until the last clone is gone, and while this one
-/// // exists nobody can get at them mutably.
+/// // exists no code can get at them mutably.
 /// unsafe impl IoBuf for Page {
 ///     fn buf_ptr(&self) -> *const u8 {
 ///         self.0.as_slice().as_ptr()
@@ -148,7 +148,7 @@ pub unsafe trait IoBuf {
 /// moved, borrowed or dropped:
 ///
 /// - the pointer is valid for writes of [`buf_capacity`](Self::buf_capacity) bytes, which need not be
-///   initialised (so whoever needs both asks for the capacity first and for the pointer last);
+///   initialised (so code that needs both asks for the capacity first and for the pointer last);
 /// - both methods answer the same again;
 /// - no safe code frees, reallocates, reads or writes those bytes, not through another handle on the same
 ///   memory either;
@@ -252,8 +252,8 @@ unsafe impl IoBuf for Box<[u8]> {
     }
 }
 
-// SAFETY: as above. A `Box` claims to be the only way to its memory each time it is moved or dereferenced;
-// nobody does either until the kernel is done, which is the trait's own condition.
+// SAFETY: as above. A `Box` claims to be the only way to its memory each time it is moved or dereferenced; no
+// code does either until the kernel is done, which is the trait's own condition.
 unsafe impl IoBufMut for Box<[u8]> {
     fn buf_mut_ptr(&mut self) -> *mut u8 {
         (**self).as_mut_ptr()

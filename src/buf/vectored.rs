@@ -100,7 +100,8 @@ impl<const N: usize> Deref for IoVecArray<N> {
 ///
 /// Implemented for `Vec<B>`, `Box<[B]>` and `[B; N]` of any [`IoBuf`]. An array needs no allocation.
 ///
-/// The kernel takes at most 1024 pieces (`UIO_MAXIOV`): more is refused with `EINVAL` by `io_submit`. With
+/// The kernel takes at most 1024 pieces (`UIO_MAXIOV`): more is refused with `EINVAL` by `io_submit`, unless
+/// [`write_all`](crate::Iocb::write_all) or [`read_exact`](crate::Iocb::read_exact) sends them in turn. With
 /// `O_DIRECT` each piece has to be aligned, not just the first. All pieces together transfer at most
 /// `0x7fff_f000` bytes.
 ///
@@ -108,7 +109,7 @@ impl<const N: usize> Deref for IoVecArray<N> {
 ///
 /// An implementation promises, from the call of [`io_vecs`](Self::io_vecs) until the value is next moved,
 /// borrowed mutably or dropped, that each of the answered pieces keeps the promise of [`IoBuf`]: valid for
-/// reads, initialised, written by nobody.
+/// reads, initialised, not written.
 ///
 /// # Examples
 ///
@@ -144,7 +145,7 @@ pub unsafe trait IoBufs {
 /// An implementation promises, from the call of [`io_vecs_mut`](Self::io_vecs_mut) until the value is next
 /// moved, borrowed or dropped:
 ///
-/// - each of the answered pieces keeps the promise of [`IoBufMut`]: valid for writes, touched by nobody;
+/// - each of the answered pieces keeps the promise of [`IoBufMut`]: valid for writes, not touched;
 /// - no two pieces overlap.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be read into: a vectored read needs a collection of buffers that the kernel may write",

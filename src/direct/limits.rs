@@ -1,5 +1,6 @@
 //! What direct I/O on one file wants, from the kernel's own word or guessed.
 
+use super::probe;
 use crate::sys::statx::{self, Statx};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::fs::File;
@@ -18,42 +19,74 @@ pub(super) struct Limits {
     pub(super) atomic: Option<AtomicWrite>,
 }
 
+/// What a file that can take `O_DIRECT` is known to want.
+enum Answer {
+    /// It can't do direct I/O.
+    Never,
+    /// It says so itself, and for everything below it; or it is a block device.
+    Sure(Limits),
+    /// It does not say whether it can.
+    Unsaid(Limits),
+}
+
 impl Limits {
     /// Switches an open file to direct I/O and asks what it wants; `None` where it can't, and then it is as
-    /// it was.
+    /// it was. Also where this fails.
     pub(super) fn switch(file: &File) -> io::Result<Option<Self>> {
-        let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
-        match fcntl(file, FcntlArg::F_SETFL(flags | OFlag::O_DIRECT)) {
+        let (limits, is_sure) = match Self::ask(file.as_fd())? {
+            Answer::Never => return Ok(None),
+            Answer::Sure(limits) => (limits, true),
+            Answer::Unsaid(limits) => (limits, false),
+        };
+        let status = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
+        match fcntl(file, FcntlArg::F_SETFL(status | OFlag::O_DIRECT)) {
             Err(nix::errno::Errno::EINVAL) => return Ok(None),
             result => result?,
         };
-        let limits = Self::of(file.as_fd())?;
-        if limits.is_none() {
-            fcntl(file, FcntlArg::F_SETFL(flags))?;
+        let answer = if is_sure {
+            Ok(true)
+        } else {
+            probe::is_direct(file, status)
+        };
+        if !matches!(answer, Ok(true)) {
+            fcntl(file, FcntlArg::F_SETFL(status))?;
         }
-        Ok(limits)
+        answer.map(|is_direct| is_direct.then_some(limits))
     }
 
-    /// `None`: the file's own word is that it can't do direct I/O, although it was opened so (ext4 with data
-    /// journalling or encryption would go through the page cache in silence).
+    /// What a file that was opened for direct I/O wants. `None`: its own word is that it can't, although it
+    /// was opened so (ext4 with data journalling or encryption would go through the page cache, and say nothing of it).
     pub(super) fn of(fd: BorrowedFd<'_>) -> io::Result<Option<Self>> {
+        Ok(match Self::ask(fd)? {
+            Answer::Never => None,
+            Answer::Sure(limits) | Answer::Unsaid(limits) => Some(limits),
+        })
+    }
+
+    fn ask(fd: BorrowedFd<'_>) -> io::Result<Answer> {
+        let is_device = match statx::kind(fd)? {
+            libc::S_IFBLK => true,
+            libc::S_IFREG => false,
+            _ => return Ok(Answer::Never), // of a pipe O_DIRECT makes one that loses bytes
+        };
         let told = statx::statx(fd).ok();
-        match told.filter(|stat| stat.mask & statx::STATX_DIOALIGN != 0) {
-            Some(stat) if stat.dio_mem_align == 0 => Ok(None),
-            Some(stat) => Ok(Some(Self::told(&stat))),
-            None => Ok(Some(Self::guessed(fd)?)),
-        }
+        Ok(
+            match told.filter(|stat| stat.mask & statx::STATX_DIOALIGN != 0) {
+                Some(stat) if stat.dio_mem_align == 0 => Answer::Never,
+                Some(stat) => Answer::Sure(Self::told(&stat)),
+                None if is_device => Answer::Sure(Self::guessed(fd)?),
+                None => Answer::Unsaid(Self::guessed(fd)?),
+            },
+        )
     }
 
     /// From the kernel's own word.
     fn told(stat: &Statx) -> Self {
         let offset = stat.dio_offset_align.max(1);
-        let read = stat.dio_read_offset_align;
-        let has_read = stat.mask & statx::STATX_DIO_READ_ALIGN != 0 && read != 0;
         Self {
             memory: stat.dio_mem_align.next_power_of_two(),
             offset,
-            read_offset: if has_read { read.min(offset) } else { offset },
+            read_offset: stat.read_offset_align().max(1),
             atomic: AtomicWrite::told(stat),
         }
     }
@@ -96,9 +129,10 @@ pub struct AtomicWrite {
     pub unit_min: u32,
     /// The largest such write in bytes, a power of two.
     pub unit_max: u32,
-    /// The largest that the device does by itself; longer ones, up to `unit_max`, are done by the file system
-    /// and slower (XFS since Linux 6.16). Equal to `unit_max` where there is no difference.
-    pub unit_max_opt: u32,
+    /// The largest such write in bytes that is as fast as a smaller one: the device does it by itself, and
+    /// the file system the longer ones, up to `unit_max`, by writing elsewhere (XFS since Linux 6.16). `None`
+    /// where the kernel names no such size: either all are equally fast, or the file system does them all.
+    pub unit_max_opt: Option<u32>,
     /// How many pieces a vectored write may have.
     pub segments_max: u32,
 }
@@ -117,14 +151,10 @@ impl AtomicWrite {
 impl AtomicWrite {
     fn told(stat: &Statx) -> Option<Self> {
         let known = stat.mask & statx::STATX_WRITE_ATOMIC != 0;
-        let unit_max = stat.atomic_write_unit_max;
         (known && stat.atomic_write_unit_min != 0).then_some(Self {
             unit_min: stat.atomic_write_unit_min,
-            unit_max,
-            unit_max_opt: match stat.atomic_write_unit_max_opt {
-                0 => unit_max,
-                opt => opt,
-            },
+            unit_max: stat.atomic_write_unit_max,
+            unit_max_opt: Some(stat.atomic_write_unit_max_opt).filter(|&opt| opt != 0),
             segments_max: stat.atomic_write_segments_max,
         })
     }

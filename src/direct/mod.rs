@@ -1,8 +1,11 @@
 //! Files opened with `O_DIRECT`, and what their file system or device wants of a transfer.
 
+mod error;
 mod limits;
 mod options;
+mod probe;
 
+pub use error::DirectFileError;
 pub use limits::AtomicWrite;
 pub use options::DirectOptions;
 
@@ -26,7 +29,7 @@ use std::path::Path;
 /// Direct I/O moves whole blocks: offset and length have to be multiples of
 /// [`offset_alignment`](Self::offset_alignment), the buffer's address a multiple of
 /// [`memory_alignment`](Self::memory_alignment). Otherwise the request completes with `EINVAL`, or, on some
-/// file systems, is silently done through the page cache. [`buffer`](Self::buffer) hands out memory that
+/// file systems, is done through the page cache. [`buffer`](Self::buffer) hands out memory that
 /// fits.
 ///
 /// # Where the alignments come from
@@ -37,6 +40,16 @@ use std::path::Path;
 ///    (`BLKSSZGET`), for both.
 /// 3. For any other file: its preferred block size (`st_blksize`), at least 512 and at most 4096, for both.
 ///    That is the file system's block size for most, and a multiple of what the device wants.
+///
+/// # Where direct I/O is not direct
+///
+/// Some file systems take `O_DIRECT` and do a part of the work through the page cache, inside the submission,
+/// which blocks meanwhile. None of them says so:
+///
+/// - btrfs, since Linux 6.15: every *write* to a file with checksums, which all have unless they were made
+///   with the attribute `C` (`chattr +C`) or under the mount option `nodatasum`. Reads are direct.
+/// - btrfs, and tmpfs (since Linux 6.6): what is not aligned; tmpfs everything, as its files are pages of the
+///   cache.
 ///
 /// # Examples
 ///
@@ -76,25 +89,42 @@ impl DirectFile {
         DirectOptions::new()
     }
 
-    /// Takes over an open file or block device and switches it to direct I/O, which every other descriptor
-    /// made from it by `dup` or `fork` notices too.
+    /// Takes over an open regular file or block device and switches it to direct I/O, which every other
+    /// descriptor made from it by `dup` or `fork` notices too.
+    ///
+    /// The whole stack of file systems is asked, as `open(2)` with `O_DIRECT` asks it: an overlay agrees
+    /// where what lies below it does. Where the file does not say so itself (`STATX_DIOALIGN`), a read at its
+    /// end is tried, which transfers nothing, or the file, if it is open for writing only, is opened once
+    /// more.
+    ///
+    /// Blocks as `open(2)` and `read(2)` do.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](io::ErrorKind::Unsupported) where the file system or the file can't; the file is
-    /// closed then, so keep a `try_clone` where it is still wanted.
-    pub fn from_file(file: File) -> io::Result<Self> {
-        match Limits::switch(&file)? {
-            Some(limits) => Ok(Self {
-                file,
-                limits: Some(limits),
-            }),
-            None => Err(refusal("the file")),
-        }
+    /// The file is inside the error, open and as it was:
+    ///
+    /// - [`Unsupported`](io::ErrorKind::Unsupported): the file or its file system can't, or it is something
+    ///   else than a regular file or block device (`O_DIRECT` would make a pipe one that loses bytes).
+    /// - What the system says to one of the questions: EBADF of an `O_PATH` descriptor, EIO.
+    pub fn from_file(file: File) -> Result<Self, DirectFileError> {
+        let error = match Limits::switch(&file) {
+            Ok(Some(limits)) => {
+                return Ok(Self {
+                    file,
+                    limits: Some(limits),
+                });
+            }
+            Ok(None) => refusal("the file"),
+            Err(error) => error,
+        };
+        Err(DirectFileError::new(error, file))
     }
 
-    /// Whether transfers really go past the page cache. Always true, except after
+    /// Whether the file takes direct I/O, so that transfers go past the page cache. Always true, except after
     /// [`DirectOptions::open_or_buffered`].
+    ///
+    /// It can't tell of a file system that takes direct I/O and then does some of it through the page cache
+    /// after all: see [below](Self#where-direct-io-is-not-direct).
     pub const fn is_direct(&self) -> bool {
         self.limits.is_some()
     }
@@ -213,10 +243,12 @@ impl DirectFile {
     }
 }
 
-/// `O_DIRECT` was refused.
+/// `O_DIRECT` was refused, or does not do what it says.
 fn refusal(what: impl fmt::Display) -> io::Error {
-    let text =
-        format!("{what} can't be used with direct I/O: its file system or driver refuses O_DIRECT");
+    let text = format!(
+        "{what} can't be used with direct I/O: it is no regular file or block device, \
+         or its file system or driver can't do O_DIRECT on it"
+    );
     io::Error::new(io::ErrorKind::Unsupported, text)
 }
 
@@ -248,18 +280,18 @@ impl From<DirectFile> for OwnedFd {
 
 /// The same as [`DirectFile::from_file`].
 impl TryFrom<File> for DirectFile {
-    type Error = io::Error;
+    type Error = DirectFileError;
 
-    fn try_from(file: File) -> io::Result<Self> {
+    fn try_from(file: File) -> Result<Self, DirectFileError> {
         Self::from_file(file)
     }
 }
 
 /// The same as [`DirectFile::from_file`].
 impl TryFrom<OwnedFd> for DirectFile {
-    type Error = io::Error;
+    type Error = DirectFileError;
 
-    fn try_from(fd: OwnedFd) -> io::Result<Self> {
+    fn try_from(fd: OwnedFd) -> Result<Self, DirectFileError> {
         Self::from_file(fd.into())
     }
 }

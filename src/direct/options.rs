@@ -86,8 +86,8 @@ impl DirectOptions {
     ///
     /// - [`Unsupported`](io::ErrorKind::Unsupported): the file system, or the driver of a device, refuses
     ///   `O_DIRECT`, or does direct I/O in general but not on this file (ext4 with data journalling,
-    ///   encryption, inline data). Use [`open_or_buffered`](Self::open_or_buffered), or another place for the
-    ///   file.
+    ///   encryption, inline data); or it is something else than a regular file or block device. Use
+    ///   [`open_or_buffered`](Self::open_or_buffered), or another place for the file.
     /// - Everything else that `open(2)` says: `ENOENT`, `EACCES`, `EISDIR`, `EBUSY`, `EMFILE`.
     pub fn open(&self, path: impl AsRef<Path>) -> io::Result<DirectFile> {
         let path = path.as_ref();
@@ -110,11 +110,15 @@ impl DirectOptions {
 
     /// Opens the file with direct I/O where that is possible and through the page cache where it is not.
     /// [`DirectFile::is_direct`] tells; say so to the user, for buffered reads and writes block the thread
-    /// that submits them.
+    /// that submits them. Pipes, sockets and character devices are opened as they are.
+    ///
+    /// How the file is asked whether it can is said at [`DirectFile::from_file`].
+    ///
+    /// Blocks as `open(2)` and `read(2)` do.
     ///
     /// # Errors
     ///
-    /// Those of `open(2)`.
+    /// Those of `open(2)`, and what the system says to the question (EIO).
     pub fn open_or_buffered(&self, path: impl AsRef<Path>) -> io::Result<DirectFile> {
         // O_DIRECT afterwards: an open that it makes fail may have created the file already.
         let mut options = self.options.clone();

@@ -1,4 +1,4 @@
-//! What is outstanding, and telling those that wait for it to be nothing.
+//! Counting what is outstanding, and waking the threads that wait until nothing is.
 
 use super::Engine;
 use crate::dispatch::Dispatch;
@@ -20,8 +20,8 @@ impl IdleSignal {
         }
     }
 
-    /// Waits until `is_so` returns true, or until the deadline. Returns whether it is so. What makes it so
-    /// calls `notify` afterwards.
+    /// Waits until `is_so` returns true, or until the deadline. Returns whether it is so. A thread that makes
+    /// it so calls `notify` afterwards.
     pub(super) fn wait(&self, deadline: Option<Instant>, is_so: impl Fn() -> bool) -> bool {
         let mut guard = self.lock.lock();
         while !is_so() {
@@ -37,7 +37,7 @@ impl IdleSignal {
     }
 
     pub(super) fn notify(&self) {
-        // Through the lock: a thread that found it not to be so is asleep by the time we have it.
+        // Takes the lock once: a thread that saw `is_so` return false is asleep by then.
         drop(self.lock.lock());
         self.came.notify_all();
     }
@@ -48,23 +48,23 @@ pub(super) fn is_over(deadline: Option<Instant>) -> bool {
 }
 
 impl Engine {
-    /// Requests accepted and not completed: never too few, and not zero unless there was a moment without
-    /// any.
+    /// Returns how many requests are accepted and not completed: never too few, and zero only if there was a
+    /// moment without any. Every end waits for this to be zero (I13).
     pub(super) fn outstanding(&self) -> u64 {
         loop {
             let before = (self.backlog.pushes(), self.slots.moves());
-            // In the order in which a request goes its way, so that none is missed by moving forward.
+            // In the order in which a request moves from place to place, so that a request that moves is not
+            // missed.
             let sum = self.backlog.len() as u64 + self.slots.in_use() + self.counters.completing();
-            // One that came in meanwhile (from a callback, or back from the kernel's side) took a slot, or
-            // was pushed.
+            // A request that came in meanwhile took a slot, or was pushed to the backlog.
             if sum > 0 || before == (self.backlog.pushes(), self.slots.moves()) {
                 return sum;
             }
         }
     }
 
-    /// Tells the threads that wait for it that nothing is outstanding, if it is so. To be called by a thread
-    /// that has completed something.
+    /// Wakes the threads that wait until nothing is outstanding, if nothing is. To be called by a thread that
+    /// has completed a request.
     #[inline]
     pub(super) fn notify_if_idle(&self) {
         if self.counters.has_listeners() && self.outstanding() == 0 {
@@ -73,13 +73,14 @@ impl Engine {
         }
     }
 
-    /// Whether the context can't bring any more events.
+    /// Whether no more events can come from the context.
     pub(super) fn is_lost(&self) -> bool {
-        // SeqCst: set, and then everything that sleeps is woken; it announces itself and then looks here.
+        // SeqCst: `on_wait_failed` stores it and then wakes all sleeping threads; a thread announces that it
+        // will sleep and then looks here.
         self.lost.load(Ordering::SeqCst)
     }
 
-    /// Whether the dispatcher may end: it was told to, and nothing more will come to it.
+    /// Whether the dispatcher may end: it was told to stop, and no more callbacks can come.
     pub(super) fn is_finished(&self) -> bool {
         self.counters.is_stopping()
             && (self.is_lost() || (self.outstanding() == 0 && self.inbox.is_empty()))

@@ -1,8 +1,9 @@
-//! Requests that wait for a slot, in the order in which they came. It has no limit and never allocates.
+//! Requests that wait for a slot, in the order in which they came. The backlog has no limit and never
+//! allocates.
 //!
-//! A request that was taken off to be submitted still counts as queued until the kernel has dealt with it. So
-//! its thread's next request sees a backlog, goes behind it, and can't overtake (I7). For the same reason one
-//! thread at a time takes requests off.
+//! A request that was taken off to be submitted counts as queued until the kernel has taken or refused it. So
+//! its thread's next request finds a backlog, goes behind it, and can't overtake (I7). For the same reason
+//! one thread at a time takes requests off.
 #![allow(unsafe_code, reason = "takes a cancelled request out of the middle")]
 
 use super::request::{Cell, List, OwnedCell};
@@ -11,9 +12,9 @@ use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 #[derive(Debug)]
 pub(super) struct Backlog {
     queue: Mutex<Queue>,
-    /// Waiting, or on their way through the pump.
+    /// Requests that wait, and those that the pump is submitting.
     queued: AtomicUsize,
-    /// How often something was queued.
+    /// How often requests were queued.
     pushes: AtomicU64,
 }
 
@@ -43,8 +44,8 @@ impl Backlog {
         self.queued.load(Ordering::SeqCst)
     }
 
-    /// How many wait. Not those on their way through the pump, which have a slot: for a sum in which each
-    /// request counts once.
+    /// Returns how many wait. Those that the pump is submitting have a slot and are not counted, so that a
+    /// sum with the slots counts each request once.
     pub(super) fn waiting(&self) -> usize {
         // Not `lock`: the statistics never wait.
         self.queue
@@ -58,7 +59,7 @@ impl Backlog {
     }
 
     pub(super) fn push(&self, list: List) {
-        // Nothing refuses, so nothing comes back.
+        // The closure never refuses, so no list comes back.
         let _ = self.push_unless(list, || false);
     }
 
@@ -69,7 +70,8 @@ impl Backlog {
         refuse: impl FnOnce() -> bool,
     ) -> Result<(), List> {
         let mut queue = self.queue.lock();
-        // SeqCst: counted, and only then the submitter looks for a free slot (it pumps): see `Slots::take`.
+        // SeqCst: the request is counted, and only then its thread looks for a free slot (it pumps): see
+        // `Slots::take`.
         self.queued.fetch_add(list.len(), Ordering::SeqCst);
         if refuse() {
             // SeqCst as in `end`; nothing was taken off meanwhile.
@@ -82,8 +84,8 @@ impl Backlog {
         Ok(())
     }
 
-    /// Takes the oldest off: as many as `slots` gives for all that are there. `None`: nothing to do, no slot,
-    /// or another thread is at it and will look again when it is done.
+    /// Takes the oldest requests off: as many as `slots` returns for those that are there. Returns `None` if
+    /// nothing waits, no slot is free, or another thread is pumping and will look again when it is done.
     pub(super) fn begin(&self, most: usize, slots: impl FnOnce(usize) -> usize) -> Option<List> {
         let mut queue = self.queue.lock();
         if queue.pumping || queue.list.len() == 0 {
@@ -102,20 +104,21 @@ impl Backlog {
         if !cell.is_queued() {
             return None;
         }
-        // SAFETY: a request that can be cancelled is marked as queued, under this lock, exactly while it is in
-        // this list: the cell is from the `polls` of the same engine.
+        // SAFETY: of the requests that can be cancelled those are marked as queued, under this lock, that are
+        // in this list: the cell is from the `polls` of the same engine.
         let request = unsafe { queue.list.unlink(cell) };
         request.set_queued(false);
         Some(request)
     }
 
-    /// They are elsewhere now.
+    /// Stops counting requests as queued that are counted elsewhere now.
     pub(super) fn forget(&self, count: usize) {
         // SeqCst: counted elsewhere before; see `Engine::outstanding`.
         self.queued.fetch_sub(count, Ordering::SeqCst);
     }
 
-    /// Ends what `begin` began: `dealt` requests were accepted or refused, the `rest` goes back to the head.
+    /// Ends what `begin` began: `dealt` requests were accepted or refused, and the `rest` goes back to the
+    /// head.
     pub(super) fn end(&self, dealt: usize, rest: List) {
         let mut queue = self.queue.lock();
         let mut rest = mark_queued(rest);

@@ -1,5 +1,5 @@
-//! Noticing an `io_submit` that blocked, with a clock cheap enough to be read at each: coarse (milliseconds),
-//! 3 ns.
+//! Noticing an `io_submit` that blocked, by a clock that is cheap enough to be read at each call: coarse
+//! (milliseconds), 3 ns.
 
 use crate::sys::clock::{Tick, coarse};
 use crate::user_code;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const SLOW: u64 = 100;
 /// A batch of callbacks that takes longer is slow: milliseconds, two ticks of the slowest clock (100 Hz).
 const LONG: u64 = 20;
-/// But not more often than this: a program that blocks once may block all the time.
+/// The shortest time between two reports, in milliseconds: a program that blocks once may block all the time.
 const QUIET: u64 = 1000;
 
 /// Milliseconds, of the coarse clock, at the last report.
@@ -27,7 +27,7 @@ pub(super) fn is_long_since(began: Tick) -> bool {
     now != began && now.millis().saturating_sub(began.millis()) >= LONG
 }
 
-/// What an operator wants to hear of a submission.
+/// What is logged about a submission.
 #[derive(Debug)]
 pub(super) enum Trouble {
     /// `io_submit` blocked; `head` is descriptor and opcode of the first request it was given.
@@ -35,11 +35,11 @@ pub(super) enum Trouble {
         millis: u64,
         head: Option<(u32, u16)>,
     },
-    /// EAGAIN to the end, with nothing in flight.
+    /// Every try returned EAGAIN, with nothing in flight.
     Stalled,
 }
 
-/// How many milliseconds have passed, if they are too many.
+/// Returns how many milliseconds have passed, if they are too many.
 #[inline]
 pub(super) fn slow_since(started: Tick) -> Option<u64> {
     let now = coarse();
@@ -50,7 +50,7 @@ pub(super) fn slow_since(started: Tick) -> Option<u64> {
     (took >= SLOW).then_some(took)
 }
 
-/// Tells the operator, not too often.
+/// Logs it, but reports of blocking not too often.
 #[cold]
 pub(super) fn report(name: &str, trouble: &Trouble) {
     match trouble {
@@ -69,7 +69,7 @@ pub(super) fn report(name: &str, trouble: &Trouble) {
 }
 
 fn is_time_to_report(now: u64) -> bool {
-    // Relaxed: only the number matters, and of two reporters at once the exchange lets one through.
+    // Relaxed: only the number matters, and of two threads at once the exchange lets one report.
     let last = LAST_REPORT.load(Ordering::Relaxed);
     let due = last == 0 || now.saturating_sub(last) >= QUIET;
     due && LAST_REPORT

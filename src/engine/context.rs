@@ -5,11 +5,11 @@ use crate::sys::{FailedCall, Kernel};
 
 /// One slot beyond the depth is kept for the wake-up.
 const WAKE_SLOT: u32 = 1;
-/// The most that is asked of `io_setup`: beyond some millions it refuses, and nobody needs even this.
+/// The most that is asked of `io_setup`: beyond some millions it refuses, and no device needs even this many.
 const MOST: u32 = 65_535;
 
-/// A context for `depth` requests in flight, or for fewer where the machine's quota is nearly used up; and
-/// for how many.
+/// Makes a context for `depth` requests in flight, or for fewer where the machine's quota is nearly used up.
+/// Returns also for how many.
 pub(super) fn make(depth: u32, force_syscalls: bool) -> Result<(Kernel, u32), SetupError> {
     if depth == 0 || depth > MOST {
         return Err(SetupError::InvalidDepth(depth));

@@ -18,16 +18,16 @@ const SLOW_BATCHES: usize = 8;
 pub(super) struct Counters {
     /// Requests whose event was taken, and whose callback has not returned, or which will be submitted again.
     completing: CachePadded<AtomicU64>,
-    /// Outstanding requests for which only the dispatcher reaps. Counted up late inside callbacks, so it may be
-    /// below zero for a moment.
+    /// Outstanding requests for which only the dispatcher reaps. A callback's submissions are counted late,
+    /// so this may be below zero for a moment.
     for_dispatcher: CachePadded<AtomicUsize>,
-    /// For so many batches of callbacks what they submit is not held back.
+    /// For so many batches of callbacks their submissions are not held back.
     unbatched_left: AtomicUsize,
     /// No new requests.
     closing: AtomicBool,
     /// End when nothing is outstanding.
     stopping: AtomicBool,
-    /// Threads that want to hear when nothing is outstanding.
+    /// Threads that wait until nothing is outstanding.
     listeners: AtomicUsize,
     /// Events that were not the end of their request.
     pub(super) resumed: Counter,
@@ -41,7 +41,7 @@ pub(super) struct Counters {
     pub(super) panics: Counter,
     /// Sleeps in the kernel.
     pub(super) waits: Counter,
-    /// A filter refuses `io_getevents`, and that was said.
+    /// A filter refuses `io_getevents`, and that was logged.
     refused_wait: AtomicBool,
     /// Requests that went along in another one's `io_submit`, and calls that took none: calls = requests -
     /// along + empty.
@@ -49,7 +49,7 @@ pub(super) struct Counters {
     pub(super) empty: Counter,
 }
 
-/// A number for `Stats`. Relaxed: only people conclude anything from it.
+/// A number for `Stats`. Relaxed: the engine decides nothing by it.
 #[derive(Debug, Default)]
 pub(super) struct Counter(AtomicU64);
 
@@ -100,8 +100,8 @@ impl Counters {
         }
     }
 
-    /// They are complete, or counted elsewhere again. SeqCst: not before, so that they are not missed on
-    /// their way; and the thread that ends them looks for listeners afterwards, see `has_listeners`.
+    /// Stops counting requests as completing that are complete, or counted elsewhere. SeqCst: so that none is
+    /// missed on its way; and the thread that ends them looks for listeners afterwards, see `has_listeners`.
     #[inline]
     pub(super) fn end_completing(&self, count: usize) {
         if count > 0 {
@@ -119,7 +119,7 @@ impl Counters {
     #[inline]
     pub(super) fn add_for_dispatcher(&self, change: isize) {
         if change != 0 {
-            // SeqCst: the dispatcher announces that it parks and then looks here; see `sleep`. Two's
+            // SeqCst: the dispatcher announces that it parks and then looks here; see `wait`. Two's
             // complement: adding is subtracting.
             self.for_dispatcher
                 .fetch_add(change.cast_unsigned(), Ordering::SeqCst);
@@ -171,8 +171,8 @@ impl Counters {
         self.closing.load(Ordering::SeqCst)
     }
 
-    /// From now on the dispatcher is told when nothing is outstanding, and ends then. Returns whether that was so
-    /// before.
+    /// From now on the dispatcher is woken when nothing is outstanding, and ends then. Returns whether that
+    /// was so before.
     pub(super) fn stop(&self) -> bool {
         // SeqCst: stored, and then the dispatcher is woken; it announces its sleep and then looks here.
         self.listeners.fetch_add(1, Ordering::SeqCst);
@@ -185,7 +185,7 @@ impl Counters {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Whether nothing was said yet about a refused `io_getevents`.
+    /// Returns true the first time: a refused `io_getevents` is logged once.
     pub(super) fn is_first_refused_wait(&self) -> bool {
         // Relaxed: of several threads one gets `true`.
         !self.refused_wait.swap(true, Ordering::Relaxed)
@@ -198,7 +198,7 @@ impl Counters {
     }
 }
 
-/// While it lives, the thread that completes the last request says so.
+/// While it lives, the thread that completes the last request wakes the waiting threads.
 #[derive(Debug)]
 pub(super) struct Listening<'a>(&'a Counters);
 

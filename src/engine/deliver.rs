@@ -1,13 +1,13 @@
-//! Calling user code: wakers, and destructors of requests that nobody waits for. (Callbacks are called by
-//! `dispatch` in `reap`, because what they submit must leave afterwards.)
+//! Calling user code: wakers, and destructors of requests that were abandoned. (`dispatch` in `reap` calls
+//! callbacks, because what they submit must leave afterwards.)
 //!
-//! User code runs in the outermost reap of a thread, and in a wait that a callback makes. What is found deeper
-//! down, inside a waker, a destructor or a logger, is deferred (I12): to the outermost reap of the same
-//! thread, to the dispatcher, whichever comes first.
+//! User code runs in the outermost reap of a thread, and in a wait that a callback makes. What a thread finds
+//! inside a waker, a destructor or a logger is deferred (I12): the outermost reap of the same thread or the
+//! dispatcher runs it, whichever comes first.
 //!
-//! User code may fork and return in the child. There nothing of what follows is this thread's business (I10):
-//! functions that have called user code return `false` then, and their callers return at once, without a look
-//! at any lock.
+//! User code may fork and return in the child. What follows there belongs to the parent (I10): a function
+//! that has called user code returns `false` in the child, and its callers return at once without touching a
+//! lock.
 
 use super::Engine;
 use super::harvest::Harvest;
@@ -20,12 +20,12 @@ use std::sync::Arc;
 use std::task::Waker;
 
 impl Engine {
-    /// Runs user code, in a frame that the caller has entered. Returns whether this is still the process that
+    /// Runs user code in a frame that the caller has entered. Returns whether this is still the process that
     /// made the context.
     #[inline]
     pub(super) fn call(&self, what: &str, run: impl FnOnce()) -> bool {
         if user_code::catch(what, run).is_none() {
-            self.counters.panics.add(1);
+            self.collect_panics();
         }
         self.is_here()
     }
@@ -37,7 +37,7 @@ impl Engine {
             && user_code::innermost().is_none()
     }
 
-    /// Puts callbacks where the dispatcher finds them.
+    /// Puts callbacks into the inbox and wakes the dispatcher.
     pub(super) fn pass_to_dispatcher(&self, callbacks: List) {
         if callbacks.len() > 0 {
             self.inbox.put_callbacks(callbacks);
@@ -45,7 +45,8 @@ impl Engine {
         }
     }
 
-    /// What follows for requests whose results were stored, outside the lock.
+    /// Wakes the watchers of requests whose results were stored, and drops abandoned requests. To be called
+    /// without the consumer's lock. Returns `false` in a forked child.
     pub(super) fn deliver_watched(&self, harvest: &mut Harvest, tag: u64) -> bool {
         self.counters.add_for_dispatcher(-harvest.for_dispatcher);
         while let Some(waker) = harvest.threads.pop() {
@@ -89,9 +90,14 @@ impl Engine {
         true
     }
 
-    /// Does what was deferred, on a thread that has come out of all user code.
+    /// Runs deferred user code, if no user code is on this thread's stack. Returns `false` in a forked child.
     #[inline]
     pub(super) fn run_deferred(&self) -> bool {
+        !self.inbox.has_deferred() || self.run_what_was_deferred()
+    }
+
+    #[cold]
+    fn run_what_was_deferred(&self) -> bool {
         while self.inbox.has_deferred() && user_code::innermost().is_none() {
             let (wakers, abandoned) = self.inbox.take_deferred();
             if !self.run_wakers(wakers.into_iter(), abandoned) {
@@ -111,23 +117,29 @@ impl Engine {
         }
     }
 
-    /// Raises eventfds for requests whose end the kernel does not count, or counts more than once.
-    #[inline]
+    /// Raises the eventfds of requests for which the kernel would raise them never, or more than once (I14).
+    #[cold]
     pub(super) fn raise(&self, eventfds: Vec<Arc<OwnedFd>>) {
         for eventfd in eventfds {
             self.kernel.raise(&eventfd);
         }
     }
 
-    /// Completes requests that were accepted and then refused by the kernel, or cancelled: they are
-    /// completing, with their result, and no event will come.
-    pub(super) fn fail(&self, mut late: List) -> bool {
+    /// Completes requests that were accepted and then refused by the kernel, or cancelled. They count as
+    /// completing, their result is stored, and no event will come. Returns `false` in a forked child.
+    #[inline]
+    pub(super) fn fail(&self, late: List) -> bool {
+        late.len() == 0 || self.fail_each(late)
+    }
+
+    #[cold]
+    fn fail_each(&self, mut late: List) -> bool {
         while let Some(request) = late.pop() {
             let tag = request.tag();
             let mut harvest = Harvest::default();
             harvest.add_end(request, Ended::WithoutEvent, &self.polls, &mut Vec::new());
             if harvest.settled > 0 {
-                // Rule 3 of `wait`: the watcher may be leader and asleep, and no event will wake it.
+                // Rule 3 of `wait`: the watcher may be the leader and asleep, and no event will wake it.
                 self.interrupt_leader(tag);
                 self.counters
                     .end_completing(harvest.settled - harvest.abandoned.len());
@@ -142,9 +154,10 @@ impl Engine {
     }
 
     /// Completes a watched request that will never be submitted.
-    pub(crate) fn settle_unsubmitted(&self, mut request: OwnedCell, errno: i32) {
+    pub(crate) fn settle_unsubmitted(&self, mut request: OwnedCell, result: i64) {
         self.forget_poll(&request);
-        request.set_result(-i64::from(errno));
+        let tag = request.tag();
+        request.set_result(result);
         let _inside = Inside::enter(Frame::Other);
         match request.settle() {
             Settled::Quiet => {}
@@ -156,6 +169,9 @@ impl Engine {
                 self.call("dropping an abandoned request", || request.finish());
             }
         }
+        if self.is_here() {
+            self.interrupt_leader(tag); // rule 3 of `wait`: no event comes
+        }
     }
 
     /// Drops a request with a callback that will never be submitted.
@@ -165,7 +181,8 @@ impl Engine {
         self.call("dropping a request", || request.discard());
     }
 
-    /// The request ends, or goes back to its owner. In a forked child the list is the parent's.
+    /// Takes a request that ends, or goes back to its owner, out of the list of polls. In a forked child that
+    /// list is the parent's.
     pub(super) fn forget_poll(&self, request: &OwnedCell) {
         if self.is_here() {
             self.polls.remove(request);

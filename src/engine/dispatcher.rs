@@ -8,7 +8,7 @@ use std::time::Instant;
 const AWAKE: u32 = 0;
 /// Parked with nothing to wait for: the next submission that needs it wakes it.
 pub(super) const IDLE: u32 = 1;
-/// Parked as a follower: the leader wakes it when it has callbacks for it, or goes.
+/// Parked as a follower: the leader wakes it when it has callbacks for it, or when it steps down.
 pub(super) const FOLLOWING: u32 = 2;
 
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Dispatcher {
         }
     }
 
-    /// This thread is the dispatcher now.
+    /// Makes this thread the dispatcher.
     pub(super) fn adopt(&self, parker: &Arc<Parker>) {
         *self.parker.lock() = Some(Arc::clone(parker));
     }
@@ -45,7 +45,7 @@ impl Dispatcher {
         self.state.store(AWAKE, Ordering::SeqCst);
     }
 
-    /// Something for the dispatcher became true before this call: if it is parked, it looks.
+    /// To be called after something for the dispatcher became true: if it is parked, it wakes and looks.
     pub(super) fn wake(&self) {
         // SeqCst: the other half of `park`.
         if self.state.load(Ordering::SeqCst) != AWAKE {

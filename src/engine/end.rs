@@ -1,10 +1,11 @@
-//! The end of the kernel context: destroyed by the engine, or lost to something else in the process.
+//! The end of the kernel context: the engine destroys it, or another part of the process does.
 #![allow(
     unsafe_code,
     reason = "destroys the context whose ring other threads read"
 )]
 
 use super::Engine;
+use super::roles::NOBODY;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::sys::Mode;
 use crate::user_code;
@@ -14,9 +15,9 @@ use std::thread::JoinHandle;
 #[derive(Debug)]
 pub(super) struct End {
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// A thread was started to end it.
+    /// A thread was started to end the context.
     in_background: AtomicBool,
-    /// No user code of the context's runs any more, and its thread is destroying it.
+    /// No user code of the context runs any more, and a thread is destroying it.
     destroying: AtomicBool,
     over: AtomicBool,
 }
@@ -36,7 +37,7 @@ impl End {
         *self.thread.lock() = Some(thread);
     }
 
-    /// Waits until the completion thread has gone. It has nothing left to do. If it panicked, it has said so.
+    /// Waits until the completion thread has ended. It has nothing left to do. A panic of it was logged.
     pub(super) fn join(&self) {
         let thread = self.thread.lock().take();
         drop(thread.map(JoinHandle::join));
@@ -59,21 +60,21 @@ impl End {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        // SeqCst: stored, and then those who wait are notified; see `IdleSignal::wait`.
+        // SeqCst: stored, and then the waiting threads are notified; see `IdleSignal::wait`.
         self.over.load(Ordering::SeqCst)
     }
 }
 
 impl Engine {
-    /// A wait failed otherwise than by time or signal. EINVAL: something in this process destroyed the
-    /// context. What was in flight is lost, and its memory with it, because the kernel may still write there.
-    /// Any other errno: a filter that was installed later refuses `io_getevents`.
+    /// Deals with an errno of `io_getevents` other than EINTR. EINVAL means that another part of this process
+    /// destroyed the context. Requests in flight never complete, and their memory leaks, because the kernel
+    /// may still write there. Any other errno means that a filter which was installed later refuses the call.
     pub(super) fn on_wait_failed(&self, errno: i32) {
         if errno != libc::EINVAL && self.kernel.mode() == Mode::Ring {
             return self.report_refused_wait(errno); // events still come by the ring
         }
         let mut consumer = self.consumer.lock();
-        // Until the context is ours to destroy, no thread reads the ring any more: it may be unmapped.
+        // From now on no thread reads the ring: it may be unmapped.
         if consumer.close() {
             return;
         }
@@ -104,9 +105,15 @@ impl Engine {
         }
     }
 
-    /// Shuts the ring for good and destroys the context. Nothing is outstanding, so no thread sleeps in the
-    /// kernel.
+    /// Forbids reads of the ring and destroys the context (I9). Nothing is outstanding, so no thread sleeps
+    /// in the kernel.
     pub(super) fn tear_down(&self) {
+        // A thread that waits for a request that was never submitted may sleep in the kernel; without a ring
+        // it holds the consumer's lock. It announced itself before it looked whether the end has begun.
+        let leader = self.roles.leader();
+        if leader != NOBODY {
+            self.interrupt_leader(leader);
+        }
         let mut consumer = self.consumer.lock();
         if consumer.close() {
             return;
@@ -121,7 +128,8 @@ impl Engine {
         }
     }
 
-    /// Destroys the context and says so. Nothing is outstanding, or nothing can come any more.
+    /// Destroys the context and wakes the threads that wait for the end. Nothing is outstanding, or no more
+    /// events can come.
     pub(super) fn finish(&self) {
         // SeqCst: see `End::is_destroying`.
         self.end.destroying.store(true, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! What was taken off the ring in one go, with what is left to do outside the consumer's lock.
+//! What a thread took off the ring in one round, and what is left to do without the consumer's lock.
 
 use super::polls::Polls;
 use super::request::{Ended, List, OwnedCell, Settled};
@@ -12,15 +12,15 @@ use std::task::Waker;
 pub(super) struct Harvest {
     pub(super) callbacks: List,
     pub(super) abandoned: List,
-    /// Not at their end: to be submitted again.
+    /// Requests that go on: to be submitted again.
     pub(super) again: List,
-    /// The same, from a thread that may block.
+    /// Requests that go on and may block: for the helper thread.
     pub(super) offload: List,
-    /// Of futures and tasks: user code.
+    /// Wakers of futures and tasks: user code.
     pub(super) wakers: Wakers,
-    /// Of threads that wait in this crate.
+    /// Wakers of threads that wait in this crate.
     pub(super) threads: Wakers,
-    /// To be raised by the engine.
+    /// eventfds that the engine raises.
     pub(super) eventfds: Vec<Arc<OwnedFd>>,
     /// Watched requests whose result was stored, and for how many of them only the dispatcher reaps.
     pub(super) settled: usize,
@@ -30,7 +30,7 @@ pub(super) struct Harvest {
 }
 
 impl Harvest {
-    /// Takes in a request for which an event came.
+    /// Adds a request whose event was taken.
     #[inline]
     pub(super) fn add_event(
         &mut self,
@@ -49,7 +49,7 @@ impl Harvest {
         }
     }
 
-    /// Takes in a request whose result is stored.
+    /// Adds a request that is at its end, with its result stored.
     #[inline]
     pub(super) fn add_end(
         &mut self,

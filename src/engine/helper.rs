@@ -1,5 +1,5 @@
-//! The thread that may block: it submits what would have blocked another, and pumps for a thread that has a
-//! deadline.
+//! The thread that may block, `kiocb-helper`: it submits requests that would have blocked another thread, and
+//! pumps for threads with a deadline.
 //!
 //! It is started when it is needed and ends when it has had nothing to do for a while: blocking I/O is slow
 //! enough to pay for that.
@@ -17,7 +17,7 @@ struct Inside {
     list: List,
     /// The backlog is to be pumped.
     pump: bool,
-    /// A thread is at it, and looks again before it ends.
+    /// The helper thread runs, and looks again before it ends.
     running: bool,
 }
 
@@ -61,7 +61,8 @@ impl Helper {
         !std::mem::replace(&mut inside.running, true)
     }
 
-    /// All there is to do. Waits for it a while if the thread may `linger`; `None`: the thread ends.
+    /// Returns all there is to do, and waits for it a while if the thread may `linger`. Returns `None` if the
+    /// thread is to end.
     pub(super) fn take(&self, linger: bool) -> Option<Work> {
         let deadline = now() + if linger { LINGER } else { Duration::ZERO };
         let mut inside = self.inside.lock();

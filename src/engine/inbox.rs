@@ -1,5 +1,5 @@
-//! User code that is due, on its way to a thread that may run it: callbacks to the dispatcher, wakers and
-//! abandoned requests to whichever thread next comes out of a reap.
+//! User code that is due, until a thread takes it that may run it: callbacks are for the dispatcher, wakers
+//! and abandoned requests for the next thread whose outermost reap ends.
 
 use super::request::List;
 use crate::sync::{AtomicUsize, Mutex, Ordering};
@@ -8,7 +8,7 @@ use std::task::Waker;
 #[derive(Debug)]
 pub(super) struct Inbox {
     inside: Mutex<Inside>,
-    /// Callbacks, and wakers with abandoned requests.
+    /// How many callbacks there are; `deferred`: how many wakers and abandoned requests.
     callbacks: AtomicUsize,
     deferred: AtomicUsize,
 }

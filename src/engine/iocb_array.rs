@@ -1,4 +1,4 @@
-//! Requests on their way through one `io_submit` after the other.
+//! Requests that pass through one `io_submit` after the other.
 
 use super::request::{List, Outgoing, OwnedCell};
 use crate::sys::Kernel;
@@ -6,7 +6,7 @@ use crate::sys::Kernel;
 /// At most N of them, oldest first.
 #[derive(Debug)]
 pub(super) struct IocbArray<const N: usize> {
-    /// Before `next` the kernel has them, or they were taken out; up to `end` they are ours.
+    /// Those before `next` are the kernel's, or were taken out. Those from `next` to `end` are ours.
     requests: [Option<Outgoing>; N],
     next: usize,
     end: usize,
@@ -43,8 +43,8 @@ impl<const N: usize> IocbArray<N> {
         self.end - self.next
     }
 
-    /// One `io_submit` of at most `most` of what is still ours. What it accepts is ours no more, from before
-    /// the call returns (I3).
+    /// Calls `io_submit` with at most `most` requests that are still ours. Those that it accepts cease to be
+    /// ours before the call returns (I3).
     pub(super) fn submit(&mut self, kernel: &Kernel, most: usize) -> Result<usize, i32> {
         let end = self.end.min(self.next.saturating_add(most));
         let accepted = Outgoing::submit(&mut self.requests[self.next..end], kernel)?;
@@ -52,7 +52,7 @@ impl<const N: usize> IocbArray<N> {
         Ok(accepted)
     }
 
-    /// What the head of the array is, for the log: its descriptor and opcode.
+    /// Returns descriptor and opcode of the head of the array, for the log.
     pub(super) fn head(&self) -> Option<(u32, u16)> {
         let head = self.requests[self.next..self.end].first()?;
         head.as_ref().map(Outgoing::name)

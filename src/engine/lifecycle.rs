@@ -1,8 +1,8 @@
 //! Beginning and end: make the context, refuse new requests, drain, stop the thread, destroy the context (I9).
 //!
 //! A context ends on its completion thread, or under `Dispatch::Manual` on the thread that drops or shuts it
-//! down. Where that may not block, because it runs user code or its time is over, the end goes on in the
-//! background: on the completion thread, or on one that is started for it.
+//! down. If that thread must not block, because it runs user code or its time is over, the end goes on in the
+//! background: on the completion thread, or on a thread `kiocb-end` that is started for it.
 
 use super::request::Watch;
 use super::{Config, Engine, context, threads};
@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What an idle thread may take until it has noticed that it shall end.
+/// How long an idle completion thread may take to notice that it is to end.
 const GRACE: Duration = Duration::from_millis(100);
 
 impl Engine {
@@ -42,6 +42,7 @@ impl Engine {
     }
 
     pub(super) fn live(&self) {
+        self.collect_panics(); // of the hook
         self.dispatcher.adopt(&Parker::current());
         self.run();
         if self.is_here() {
@@ -49,7 +50,8 @@ impl Engine {
         }
     }
 
-    /// Waits until nothing is outstanding, or the time is over. Not for a thread that must not block.
+    /// Waits until nothing is outstanding, or the time is over. A thread that must not block does not call
+    /// it.
     pub(crate) fn drain(&self, deadline: Option<Instant>) -> Result<(), AioError> {
         self.check_origin()?;
         let idle = match self.dispatch {
@@ -66,12 +68,13 @@ impl Engine {
 
     fn await_idle(&self, deadline: Option<Instant>) -> bool {
         let _listening = self.counters.listen();
-        self.idle
+        let idle = self
+            .idle
             .wait(deadline, || self.outstanding() == 0 || self.is_lost());
-        self.outstanding() == 0
+        idle && !self.is_lost()
     }
 
-    /// Refuses new requests from now on, and cancels what can be cancelled.
+    /// Refuses new requests from now on, and cancels all polls.
     pub(crate) fn close(&self) {
         if self.is_here() {
             self.counters.close();
@@ -79,18 +82,19 @@ impl Engine {
         }
     }
 
-    /// Begins the end: once nothing is outstanding, the context is destroyed. New requests are refused
-    /// already, or impossible. Returns whether it had begun before.
+    /// Begins the end: once nothing is outstanding, the dispatcher destroys the context. New requests are
+    /// refused already, or impossible. Returns whether the end had begun before.
     pub(crate) fn stop(&self) -> bool {
         let before = self.counters.stop();
         self.wake_dispatcher();
         before
     }
 
-    /// Waits for the end, which has begun; under `Dispatch::Manual` brings it about. Returns `false` when the
-    /// time is over: then it goes on in the background.
+    /// Waits for the end, which has begun; under `Dispatch::Manual` carries it out. Returns `false` if the
+    /// time is over: then the end goes on in the background.
     ///
-    /// The time is for requests and user code. What the kernel takes to destroy an idle context comes on top.
+    /// The deadline covers requests and user code. The time in which the kernel destroys an idle context
+    /// comes on top.
     pub(crate) fn await_end(&self, deadline: Option<Instant>) -> bool {
         let deadline = deadline.map(|deadline| deadline.max(now() + GRACE));
         if self.dispatch == Dispatch::Manual && !self.end.is_in_background() {
@@ -109,17 +113,14 @@ impl Engine {
         if !self.poll_until_idle(deadline) && !self.is_lost() {
             return false;
         }
-        let after_the_last_poll = match deadline {
-            None => Some(self.poller.lock()),
-            Some(deadline) => self.poller.try_lock_until(deadline),
-        };
+        let after_the_last_poll = self.poller.take_until(deadline);
         if after_the_last_poll.is_some() {
             self.finish();
         }
         after_the_last_poll.is_some()
     }
 
-    /// The end, which has begun, goes on in the background.
+    /// Lets the end, which has begun, go on in the background.
     pub(crate) fn end_in_background(&self) {
         if self.dispatch != Dispatch::Manual || self.end.is_over() {
             return;
@@ -132,6 +133,7 @@ impl Engine {
         };
         let hook = self.config.on_thread_start.clone();
         let started = threads::start("kiocb-end", hook, move || {
+            engine.collect_panics(); // of the hook
             engine.finish_here(None);
         });
         if let Err(error) = started {
@@ -142,7 +144,7 @@ impl Engine {
         }
     }
 
-    /// Logs that requests were left behind.
+    /// Logs that requests are outstanding past the deadline.
     pub(crate) fn report_overdue(&self) {
         let left = self.outstanding();
         user_code::warn(format_args!(
@@ -151,13 +153,13 @@ impl Engine {
         ));
     }
 
-    /// Lets a watcher go in the process that it is in: the reaper drops what it leaves.
+    /// Drops a watch: the reaping thread drops the request. In a forked child it drops nothing.
     pub(crate) fn abandon<W: Work>(&self, watch: Watch<W>) {
         if !self.is_here() {
             return watch.forget();
         }
         if watch.is_cancellable() {
-            // Its result would never be asked for, and it might hold its slot for ever.
+            // No thread will ask for its result, and it might hold its slot for ever.
             self.cancel_soon(&watch);
         }
         drop(watch);

@@ -1,4 +1,4 @@
-//! The machine behind the handle: requests in, completions out, on one kernel context.
+//! The machine behind the handle: requests go in, completions come out, on one kernel context.
 //!
 //! The methods of [`Engine`] stand in strata: each file calls only files above it in this table
 //! (`tests/architecture.rs` checks it).
@@ -7,20 +7,20 @@
 //! | --- | --- |
 //! | `mod` | what it is made of, and what can be read off it |
 //! | `wake` | wakes the thread that sleeps for something |
-//! | `account` | knows what is outstanding, and tells those who wait for nothing to be |
+//! | `account` | knows what is outstanding, and tells the threads that wait until nothing is |
 //! | `deliver` | calls user code: callbacks, wakers, destructors |
-//! | `submit` | hands requests to the kernel: the way in |
+//! | `submit` | passes requests to the kernel: the way in |
 //! | `reap` | takes events off the ring: the way out |
 //! | `end` | destroys the context, or notices that it is lost |
-//! | `wait` | sleeps until there is something to take |
+//! | `wait` | sleeps until there is an event to take |
 //! | `verbs` | what the crate's handles ask for: submit, start, wait, cancel |
-//! | `run` | turns of the dispatcher: the completion thread, and `poll` |
+//! | `run` | rounds of the dispatcher: the completion thread, and `poll` |
 //! | `lifecycle` | beginning and end |
 //!
 //! Beside them stand the parts, which know nothing of the engine: `request` (the memory of a request),
-//! `slots` and `backlog`, `iocb_array` and `plug` (on the way in), `harvest`, `wakers` and `inbox` (on the way
-//! out), `roles` and `dispatcher` (which thread sleeps where), `polls` (what can be cancelled), `helper` (the
-//! thread that may block), `counters`, `clock`, `context`, `threads`.
+//! `slots` and `backlog`, `iocb_array` and `plug` (on the way in), `harvest`, `wakers` and `inbox` (on the
+//! way out), `roles` and `dispatcher` (which thread sleeps where), `polls` (the requests that can be
+//! cancelled), `helper` (the thread that may block), `counters`, `clock`, `context`, `threads`.
 
 mod account;
 mod backlog;
@@ -57,10 +57,10 @@ mod wakers;
 
 use crate::dispatch::Dispatch;
 use crate::error::AioError;
+use crate::origin::Origin;
 use crate::stats::Stats;
-use crate::sync::{AtomicBool, Mutex};
+use crate::sync::{AtomicBool, Mutex, Turn};
 use crate::sys::Kernel;
-use crate::sys::fork::Origin;
 use crate::user_code;
 pub(crate) use request::{List, OwnedCell, Receipt, Watch};
 use std::fmt;
@@ -80,7 +80,7 @@ pub(crate) struct Config {
 
 /// One kernel context and everything that drives it.
 pub(crate) struct Engine {
-    /// For threads that it starts.
+    /// For the threads that the engine starts.
     me: Weak<Engine>,
     kernel: Kernel,
     dispatch: Dispatch,
@@ -96,11 +96,11 @@ pub(crate) struct Engine {
     helper: helper::Helper,
     counters: counters::Counters,
     idle: account::IdleSignal,
-    /// The context was destroyed behind our back, or can't be read any more.
+    /// Another part of the process destroyed the context, or `io_getevents` is refused.
     lost: AtomicBool,
     end: end::End,
     /// One thread at a time is in `poll`.
-    poller: Mutex<()>,
+    poller: Turn,
 }
 
 impl Engine {
@@ -123,11 +123,11 @@ impl Engine {
             idle: account::IdleSignal::new(),
             lost: AtomicBool::new(false),
             end: end::End::new(),
-            poller: Mutex::new(()),
+            poller: Turn::new(),
         }
     }
 
-    /// Logs what was asked for and what was got.
+    /// Logs the depth that was asked for and the depth of the context.
     pub(crate) fn log(&self) {
         let (asked, got) = (self.config.depth, self.slots.depth());
         let (name, mode) = (&self.config.thread_name, self.kernel.mode());
@@ -141,7 +141,7 @@ impl Engine {
         }
     }
 
-    /// The number by which threads know that they are running one of its callbacks.
+    /// The number by which a thread knows that it is running a callback of this engine.
     #[inline]
     fn id(&self) -> usize {
         std::ptr::from_ref(self).addr()
@@ -172,7 +172,7 @@ impl Engine {
         }
     }
 
-    /// Whether it takes requests at all.
+    /// Returns an error if the engine takes no requests.
     #[inline]
     fn check(&self) -> Result<(), AioError> {
         self.check_origin()?;
@@ -183,7 +183,18 @@ impl Engine {
         }
     }
 
+    /// Counts the panics of user code that this thread has met outside callbacks and wakers: of loggers, of
+    /// destructors of wakers.
+    #[inline]
+    pub(crate) fn collect_panics(&self) {
+        let panics = user_code::take_panics();
+        if panics > 0 {
+            self.counters.panics.add(panics);
+        }
+    }
+
     pub(crate) fn stats(&self) -> Stats {
+        self.collect_panics();
         let counters = &self.counters;
         let (queued, taken, completing, returned) = (
             self.backlog.waiting() as u64,
@@ -192,7 +203,8 @@ impl Engine {
             self.slots.returned(),
         );
         let in_flight = (taken + completing).saturating_sub(returned + counters.resuming.get());
-        // Came back by event or without one, less what was submitted again, less what is not at its end.
+        // Requests that came back, by an event or without one, less those that were submitted again, less
+        // those that are completing.
         let completed = (returned + counters.eventless.get())
             .saturating_sub(counters.resumed.get() + completing);
         Stats {
@@ -209,7 +221,7 @@ impl Engine {
     }
 }
 
-/// A snapshot: what the user's formatter does meanwhile meets no lock of ours.
+/// Writes a snapshot, so that no lock is held while the user's formatter runs.
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stats = self.stats();

@@ -1,5 +1,5 @@
-//! What callbacks submit is held back until it leaves in one `io_submit`, as the block layer's plug holds
-//! back requests. A thread has a plug for each engine whose callbacks are on its stack.
+//! Holds back what callbacks submit until it leaves in one `io_submit`, as the block layer's plug holds back
+//! requests. A thread has a plug for each engine whose callbacks are on its stack.
 #![allow(
     unsafe_code,
     reason = "remembers the engines whose callbacks are on the stack"
@@ -11,11 +11,13 @@ use crate::user_code::{self, Frame, Inside};
 use std::cell::RefCell;
 use std::ptr::NonNull;
 
-/// On the stack of the thread that runs the callbacks; linked to the one further out.
+/// One plug, on the stack of the thread that runs the callbacks; linked to the one further out.
 #[derive(Debug)]
 struct Link {
     engine: NonNull<Engine>,
     plugged: RefCell<List>,
+    /// Whether this thread may pass them to `io_submit`.
+    may_block: bool,
     outer: Option<NonNull<Link>>,
 }
 
@@ -29,9 +31,9 @@ loom::thread_local! {
     static INNERMOST: std::cell::Cell<Option<NonNull<Link>>> = std::cell::Cell::new(None);
 }
 
-/// Runs `body`, in which callbacks of `engine` run one after the other, and returns what they submitted and
-/// what has not left yet.
-pub(super) fn with_plug(engine: &Engine, body: impl FnOnce()) -> List {
+/// Runs `body`, in which callbacks of `engine` run one after the other. Returns the requests that are still
+/// held back then.
+pub(super) fn with_plug(engine: &Engine, may_block: bool, body: impl FnOnce()) -> List {
     debug_assert!(
         user_code::innermost().is_none(),
         "callbacks run in the outermost reap"
@@ -39,6 +41,7 @@ pub(super) fn with_plug(engine: &Engine, body: impl FnOnce()) -> List {
     let link = Link {
         engine: NonNull::from(engine),
         plugged: RefCell::new(List::new()),
+        may_block,
         outer: INNERMOST.with(std::cell::Cell::get),
     };
     let linked = Linked::new(&link);
@@ -66,13 +69,13 @@ impl Drop for Linked<'_> {
 
 /// The innermost plug of `engine` on this thread.
 #[inline]
-fn find<R>(engine: usize, look: impl FnOnce(&mut List) -> R) -> Option<R> {
+fn find<R>(engine: usize, look: impl FnOnce(&Link) -> R) -> Option<R> {
     let mut next = INNERMOST.with(std::cell::Cell::get);
     while let Some(link) = next {
         // SAFETY: a link is on the list only while its `Linked` lives on this thread's stack, behind it.
         let link = unsafe { link.as_ref() };
         if link.engine.addr().get() == engine {
-            return Some(look(&mut link.plugged.borrow_mut()));
+            return Some(look(link));
         }
         next = link.outer;
     }
@@ -85,16 +88,17 @@ pub(super) fn is_plugged(engine: usize) -> bool {
     find(engine, |_| ()).is_some()
 }
 
-/// Holds the request back, if a callback of `engine` submits it, and returns how many are held back then;
-/// else gives it back.
+/// Holds the request back, if a callback of `engine` submits it, and returns how many are held back then.
+/// Otherwise returns the request.
 #[inline]
 pub(super) fn push(engine: usize, request: OwnedCell) -> Result<usize, OwnedCell> {
-    // What a waker submits leaves at once, even where a callback waits below it.
+    // What a waker submits leaves at once, also if a callback that waits is below it on the stack.
     if user_code::innermost() != Some(Frame::Callback) {
         return Err(request);
     }
     let mut request = Some(request);
-    let held_back = find(engine, |plugged| {
+    let held_back = find(engine, |link| {
+        let mut plugged = link.plugged.borrow_mut();
         request
             .take()
             .into_iter()
@@ -107,10 +111,10 @@ pub(super) fn push(engine: usize, request: OwnedCell) -> Result<usize, OwnedCell
     }
 }
 
-/// Takes all that was held back.
+/// Takes all that was held back. Returns with it whether this thread may pass it to `io_submit`.
 #[inline]
-pub(super) fn take(engine: usize) -> List {
-    find(engine, std::mem::take).unwrap_or_default()
+pub(super) fn take(engine: usize) -> (List, bool) {
+    find(engine, |link| (link.plugged.take(), link.may_block)).unwrap_or_default()
 }
 
 /// The engines whose callbacks are on this thread's stack, innermost first.

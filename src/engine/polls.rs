@@ -1,8 +1,8 @@
 //! Waits for readiness that are under way: the requests that can be cancelled.
 //!
-//! The kernel knows a request by the address of its iocb. A request in here keeps its cell: its reaper takes
-//! it out, under the same lock, before it ends. So an address that is found in here is that request's and no
-//! other's.
+//! The kernel knows a request by the address of its iocb. A request in this list keeps its cell: the reaping
+//! thread takes it out, under the same lock, before the cell ends. So an address that is found here belongs
+//! to that request and to no other.
 #![allow(unsafe_code, reason = "keeps a second reference to each cell")]
 
 use super::backlog::Backlog;
@@ -14,8 +14,8 @@ use std::collections::HashMap;
 #[derive(Debug)]
 pub(super) struct Polls {
     entries: Mutex<Entries>,
-    /// How many of them are to be cancelled, and could not be at once: a thread was inside `io_submit` with
-    /// them.
+    /// How many of them are to be cancelled and could not be yet, because a thread was inside `io_submit`
+    /// with them.
     unfinished: AtomicUsize,
     count: AtomicUsize,
     warned: AtomicBool,
@@ -30,7 +30,7 @@ struct Entries {
 #[derive(Debug)]
 struct Entry {
     cell: Cell,
-    /// Tags are used again, serial numbers are not.
+    /// A tag is used again by a later request; a serial number is not.
     serial: u64,
     is_wanted_gone: bool,
 }
@@ -38,12 +38,12 @@ struct Entry {
 /// What became of an attempt to cancel.
 #[derive(Debug)]
 pub(super) enum Cancelled {
-    /// It was queued, and is the caller's now.
+    /// It was in the backlog, and the caller owns it now.
     Queued(OwnedCell),
     /// The kernel agreed: its event follows.
     InKernel,
     /// Another thread is inside `io_submit` with it, or its event is on the ring. When that thread comes out,
-    /// it tries again.
+    /// it tries to cancel it.
     Later,
     /// There is no such request any more.
     Over,
@@ -59,7 +59,7 @@ impl Polls {
         }
     }
 
-    /// Whether nothing was said yet about polls that hold all slots.
+    /// Returns true the first time: polls that hold all slots are logged once.
     pub(super) fn is_first_warning(&self) -> bool {
         // Relaxed: of several threads one gets `true`.
         !self.warned.swap(true, Ordering::Relaxed)
@@ -71,7 +71,7 @@ impl Polls {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Takes note of a request before it is submitted, if it can be cancelled. Returns its serial number.
+    /// Adds a request before it is submitted, if it can be cancelled. Returns its serial number, or 0.
     #[inline]
     pub(super) fn add(&self, request: &OwnedCell) -> u64 {
         if !request.is_cancellable() {
@@ -86,7 +86,7 @@ impl Polls {
             serial,
             is_wanted_gone: false,
         };
-        // One of a batch is in here already.
+        // A request of a batch may be in the list already.
         let serial = entries
             .by_tag
             .entry(request.tag())
@@ -97,7 +97,7 @@ impl Polls {
         serial
     }
 
-    /// The request is about to end, or goes back to its owner.
+    /// Removes a request that is about to end, or goes back to its owner.
     #[inline]
     pub(super) fn remove(&self, request: &OwnedCell) {
         if request.is_cancellable() {
@@ -115,7 +115,8 @@ impl Polls {
         self.count.store(entries.by_tag.len(), Ordering::Relaxed);
     }
 
-    /// Tries to cancel a request. `serial`: of which request, where the tag may be another's by now.
+    /// Tries to cancel a request. With `serial`, only the request that has this number: the tag may be
+    /// another request's by now.
     pub(super) fn cancel(
         &self,
         tag: u64,
@@ -135,8 +136,9 @@ impl Polls {
 
     fn want_gone(&self, entry: &mut Entry) {
         if !std::mem::replace(&mut entry.is_wanted_gone, true) {
-            // SeqCst: said, and then the request is looked for in the backlog and in the kernel; a submitter
-            // moves it from one to the other, and then looks here. One of the two sees the other.
+            // SeqCst: the canceller stores this, and then looks for the request in the backlog and in the
+            // kernel. A submitting thread moves the request from one to the other, and then looks here. One
+            // of the two threads sees the other.
             self.unfinished.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -164,7 +166,7 @@ impl Polls {
         Cancelled::Later
     }
 
-    /// Whether a submitter that comes out of `io_submit`, or has queued something, must call `retry`.
+    /// Whether a thread that comes out of `io_submit`, or has queued requests, must call `retry`.
     #[inline]
     pub(super) fn has_unfinished(&self) -> bool {
         // SeqCst: see `want_gone`.

@@ -1,13 +1,13 @@
-//! Taking events off the ring, and what follows: results stored, sleepers woken, callbacks run.
+//! Taking events off the ring, and what follows: store results, wake watchers, run callbacks.
 //!
 //! One thread at a time is the consumer (I4): the lock is held while events are copied out and results
-//! stored, never while user code runs. What a waiter or a future needs any consumer does; callbacks run where
+//! stored, never while user code runs. Any consumer stores results for watchers. Callbacks run where
 //! `Dispatch` says.
 #![allow(unsafe_code, reason = "the kernel's events are addresses of requests")]
 
 use super::harvest::Harvest;
 use super::request::{List, OwnedCell, Watch};
-use super::roles::{DISPATCHER, NOBODY, Role};
+use super::roles::{DISPATCHER, NOBODY, Role, Submits};
 use super::submit::unplug_all_before;
 use super::{Engine, clock, plug};
 use crate::op::Work;
@@ -16,10 +16,11 @@ use crate::sys::{Mode, Take, WAKE, io_event};
 use std::task::Waker;
 use std::time::Duration;
 
-/// Events taken in one go: enough to spread the costs of a round, few enough to submit again soon.
+/// The most events taken in one round: enough to spread its cost, few enough that callbacks' submissions
+/// leave soon.
 pub(super) const MOST: usize = 64;
 
-/// What only the consumer may do, and only while the context exists.
+/// The right to take events, while the context exists.
 #[derive(Debug, Default)]
 pub(super) struct Consumer {
     closed: bool,
@@ -32,15 +33,15 @@ impl Consumer {
         self.closed
     }
 
-    /// No thread reads the ring any more. Returns whether that was so before.
+    /// Forbids all threads to read the ring from now on. Returns whether that was so before.
     pub(super) fn close(&mut self) -> bool {
         std::mem::replace(&mut self.closed, true)
     }
 }
 
 impl Engine {
-    /// Takes what is on the ring (at most `most`) and does what follows. Returns how many requests came to
-    /// their end; 0 also when another thread is at it.
+    /// Takes what is on the ring, at most `most` events, and does what follows. Returns how many requests
+    /// came to their end; 0 also if another thread is the consumer.
     pub(super) fn reap(&self, role: Role, most: usize) -> usize {
         let mut harvest = Harvest::default();
         {
@@ -55,8 +56,8 @@ impl Engine {
         self.conclude(&mut harvest, role)
     }
 
-    /// The short way for a waiter whose own event is the oldest on the ring: takes just that one, and no other
-    /// thread has to be told.
+    /// The short way for a waiting thread whose own event is the oldest on the ring: takes that one event and
+    /// returns the result. No other thread need be woken.
     pub(super) fn take_own<W: Work>(&self, watch: Watch<W>) -> Result<W::Output, Watch<W>> {
         if self.kernel.mode() != Mode::Ring || watch.is_special() {
             return Err(watch);
@@ -95,8 +96,8 @@ impl Engine {
     }
 
     fn take(&self, consumer: &mut Consumer, harvest: &mut Harvest, role: Role, most: usize) {
-        // Without a ring nothing can be left for the leader, and needn't be: it holds the consumer's lock
-        // while it sleeps.
+        // Without a ring no event can be left for the leader, and none need be: the leader holds the
+        // consumer's lock while it sleeps.
         let leader = if self.kernel.mode() == Mode::Ring {
             self.roles.leader()
         } else {
@@ -112,7 +113,7 @@ impl Engine {
         self.count_taken(taken, harvest);
     }
 
-    /// What is completing counts before it ceases to be in flight.
+    /// Counts requests as completing before their slots are returned.
     #[inline]
     fn count_taken(&self, taken: usize, harvest: &Harvest) {
         if taken > 0 {
@@ -121,7 +122,7 @@ impl Engine {
         }
     }
 
-    /// The sleep of the leader in the syscall-only mode.
+    /// The sleep of the leader in the syscall-only mode. EINTR is no error: SIGSTOP and SIGCONT cause it (I11).
     pub(super) fn fetch(
         &self,
         consumer: &mut Consumer,
@@ -146,7 +147,8 @@ impl Engine {
         }
     }
 
-    /// Looks at one event: is it for this thread to take, or for the sleeping leader?
+    /// Looks at one event, and decides whether this thread takes it or leaves it for the sleeping leader
+    /// (rule 1 of `wait`).
     #[inline]
     fn sort(
         &self,
@@ -183,7 +185,7 @@ impl Engine {
         Take::Taken
     }
 
-    /// What follows a harvest, outside the lock. Returns how many requests came to their end.
+    /// Does what follows a harvest, without the consumer's lock. Returns how many requests came to their end.
     pub(super) fn conclude(&self, harvest: &mut Harvest, role: Role) -> usize {
         if harvest.is_empty() {
             return 0;
@@ -193,7 +195,9 @@ impl Engine {
         if !self.may_run_callbacks(role) {
             self.pass_to_dispatcher(std::mem::take(&mut callbacks));
         }
-        self.raise(std::mem::take(&mut harvest.eventfds));
+        if !harvest.eventfds.is_empty() {
+            self.raise(std::mem::take(&mut harvest.eventfds));
+        }
         if harvest.settled > 0 && !self.deliver_watched(harvest, role.tag) {
             return ended;
         }
@@ -203,14 +207,18 @@ impl Engine {
         ended
     }
 
-    /// What has a slot now, and what goes on. Returns `false` in a forked child.
+    /// Submits from the backlog, which has slots now, and the requests that go on. Returns `false` in a
+    /// forked child.
+    #[inline]
     fn submit_more(&self, harvest: &mut Harvest, role: Role) -> bool {
+        let nothing = self.backlog.len() + harvest.again.len() + harvest.offload.len() == 0;
+        nothing || self.submit_what_goes_on(harvest, role)
+    }
+
+    fn submit_what_goes_on(&self, harvest: &mut Harvest, role: Role) -> bool {
         self.offload(std::mem::take(&mut harvest.offload));
         let again = std::mem::take(&mut harvest.again);
-        if self.backlog.len() + again.len() == 0 {
-            return true;
-        }
-        if role.timed {
+        if role.submits != Submits::Everything {
             self.offload(again);
             self.pump_elsewhere();
             return true;
@@ -230,24 +238,30 @@ impl Engine {
         self.roles.pass_lead(role.tag);
         let began = (count > 1).then(clock::now);
         before_blocking(unplug_all_before);
-        let plugged = plug::with_plug(self, || self.run_callbacks(&mut callbacks));
+        let may_block = role.submits != Submits::Nothing;
+        let plugged = plug::with_plug(self, may_block, || self.run_callbacks(&mut callbacks));
         if !self.is_here() {
             return false;
         }
         if let Some(began) = began {
             self.counters.note_callbacks(clock::is_long_since(began));
         }
-        // What the callbacks submitted waits for the dispatcher, and they themselves don't any more.
+        // The requests that the callbacks submitted need the dispatcher now, and the callbacks themselves no
+        // longer do.
         self.counters
             .add_for_dispatcher(plugged.len().cast_signed() - count.cast_signed());
-        self.send_plugged(plugged);
+        if may_block {
+            self.send_plugged(plugged);
+        } else {
+            self.send_elsewhere(plugged);
+        }
         self.counters.end_completing(count);
         self.notify_if_idle();
         self.wake_idle_dispatcher();
         self.is_here()
     }
 
-    /// In a forked child the rest is the parent's.
+    /// Runs the callbacks in order. In a forked child it returns at once: the rest is the parent's.
     fn run_callbacks(&self, callbacks: &mut List) {
         while let Some(request) = callbacks.pop() {
             if !self.call("a callback", || request.finish()) {

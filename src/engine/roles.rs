@@ -3,34 +3,56 @@
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Parker};
 use std::sync::Arc;
 
-/// The tag of a thread that reaps in passing, and of "no leader".
+/// The tag of a thread that reaps in passing; and the leader's, if no thread leads.
 pub(super) const NOBODY: u64 = 0;
 /// The tag of the dispatcher: the completion thread, or the thread in `poll`. Waiters have their request's
 /// tag, which is never 1.
 pub(super) const DISPATCHER: u64 = 1;
 
-/// As what a thread reaps.
+/// The role in which a thread reaps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Role {
     pub(super) tag: u64,
-    /// It has a deadline, so it calls no `io_submit` that may block: the helper thread does.
-    pub(super) timed: bool,
+    pub(super) submits: Submits,
+}
+
+/// What a thread passes to `io_submit` itself while it reaps. That may block, so a thread with a deadline
+/// leaves it to the helper thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Submits {
+    Everything,
+    /// What the callbacks that it runs submit, as if they were functions that it calls.
+    OfCallbacks,
+    Nothing,
 }
 
 impl Role {
     /// In passing.
     pub(super) const HELPER: Role = Role {
         tag: NOBODY,
-        timed: false,
+        submits: Submits::Everything,
     };
 
     pub(super) const DISPATCHER: Role = Role {
         tag: DISPATCHER,
-        timed: false,
+        submits: Submits::Everything,
     };
 
-    pub(super) fn waiter(tag: u64, timed: bool) -> Role {
-        Role { tag, timed }
+    pub(super) fn waiter(tag: u64, has_deadline: bool) -> Role {
+        Role {
+            tag,
+            ..Role::HELPER
+        }
+        .before(has_deadline, Submits::Nothing)
+    }
+
+    /// The same role of a thread that, if it has a deadline, submits no more than this.
+    pub(super) fn before(self, has_deadline: bool, submits: Submits) -> Role {
+        if has_deadline {
+            Role { submits, ..self }
+        } else {
+            self
+        }
     }
 }
 
@@ -39,9 +61,9 @@ impl Role {
 pub(super) struct Roles {
     leader: AtomicU64,
     followers: Mutex<Vec<(u64, Arc<Parker>)>>,
-    /// How many they are, for a thread that only wants to know whether there are any.
+    /// How many followers there are, for a thread that only needs to know whether there are any.
     following: AtomicUsize,
-    /// A wake-up is on the ring, or on its way there.
+    /// A wake-up is on the ring, or was submitted.
     wake_sent: AtomicBool,
 }
 
@@ -55,14 +77,14 @@ impl Roles {
         }
     }
 
-    /// SeqCst: a thread that has made something true looks here afterwards, and the leader looks at it after
-    /// announcing itself.
+    /// SeqCst: a thread that has made something true looks here afterwards. The leader announces itself and
+    /// then looks at what is true.
     #[inline]
     pub(super) fn leader(&self) -> u64 {
         self.leader.load(Ordering::SeqCst)
     }
 
-    /// Makes `tag` the leader, or else a follower that sleeps in `parker`.
+    /// Makes `tag` the leader and returns true, or makes it a follower that sleeps in `parker`.
     pub(super) fn lead_or_follow(&self, tag: u64, parker: &Arc<Parker>) -> bool {
         let mut followers = self.followers.lock();
         if self.leader() != NOBODY {
@@ -79,14 +101,14 @@ impl Roles {
         true
     }
 
-    /// The leader is awake again. It either leads again soon, or passes the lead on.
+    /// The leader is awake again. It either leads again soon, or calls `pass_lead`.
     pub(super) fn step_down(&self) {
         // Only the leader itself stores here while there is one. SeqCst: see `pass_lead`.
         self.leader.store(NOBODY, Ordering::SeqCst);
     }
 
-    /// `tag` will not sleep for now: it has its result, or it is about to run user code or to submit, which
-    /// may block. If no thread leads, a follower must: it is woken.
+    /// The thread with this tag will not sleep for now: it has its result, or it is about to run user code or
+    /// to submit, which may block. If no thread leads, this wakes a follower, which then leads.
     #[inline]
     pub(super) fn pass_lead(&self, tag: u64) {
         // SeqCst: the leader has stepped down before; see `lead_or_follow`.
@@ -94,7 +116,7 @@ impl Roles {
             return;
         }
         let mut followers = self.followers.lock();
-        // Its own entry goes first: a thread that is not asleep can't take the lead.
+        // Removes the thread's own entry before: a thread that is not asleep can't take the lead.
         self.remove(&mut followers, tag);
         if self.leader() == NOBODY
             && let Some((_, parker)) = followers.first()
@@ -103,7 +125,8 @@ impl Roles {
         }
     }
 
-    /// `tag` is awake again: a leader that goes must not count on it.
+    /// Removes a follower that is awake again: a leader that goes must not wake it in place of one that
+    /// sleeps.
     pub(super) fn remove_follower(&self, tag: u64) {
         self.remove(&mut self.followers.lock(), tag);
     }
@@ -116,9 +139,9 @@ impl Roles {
         }
     }
 
-    /// Whether the caller is the one that sends the wake-up. SeqCst: a thread that finds that a wake-up is on
-    /// its way made its own thing true before; the leader takes the wake-up off the ring, says so, and looks
-    /// at what is true after that.
+    /// Returns whether the caller must send the wake-up. SeqCst: a thread that finds a wake-up on its way
+    /// made its own thing true before. The leader takes the wake-up off the ring, clears the flag, and then
+    /// looks at what is true.
     pub(super) fn begin_wake(&self) -> bool {
         !self.wake_sent.swap(true, Ordering::SeqCst)
     }

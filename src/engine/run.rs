@@ -1,21 +1,22 @@
-//! Turns of the dispatcher: the completion thread's life, and `poll`.
+//! Rounds of the dispatcher: the completion thread's life, and `poll`.
 
 use super::Engine;
 use super::account::is_over;
 use super::reap::MOST;
-use super::roles::{DISPATCHER, Role};
+use super::roles::{DISPATCHER, Role, Submits};
 use crate::dispatch::Dispatch;
 use crate::error::AioError;
-use crate::sync::{MutexGuard, Parker, now};
+use crate::sync::{Parker, Taken, now};
 use crate::user_code;
 use std::time::{Duration, Instant};
 
-/// How long the thread stays in the kernel when nothing needs it any more, in case a callback is submitted
-/// soon.
+/// How long the completion thread stays in the kernel after nothing needs it any more, in case a callback is
+/// submitted soon.
 const LINGER: Duration = Duration::from_millis(10);
 
 impl Engine {
-    /// The completion thread's life. In a forked child it ends at once.
+    /// The completion thread's life (I8): it waits only for events and for the inbox, and user code that
+    /// panics ends at the door. In a forked child it returns at once.
     pub(super) fn run(&self) {
         let parker = Parker::current();
         let role = Role::DISPATCHER;
@@ -35,7 +36,7 @@ impl Engine {
         }
     }
 
-    /// One round of the dispatcher, with at most `most` requests: returns how many came to their end.
+    /// One round of the dispatcher, with at most `most` requests. Returns how many came to their end.
     fn poll_once(&self, role: Role, most: usize) -> usize {
         let callbacks = self.inbox.take_callbacks(most);
         let delivered = callbacks.len();
@@ -61,7 +62,8 @@ impl Engine {
         }
         // A timeout beyond what the clock can hold is none.
         let deadline = timeout.and_then(|timeout| now().checked_add(timeout));
-        let delivered = self.poll_as_dispatcher(Role::DISPATCHER, min, max, deadline);
+        let role = Role::DISPATCHER.before(timeout.is_some(), Submits::OfCallbacks);
+        let delivered = self.poll_as_dispatcher(role, min, max, deadline);
         self.check_origin().map(|()| delivered)
     }
 
@@ -72,25 +74,26 @@ impl Engine {
         max: usize,
         deadline: Option<Instant>,
     ) -> usize {
-        let Some(_poller) = self.become_poller(min, deadline) else {
+        let Some(poller) = self.become_poller(min, deadline) else {
             return 0;
         };
         let mut delivered = self.poll_once(role, max);
         if self.is_here() && delivered < min.min(max) && self.outstanding() > 0 {
             delivered += self.park_and_poll(role, min - delivered, max - delivered, deadline);
         }
-        if self.is_here() && self.is_finished() {
+        if !self.is_here() {
+            std::mem::forget(poller);
+        } else if self.is_finished() {
             self.finish();
         }
         delivered
     }
 
-    /// A second thread waits for its turn, unless it did not want to wait at all.
-    fn become_poller(&self, min: usize, deadline: Option<Instant>) -> Option<MutexGuard<'_, ()>> {
-        match deadline {
-            _ if min == 0 => self.poller.try_lock(),
-            None => Some(self.poller.lock()),
-            Some(deadline) => self.poller.try_lock_until(deadline),
+    /// A second thread waits for its turn, unless `min` is 0.
+    fn become_poller(&self, min: usize, deadline: Option<Instant>) -> Option<Taken<'_>> {
+        match min {
+            0 => self.poller.try_take(),
+            _ => self.poller.take_until(deadline),
         }
     }
 
@@ -119,13 +122,10 @@ impl Engine {
         delivered
     }
 
-    /// Polls until nothing is outstanding. Returns `false` when the time is over first, or nothing can come
-    /// any more.
+    /// Polls until nothing is outstanding. Returns `false` if the time is over before, if no more events can
+    /// come, or in a forked child.
     pub(super) fn poll_until_idle(&self, deadline: Option<Instant>) -> bool {
-        let role = Role {
-            timed: deadline.is_some(),
-            ..Role::DISPATCHER
-        };
+        let role = Role::DISPATCHER.before(deadline.is_some(), Submits::Nothing);
         loop {
             if !self.is_here() || self.is_lost() {
                 return false;

@@ -51,24 +51,24 @@ impl Slots {
         self.taken().saturating_sub(returned)
     }
 
-    /// Takes at most `wanted` slots and says how many it got. They count as in use before the kernel hears of
-    /// them (I3).
+    /// Takes at most `wanted` slots and returns how many it took. They count as in use before the kernel
+    /// hears of them (I3).
     #[inline]
     pub(super) fn take(&self, wanted: usize) -> usize {
         // SeqCst: pairs with a refund as described below for `returned`.
         let mut taken = self.taken.load(Ordering::SeqCst);
         loop {
-            // SeqCst: a submitter that queued and found no slot, and a reaper that returned one and found no
-            // queue, must not both be right (I5). An old `returned` makes us see fewer free slots than there
-            // are, never more.
+            // SeqCst: a thread that queued a request and found no slot, and a thread that returned a slot and
+            // found no queue, must not both be right (I5). An old `returned` shows fewer free slots than
+            // there are, never more.
             let in_use = taken.saturating_sub(self.returned.load(Ordering::SeqCst));
             let got = (self.depth.saturating_sub(in_use)).min(wanted as u64);
             if got == 0 {
                 return 0;
             }
             // SeqCst: a taken slot counts as outstanding, and its taker looks next whether the engine is
-            // closing; who closes stores that and then counts. One of the two sees the other. Relaxed: what a
-            // failed try sees is tried again.
+            // closing; a closing thread stores that and then counts what is outstanding. One of the two sees
+            // the other. Relaxed: what a failed try sees is tried again.
             match self.taken.compare_exchange_weak(
                 taken,
                 taken + got,
@@ -81,8 +81,8 @@ impl Slots {
         }
     }
 
-    /// How often and how far `taken` has gone either way: the same numbers again mean that nothing was taken
-    /// in between.
+    /// Returns numbers that change with each slot that is taken or refunded: the same numbers again mean that
+    /// no slot was taken in between.
     pub(super) fn moves(&self) -> (u64, u64) {
         // SeqCst: what `Engine::outstanding` reads between two of these is not older than the first.
         (self.taken(), self.refunds.load(Ordering::SeqCst))
@@ -97,11 +97,11 @@ impl Slots {
         self.taken.fetch_sub(count as u64, Ordering::SeqCst);
     }
 
-    /// Returns the slots of reaped events. After the ring's head has moved, so that the kernel has room when
-    /// a submitter comes.
+    /// Returns the slots of reaped events. To be called after the ring's head has moved, so that the kernel
+    /// has room when a thread submits.
     #[inline]
     pub(super) fn give_back(&self, count: usize) {
-        // SeqCst: returned, and then its reaper looks for a queue; see `take`.
+        // SeqCst: the slot is returned, and then the thread looks for a queue; see `take`.
         self.returned.fetch_add(count as u64, Ordering::SeqCst);
     }
 }

@@ -1,12 +1,13 @@
 //! From an accepted request to the kernel: slots, backlog, partial acceptance.
 //!
-//! The short way, for a request that finds a slot and no queue: one `io_submit` on the submitter's thread. The
-//! long way: behind the backlog, from where a thread that frees a slot pumps. Inside a callback: held back by
-//! the plug, then the short way for all of them at once.
+//! The short way, if a slot is free and the backlog is empty: one `io_submit` on the submitting thread. The
+//! long way: the request goes behind the backlog, and a thread that frees a slot pumps it from there. Inside
+//! a callback: the plug holds requests back, and then all of them go the short way at once.
 //!
-//! `io_submit` may block for as long as the file system likes (buffered or extending I/O, a frozen file
-//! system). While it does, its caller holds slots and, when pumping, the pump; no lock and no reaper's role. A
-//! thread with a deadline calls none that may block: the helper thread does.
+//! `io_submit` may block for any time (buffered or extending I/O, a frozen file system). Meanwhile the
+//! calling thread holds its slots and, if it pumps, the pump; it holds no lock, and neither leads nor
+//! consumes. A thread with a deadline calls no `io_submit` that may block: it leaves that to the helper
+//! thread.
 
 use super::clock::{self, Trouble};
 use super::iocb_array::IocbArray;
@@ -22,10 +23,10 @@ use std::time::Duration;
 pub(super) const BATCH: usize = 64;
 /// The same where a user asks for many at once: the kernel merges adjacent ones within one call.
 pub(super) const LARGE_BATCH: usize = 1024;
-/// A callback's submissions leave when so many are held back, without waiting for the end of the dispatched
-/// batch.
+/// Callbacks' submissions leave when so many are held back, before the dispatched batch ends.
 const PLUG: usize = 32;
-/// How often a submission is tried that meets EAGAIN with nothing in flight: 1 + 2 + … + 256 ms in all.
+/// How often a submission is tried again that meets EAGAIN with nothing in flight, after 1, 2, … 256 ms: 511
+/// ms in all.
 const TRIES: u32 = 9;
 
 /// Why the kernel did not take a request.
@@ -38,12 +39,12 @@ pub(super) enum Refusal {
     /// EAGAIN again and again, with nothing in flight that could free a slot: the kernel has no memory for
     /// requests.
     Stalled,
-    /// The engine takes no more.
+    /// The engine takes no more requests.
     ShutDown,
 }
 
 impl Refusal {
-    /// As the result of a request that was accepted before the kernel refused it.
+    /// The errno that becomes the result of a request which was accepted before the kernel refused it.
     fn errno(self) -> i32 {
         match self {
             Refusal::Errno(errno) => errno,
@@ -67,26 +68,26 @@ impl From<Refusal> for io::Error {
 /// Whether requests may be refused because the engine is closing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// New ones: they may.
+    /// New requests: they may be refused once shutdown has begun.
     New,
-    /// Accepted earlier: they may not.
+    /// Requests that were accepted earlier: they must not be refused.
     Accepted,
 }
 
-/// What is left after a call of `io_submit`, or some.
+/// What is left to do after one or more calls of `io_submit`.
 #[derive(Debug)]
 struct SubmitOutcome {
-    /// Met EAGAIN behind what is in flight.
+    /// Requests that met EAGAIN while others are in flight.
     rest: List,
-    /// Slots that no request uses: of the rest and of the refused.
+    /// Slots that were taken and not used: those of the rest and of refused requests.
     unused: usize,
     trouble: Option<Trouble>,
-    /// Some could be cancelled, and a canceller may have come meanwhile.
+    /// A request in the array can be cancelled, and a canceller may have looked for it meanwhile.
     may_be_cancelled: bool,
 }
 
 impl Engine {
-    /// Holds a callback's submission back, or submits the request, for which only the dispatcher reaps.
+    /// Holds the request back, if a callback submits it; submits it otherwise.
     #[inline]
     pub(super) fn plug_or_send(&self, request: OwnedCell) -> Result<(), (io::Error, OwnedCell)> {
         match plug::push(self.id(), request) {
@@ -95,7 +96,10 @@ impl Engine {
                 self.unplug();
                 Ok(())
             }
-            Err(request) => self.send_for_dispatcher(request),
+            Err(request) => {
+                unplug_all(); // it may block, inside another context's callback too
+                self.send_for_dispatcher(request)
+            }
         }
     }
 
@@ -108,61 +112,85 @@ impl Engine {
             .inspect_err(|_| self.counters.add_for_dispatcher(-1))
     }
 
-    /// The submitter's own `io_submit`, or the backlog.
+    /// Submits one request: by an `io_submit` of its own if a slot is free and the backlog is empty, else
+    /// through the backlog.
     #[inline]
     pub(super) fn send_one(&self, request: OwnedCell) -> Result<(), (io::Error, OwnedCell)> {
         let mut refused = None;
-        let refuse = |request, why: Refusal| refused = Some((why.into(), request));
-        if self.backlog.len() == 0 && self.slots.take(1) == 1 {
-            self.send_array(
-                IocbArray::from(request),
-                List::new(),
-                Admission::New,
-                refuse,
-            );
-        } else {
-            self.queue(List::of(request), Admission::New, refuse);
-        }
+        self.send_single(request, Admission::New, |request, why| {
+            refused = Some((why.into(), request));
+        });
         let Some(refused) = refused else {
             return Ok(());
         };
-        self.notify_if_idle(); // for a moment it counted
+        self.notify_if_idle(); // it counted as outstanding for a moment
         Err(refused)
     }
 
-    /// Sends what this thread's callbacks have submitted so far. In a forked child that is the parent's, and
-    /// forgotten.
     #[inline]
-    pub(super) fn unplug(&self) {
-        let plugged = plug::take(self.id());
-        if plugged.len() > 0 && self.is_here() {
-            self.counters
-                .add_for_dispatcher(plugged.len().cast_signed());
-            self.send_plugged(plugged);
+    fn send_single(
+        &self,
+        request: OwnedCell,
+        admission: Admission,
+        refused: impl FnMut(OwnedCell, Refusal),
+    ) {
+        if self.backlog.len() == 0 && self.slots.take(1) == 1 {
+            self.send_array(IocbArray::from(request), List::new(), admission, refused);
+        } else {
+            self.queue(List::of(request), admission, refused);
         }
     }
 
-    /// As `unplug`, for a thread with a deadline.
-    fn unplug_without_blocking(&self) {
-        let plugged = plug::take(self.id());
+    /// Submits what this thread's callbacks have held back so far. In a forked child that is the parent's,
+    /// and is forgotten.
+    #[inline]
+    pub(super) fn unplug(&self) {
+        let (plugged, may_block) = plug::take(self.id());
         if plugged.len() > 0 && self.is_here() {
             self.counters
                 .add_for_dispatcher(plugged.len().cast_signed());
-            self.backlog.push(plugged);
+            if may_block {
+                self.send_plugged(plugged);
+            } else {
+                self.send_elsewhere(plugged);
+            }
+        }
+    }
+
+    /// As `unplug`, for a thread with a deadline: the helper thread submits.
+    fn unplug_without_blocking(&self) {
+        let (plugged, _) = plug::take(self.id());
+        if plugged.len() > 0 && self.is_here() {
+            self.counters
+                .add_for_dispatcher(plugged.len().cast_signed());
+            self.send_elsewhere(plugged);
+        }
+    }
+
+    /// Requests that were accepted are submitted by the helper thread, in their order.
+    pub(super) fn send_elsewhere(&self, accepted: List) {
+        if accepted.len() > 0 {
+            self.backlog.push(accepted);
             self.pump_elsewhere();
         }
     }
 
-    /// They were accepted: a refusal by the kernel is their result.
-    pub(super) fn send_plugged(&self, plugged: List) {
+    /// Submits requests from the plug. `Ok` was returned for them, so a refusal by the kernel is their
+    /// result.
+    #[inline]
+    pub(super) fn send_plugged(&self, mut plugged: List) {
         match plugged.len() {
             0 => {}
-            1..=8 => self.send_accepted::<8>(plugged),
+            1 => plugged
+                .pop()
+                .into_iter()
+                .for_each(|request| self.send_one_accepted(request)),
+            2..=8 => self.send_accepted::<8>(plugged),
             _ => self.send_accepted::<BATCH>(plugged),
         }
     }
 
-    /// Submits again what is not finished, and counts as completing.
+    /// Submits requests again that go on. They count as completing until the kernel or the backlog has them.
     pub(super) fn send_again(&self, unfinished: List) {
         let count = unfinished.len();
         if count > 0 {
@@ -175,7 +203,17 @@ impl Engine {
         }
     }
 
-    /// Sends requests that their owners have no claim on any more: a refusal is their result.
+    #[inline]
+    fn send_one_accepted(&self, request: OwnedCell) {
+        let mut late = List::new();
+        self.send_single(request, Admission::Accepted, |request, why| {
+            late.push(self.refuse_late(request, why));
+        });
+        self.fail(late);
+    }
+
+    /// Submits requests for which `Ok` was returned: a refusal is their result.
+    #[inline]
     fn send_accepted<const N: usize>(&self, list: List) {
         let mut late = List::new();
         self.send::<N>(list, Admission::Accepted, |request, why| {
@@ -184,7 +222,8 @@ impl Engine {
         self.fail(late);
     }
 
-    /// Submits in order, as far as there are slots; the rest goes behind the backlog.
+    /// Submits in order while slots are free. The rest goes behind the backlog.
+    #[inline]
     pub(super) fn send<const N: usize>(
         &self,
         mut list: List,
@@ -204,8 +243,8 @@ impl Engine {
         }
     }
 
-    /// Submits an array for which slots were taken. What the kernel has no room for goes behind the backlog,
-    /// with all that was to follow; otherwise that is returned.
+    /// Submits an array for which slots were taken. If the kernel has no room for some of it, those requests
+    /// and `following` go behind the backlog. Otherwise returns `following`.
     #[inline]
     fn send_array<const N: usize>(
         &self,
@@ -240,8 +279,8 @@ impl Engine {
         let may_be_cancelled = list.may_be_cancelled();
         let refuse = || admission == Admission::New && self.counters.is_closing();
         match self.backlog.push_unless(list, refuse) {
-            // The last reaper may have looked at the backlog just before, and with nothing in flight no
-            // thread would look again.
+            // The last reaping thread may have looked at the backlog just before. With nothing in flight no
+            // thread would look again, so this one pumps.
             Ok(()) => {
                 self.pump();
                 self.retry_cancelling(may_be_cancelled);
@@ -251,8 +290,10 @@ impl Engine {
         }
     }
 
-    /// Submits from the backlog while there are slots, unless another thread is at it already.
-    pub(super) fn pump(&self) {
+    /// Submits from the backlog while slots are free, unless another thread is pumping. Returns whether the kernel
+    /// took or refused something.
+    pub(super) fn pump(&self) -> bool {
+        let mut progress = false;
         while let Some(mut list) = self.backlog.begin(BATCH, |wanted| self.slots.take(wanted)) {
             let taken = list.len();
             let mut late = List::new();
@@ -262,19 +303,22 @@ impl Engine {
             });
             let rest = std::mem::take(&mut outcome.rest);
             let stuck = rest.len() > 0;
+            progress |= rest.len() < taken;
             self.backlog.end(taken - rest.len(), rest);
             self.slots.refund(outcome.unused);
             if !self.fail(late) {
-                return; // a forked child
+                return progress; // a forked child
             }
-            self.notify_if_idle(); // what was accepted may be complete by now, and its reaper saw it queued
+            // An accepted request may be complete by now, and the thread that reaped it saw it as queued.
+            self.notify_if_idle();
             self.conclude_submission(&outcome);
-            // Stuck behind what is in flight: its reaper pumps. It may have come while we were at it, and
-            // gone: then we go on.
+            // If the kernel has no room, the thread that reaps what is in flight pumps. It may have come and
+            // gone already: then nothing is in flight, and this thread goes on.
             if (stuck && self.slots.in_use() > 0) || !self.is_here() {
-                return;
+                return progress;
             }
         }
+        progress
     }
 
     #[inline]
@@ -284,8 +328,9 @@ impl Engine {
         }
     }
 
-    /// Submits an array, for which slots were taken, in order. What the kernel refuses goes to `refused`; what
-    /// met EAGAIN comes back.
+    /// Submits an array, for which slots were taken, in order (I6): if `io_submit` took k of its requests, the
+    /// kernel has those k, request k gets the errno, and the rest is submitted next. A request that the kernel
+    /// refuses goes to `refused`; those that met EAGAIN are returned as the rest.
     #[inline]
     fn submit_array<const N: usize>(
         &self,
@@ -301,8 +346,8 @@ impl Engine {
         let mut tries = 0;
         while array.len() > 0 {
             let before = array.len();
-            // After an EAGAIN one at a time: the kernel may have memory for one request, or some filter a
-            // dislike of many.
+            // After an EAGAIN one at a time: the kernel may have memory for one request, or a filter may
+            // refuse calls with many.
             let most = if tries == 0 { N } else { 1 };
             match self.io_submit(&mut array, most, &mut outcome.trouble) {
                 Ok(count) if count > 0 => {
@@ -315,7 +360,7 @@ impl Engine {
                     break;
                 }
                 Ok(_) | Err(libc::EAGAIN) if tries < TRIES => {
-                    // No completion will come to wait for, so give the kernel some time.
+                    // Nothing is in flight, so no completion will free memory: give the kernel some time.
                     sleep(Duration::from_millis(1 << tries));
                     tries += 1;
                 }
@@ -334,8 +379,9 @@ impl Engine {
         outcome
     }
 
-    /// The head of the array is refused; all of it, if the context is gone. For NOWAIT on a file system that
-    /// doesn't know it (EOPNOTSUPP) the helper tries without.
+    /// Refuses the head of the array (I6), or all of it if the context is gone: EINVAL can mean either, and a
+    /// submission of nothing tells them apart. Where a file system does not know NOWAIT (EOPNOTSUPP), the
+    /// helper thread submits the request without it.
     fn refuse<const N: usize>(
         &self,
         errno: i32,
@@ -362,8 +408,8 @@ impl Engine {
     fn refund(&self, slots: usize) {
         if slots > 0 {
             self.slots.refund(slots);
-            // Another thread may have queued because these slots were taken. (Inside the pump this finds the
-            // pump busy, and the pump looks again.)
+            // Another thread may have queued a request because these slots were taken. (Inside a pump this
+            // call finds that a thread pumps, and the pump looks again.)
             self.pump_if_queued();
         }
     }
@@ -385,16 +431,18 @@ impl Engine {
         submitted
     }
 
-    /// What remains to be done when this thread holds nothing any more: a logger is user code.
+    /// Logs what went wrong. To be called when this thread holds neither slots nor the pump, because a logger
+    /// is user code.
     #[inline]
     fn conclude_submission(&self, outcome: &SubmitOutcome) {
         self.retry_cancelling(outcome.may_be_cancelled);
         if let Some(trouble) = &outcome.trouble {
             clock::report(&self.config.thread_name, trouble);
+            self.collect_panics();
         }
     }
 
-    /// A canceller may have looked for a request while this thread was moving it.
+    /// Cancels requests that a canceller looked for while this thread was moving them.
     #[inline]
     fn retry_cancelling(&self, may_be_cancelled: bool) {
         if may_be_cancelled && self.polls.has_unfinished() {
@@ -425,7 +473,7 @@ impl Engine {
         }
     }
 
-    /// Begins to complete a request whose owner has gone, with the refusal as its result.
+    /// Begins to complete a request for which `Ok` was returned, with the refusal as its result.
     fn refuse_late(&self, mut request: OwnedCell, why: Refusal) -> OwnedCell {
         request.set_result(-i64::from(why.errno()));
         self.counters.begin_completing_without_event(1);
@@ -433,15 +481,18 @@ impl Engine {
         request
     }
 
-    /// Submits `list` again from the helper thread, without NOWAIT. It was counted when it came first.
+    /// Lets the helper thread submit `list` again, without NOWAIT. The requests count as completing already.
     pub(super) fn offload(&self, list: List) {
+        if list.len() == 0 {
+            return;
+        }
         let list = list.inspect(OwnedCell::allow_blocking);
-        if list.len() > 0 && self.helper.put(list) {
+        if self.helper.put(list) {
             self.start_helper();
         }
     }
 
-    /// Pumps on the helper thread.
+    /// Lets the helper thread pump.
     pub(super) fn pump_elsewhere(&self) {
         if self.helper.ask_to_pump() {
             self.start_helper();
@@ -463,6 +514,7 @@ impl Engine {
     }
 
     fn help_out(&self, linger: bool) {
+        self.collect_panics(); // of the hook
         while let Some(work) = self.helper.take(linger) {
             self.send_again(work.list);
             if work.pump {
@@ -472,19 +524,19 @@ impl Engine {
     }
 }
 
-/// Sends all that this thread's callbacks have submitted, for any engine: before it blocks, whatever it waits
-/// for.
+/// Submits all that this thread's callbacks have held back, for every engine. To be called before the thread
+/// blocks, whatever it waits for.
 #[inline]
 pub(super) fn unplug_all() {
     plug::for_each_engine(Engine::unplug);
 }
 
-/// As `unplug_all`, for a thread with a deadline.
+/// As `unplug_all`, for a thread with a deadline: the helper thread submits.
 fn unplug_all_without_blocking() {
     plug::for_each_engine(Engine::unplug_without_blocking);
 }
 
-/// One or the other.
+/// Calls the one that suits a thread with or without a deadline.
 pub(super) fn unplug_all_before(has_deadline: bool) {
     if has_deadline {
         unplug_all_without_blocking();

@@ -91,7 +91,7 @@ impl Drop for TestOp {
     }
 }
 
-// SAFETY: nothing is lent, and the descriptor is a number of the simulated kernel's.
+// SAFETY: no memory is passed to the kernel, and the descriptor is a number of the simulated kernel's.
 unsafe impl Work for TestOp {
     type Output = i64;
 

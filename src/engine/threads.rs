@@ -1,9 +1,10 @@
-//! Threads that the crate starts: all of them here, by one rule.
+//! Threads that the crate starts: all of them here, by one rule, but the one that opens a file for `direct/probe`
+//! and ends.
 //!
 //! A thread inherits what every new thread does from the one that starts it: affinity, scheduling policy,
-//! priority. Only its signal mask is of our making: handlers of the program's signals run on the program's own
-//! threads and interrupt those, not ours. Signals that a thread raises itself by a fault stay open, and so
-//! does the profiler's. Then the user's hook runs, which may change any of this, and the name.
+//! priority. The crate sets its signal mask: handlers of the program's signals run on the program's own
+//! threads and interrupt those, not the crate's (I8). Signals that a thread raises itself by a fault stay
+//! unblocked, and so does the profiler's. Then the user's hook runs, which may change all of this.
 
 use crate::user_code;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
@@ -25,7 +26,7 @@ const OPEN: [Signal; 8] = [
     Signal::SIGPROF,
 ];
 
-/// What the user has each thread do when it starts.
+/// What each thread calls when it starts: the user's hook.
 #[derive(Clone)]
 pub(crate) struct StartHook(pub(crate) Arc<dyn Fn() + Send + Sync>);
 
@@ -60,7 +61,7 @@ fn with_signals_blocked<R>(spawn: impl FnOnce() -> R) -> R {
     let mut blocked = SigSet::all();
     OPEN.into_iter().for_each(|signal| blocked.remove(signal));
     let mut before = SigSet::empty();
-    let changed = pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&blocked), Some(&mut before));
+    let changed = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&blocked), Some(&mut before));
     let result = spawn();
     if changed.is_ok()
         && let Err(errno) = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)

@@ -6,6 +6,7 @@ use super::reap::MOST;
 use super::request::{Admitted, List, OwnedCell, TakenBack, Watch};
 use super::roles::Role;
 use super::submit::{Admission, BATCH, LARGE_BATCH, Refusal, unplug_all, unplug_all_before};
+use crate::completion::{self, CANCELLED};
 use crate::error::AioError;
 use crate::op::Work;
 use crate::sync::{sleep, yield_now};
@@ -13,10 +14,10 @@ use crate::user_code;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// How often the kernel is asked to cancel at once, before the canceller pauses between its questions.
+/// How often the canceller asks the kernel without a pause, before it sleeps between its tries.
 const PROMPT: u32 = 100;
 
-/// By what a request can be cancelled whose owner has only its callback.
+/// The number by which a request with a callback can be cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestId {
     tag: u64,
@@ -24,50 +25,50 @@ pub(crate) struct RequestId {
 }
 
 impl Engine {
-    /// Submits a request with a callback. `Err` gives the work back, and its callback will never be called.
+    /// Submits a request with a callback. `Err` returns the work, and its callback will never be called.
     pub(crate) fn submit<W: Work<Output = ()>>(
         &self,
         work: W,
     ) -> Result<RequestId, (io::Error, W)> {
         let (request, receipt) = OwnedCell::with_callback(work);
         let tag = request.tag();
-        let accepted = self
-            .admit(request)
-            .and_then(|(request, serial)| self.plug_or_send(request).map(|()| serial));
-        match accepted {
-            Ok(serial) => {
-                self.after_submission(self.runs_callbacks_anywhere());
-                Ok(RequestId { tag, serial })
-            }
-            Err((error, back)) => Err((error, receipt.redeem(self.withdraw(back)))),
+        if let Err(error) = self.admit(&request) {
+            return Err((error, receipt.redeem(request)));
         }
+        let serial = self.polls.add(&request);
+        if let Err((error, back)) = self.plug_or_send(request) {
+            return Err((error, receipt.redeem(self.withdraw(back))));
+        }
+        self.after_submission(self.runs_callbacks_anywhere());
+        Ok(RequestId { tag, serial })
     }
 
-    /// Submits a request whose result will be asked for.
+    /// Submits a request and returns its watch.
     pub(crate) fn start<W: Work>(&self, work: W) -> Result<Watch<W>, (io::Error, W)> {
-        // It may be waited for on another thread: it can't stay behind in a batch of callbacks.
+        // Another thread may wait for it, so it is not held back; and what this thread submitted before
+        // leaves before.
         unplug_all();
         let (request, watch) = OwnedCell::watched(work, false);
-        let accepted = self
-            .admit(request)
-            .and_then(|(request, _)| self.send_for_dispatcher(request));
-        match accepted {
-            Ok(()) => {
-                self.after_submission(true);
-                Ok(watch)
-            }
-            Err((error, back)) => Err((error, watch.redeem(self.withdraw(back)))),
+        if let Err(error) = self.admit(&request) {
+            return Err((error, watch.redeem(request)));
         }
+        self.polls.add(&request);
+        if let Err((error, back)) = self.send_for_dispatcher(request) {
+            return Err((error, watch.redeem(self.withdraw(back))));
+        }
+        self.after_submission(true);
+        Ok(watch)
     }
 
     /// Submits a request and blocks until it is complete.
     pub(crate) fn submit_and_wait<W: Work>(&self, work: W) -> Result<W::Output, (io::Error, W)> {
-        unplug_all(); // first what this thread submitted first
+        unplug_all(); // in the order in which this thread submitted
         let (request, watch) = OwnedCell::watched(work, true);
-        let accepted = self
-            .admit(request)
-            .and_then(|(request, _)| self.send_one(request));
-        if let Err((error, back)) = accepted {
+        if let Err(error) = self.admit(&request) {
+            return Err((error, watch.redeem(request)));
+        }
+        self.polls.add(&request);
+        if let Err((error, back)) = self.send_one(request) {
             return Err((error, watch.redeem(self.withdraw(back))));
         }
         let mut watch = match self.take_own(watch) {
@@ -77,34 +78,36 @@ impl Engine {
         self.wait_for(&mut watch, None);
         match watch.take() {
             Ok(output) => Ok(output),
-            // User code forked in the middle of the wait, and this is the child.
+            // User code forked during the wait, and this is the child.
             Err(watch) => Err((AioError::Forked.into(), watch.reclaim_in_child())),
         }
     }
 
-    /// Submits many requests, in one `io_submit` where there are slots. Gives back those that the kernel
-    /// refuses at once, with the reason.
+    /// Submits many requests, in one `io_submit` where there are slots, except those of a batch that their
+    /// watchers have taken back or cancelled. Returns those that the kernel refuses at once, with the reason.
     pub(crate) fn submit_list(&self, list: List) -> Vec<(io::Error, OwnedCell)> {
+        unplug_all();
         let mut refused = Vec::new();
         let mut admitted = List::new();
-        unplug_all();
-        list.for_each(|request| match self.admit(request) {
-            Ok((request, _)) => admitted.push(request),
+        let mut for_dispatcher = 0;
+        list.for_each(|request| match self.admit_of_batch(request) {
+            Ok(Some(request)) => {
+                for_dispatcher += isize::from(!request.reaps_itself());
+                admitted.push(request);
+            }
+            Ok(None) => {}
             Err((error, request)) => refused.push((error, self.withdraw(request))),
         });
-        let mut for_dispatcher = 0;
-        let counted =
-            admitted.inspect(|request| for_dispatcher += isize::from(!request.reaps_itself()));
         self.counters.add_for_dispatcher(for_dispatcher);
         let mut back = 0;
         let mut refuse = |request: OwnedCell, why: Refusal| {
             back += isize::from(!request.reaps_itself());
             refused.push((why.into(), self.withdraw(request)));
         };
-        match counted.len() {
-            0..=8 => self.send::<8>(counted, Admission::New, &mut refuse),
-            9..=BATCH => self.send::<BATCH>(counted, Admission::New, &mut refuse),
-            _ => self.send::<LARGE_BATCH>(counted, Admission::New, &mut refuse),
+        match admitted.len() {
+            0..=8 => self.send::<8>(admitted, Admission::New, &mut refuse),
+            9..=BATCH => self.send::<BATCH>(admitted, Admission::New, &mut refuse),
+            _ => self.send::<LARGE_BATCH>(admitted, Admission::New, &mut refuse),
         }
         self.counters.add_for_dispatcher(-back);
         self.notify_if_idle();
@@ -112,25 +115,25 @@ impl Engine {
         refused
     }
 
-    /// Submits the requests of a batch, but for those that their watchers have taken back or cancelled.
-    pub(crate) fn submit_batch(&self, list: List) -> Vec<(io::Error, OwnedCell)> {
-        let mut sent = List::new();
-        let mut unwanted = Vec::new();
-        list.for_each(|request| {
-            // Before it counts as sent: from then on its watcher looks for it there to cancel it.
-            if self.is_here() {
-                self.polls.add(&request);
-            }
-            match request.admit() {
-                Admitted::Sent(request) => sent.push(request),
-                Admitted::Unwanted(request) => unwanted.push(request),
-                Admitted::TakenBack(taken) => self.let_go(taken),
-            }
-        });
-        for request in unwanted {
-            self.settle_unsubmitted(request, libc::ECANCELED);
+    /// Returns `None` if its watcher has cancelled it or taken it back.
+    #[inline]
+    fn admit_of_batch(
+        &self,
+        request: OwnedCell,
+    ) -> Result<Option<OwnedCell>, (io::Error, OwnedCell)> {
+        // It goes into the list of polls before it counts as sent: from then on its watcher looks for it
+        // there.
+        let admitted = self.admit(&request);
+        if admitted.is_ok() {
+            self.polls.add(&request);
         }
-        self.submit_list(sent)
+        match (request.admit(), admitted) {
+            (Admitted::Sent(request), Ok(())) => return Ok(Some(request)),
+            (Admitted::Sent(request), Err(error)) => return Err((error, request)),
+            (Admitted::Unwanted(request), _) => self.settle_unsubmitted(request, CANCELLED),
+            (Admitted::TakenBack(taken), _) => self.let_go(taken),
+        }
+        Ok(None)
     }
 
     /// Drops the requests of a batch that is not submitted. A handle's result is ECANCELED.
@@ -138,7 +141,7 @@ impl Engine {
         list.for_each(|request| match request.admit() {
             Admitted::Sent(request) if request.is_callback() => self.discard_unsubmitted(request),
             Admitted::Sent(request) | Admitted::Unwanted(request) => {
-                self.settle_unsubmitted(request, libc::ECANCELED);
+                self.settle_unsubmitted(request, CANCELLED);
             }
             Admitted::TakenBack(taken) => self.let_go(taken),
         });
@@ -150,27 +153,24 @@ impl Engine {
     }
 
     /// The last look before a request is submitted: is this the process that made the context (user code, the
-    /// file's `as_fd`, has run just now), does it take requests, and is the eventfd one?
+    /// file's `as_fd`, ran just before), does the engine take requests, and is the eventfd an eventfd?
     #[inline]
-    fn admit(&self, request: OwnedCell) -> Result<(OwnedCell, u64), (io::Error, OwnedCell)> {
-        if let Err(error) = self.check() {
-            return Err((error.into(), request));
-        }
+    fn admit(&self, request: &OwnedCell) -> io::Result<()> {
+        self.check()?;
         if request.has_eventfd_of_its_own() && !self.kernel.is_eventfd(request.eventfd()) {
-            return Err((io::Error::from_raw_os_error(libc::EINVAL), request));
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        let serial = self.polls.add(&request);
-        Ok((request, serial))
+        Ok(())
     }
 
-    /// The request goes back to its owner.
+    /// Takes the request out of the list of polls, because it goes back to its owner.
     fn withdraw(&self, request: OwnedCell) -> OwnedCell {
         self.forget_poll(&request);
         request
     }
 
-    /// What was submitted may be finished already, then it needs no other thread (`help`). What is not needs
-    /// the dispatcher, which may be parked because it had nothing to wait for.
+    /// A request may be complete already; with `help` this thread reaps it. A request that is not complete
+    /// may need the dispatcher, which may be parked because it had nothing to wait for.
     #[inline]
     fn after_submission(&self, help: bool) {
         if help && user_code::innermost().is_none() {
@@ -181,7 +181,7 @@ impl Engine {
         }
     }
 
-    /// A look at the ring in passing.
+    /// Reaps in passing.
     pub(crate) fn help(&self) {
         if self.is_here() {
             self.unplug();
@@ -197,24 +197,29 @@ impl Engine {
 
     /// Completes a watched request that was refused.
     pub(crate) fn settle_refused(&self, request: OwnedCell, why: &io::Error) {
-        self.settle_unsubmitted(request, why.raw_os_error().unwrap_or(libc::ECANCELED));
+        self.settle_unsubmitted(request, completion::refused(why));
     }
 
-    /// Cancels the request, or finds it done. Returns `false` if it was done. Blocks while another thread is
-    /// inside `io_submit` with it.
+    /// Cancels the request. Returns `false` if it is complete already. Blocks while another thread is inside
+    /// `io_submit` with it.
     pub(crate) fn cancel<W: Work>(&self, watch: &Watch<W>) -> bool {
         if watch.cancel_unsubmitted() {
             return true;
         }
         unplug_all();
+        let mut has_asked = false;
         for round in 0.. {
+            // A submitter may have cancelled it for this thread meanwhile.
             if watch.is_done() {
-                return false;
+                return has_asked && watch.was_cancelled();
             }
             match self.try_cancel(watch.tag(), None) {
-                Some(cancelled) => return cancelled,
-                None => self.reap(Role::HELPER, MOST),
-            };
+                Some(true) => return true,
+                // Its reaper has it, and has not stored the result yet.
+                Some(false) => {}
+                None => has_asked = true,
+            }
+            self.reap(Role::HELPER, MOST);
             if !self.is_here() {
                 return false;
             }
@@ -244,7 +249,8 @@ impl Engine {
         self.try_cancel(watch.tag(), None);
     }
 
-    /// `None`: another thread is inside `io_submit` with it, or its event is on the ring.
+    /// Returns whether the request was cancelled; `None` if another thread is inside `io_submit` with it, or
+    /// its event is on the ring.
     fn try_cancel(&self, tag: u64, serial: Option<u64>) -> Option<bool> {
         match self.polls.cancel(tag, serial, &self.backlog, &self.kernel) {
             Cancelled::Queued(request) => {
@@ -257,7 +263,7 @@ impl Engine {
         }
     }
 
-    /// Cancels all that can be cancelled, as the kernel does at the end of a context.
+    /// Cancels all polls, as the kernel does at the end of a context.
     pub(crate) fn cancel_all(&self) {
         if self.polls.count() > 0 {
             self.complete_cancelled(self.polls.retry(true, &self.backlog, &self.kernel));

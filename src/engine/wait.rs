@@ -1,35 +1,39 @@
 //! Which thread sleeps where while there is nothing to reap.
 //!
-//! The plain version: one thread at a time, the *leader*, sleeps in the kernel, where any event wakes it;
-//! another that has to wait is a *follower* and parks until its result is there or the leader has gone. A
-//! leader that goes wakes a follower, which takes its place.
+//! The plain version: one thread at a time, the *leader*, sleeps in the kernel, where any event wakes it.
+//! Another thread that has to wait is a *follower*: it parks until its result is there or the leader has
+//! gone. A leader that goes, because its result is there or because it will run user code or submit, wakes a
+//! follower, which takes its place. So once the kernel has nothing more to deliver, no thread sleeps for what
+//! was delivered (I13).
 //!
-//! The departure, for speed: while the leader sleeps, other threads may reap (a submitter that finds its
-//! event on the ring already needs no sleep at all). They are *helpers*. So the leader could be asleep while
-//! a helper takes the event that it sleeps for. Three rules prevent that:
+//! The fast version: while the leader sleeps, by pure wait, other threads may reap. They are *helpers*. A
+//! thread that submits and finds its event on the ring at once need not wake a leader. But then a helper
+//! could take the very event that the leader sleeps for. Three rules prevent that:
 //!
 //! 1. A helper leaves on the ring what only the leader can use: its own event, the dispatcher's callbacks,
-//!    the wake-up. The event that is left has woken the leader, or keeps it from falling asleep. What lies
-//!    behind it stays as well.
-//! 2. Before it sleeps, the leader announces itself and then takes the consumer's lock once: a helper that
-//!    was there before it has finished, and its work can be seen; one that comes later sees the announcement.
-//!    This is why watched requests are settled under the consumer's lock.
-//! 3. What concerns the leader and comes without an event (a late refusal, callbacks put into the inbox, the
-//!    order to stop) is followed by a wake-up: a read of zero bytes, tagged WAKE, that only the leader takes
-//!    off the ring. One at a time is on its way.
+//!    the wake-up. An event that is left has woken the leader, or keeps it from falling asleep. The events
+//!    behind it stay on the ring as well.
+//! 2. Before it sleeps, the leader announces itself and then takes the consumer's lock once, then looks, then
+//!    sleeps. A helper that had the lock before has finished, and the leader sees what it settled. A helper
+//!    that comes later sees the announcement, and keeps to rule 1. This is why watched requests are settled
+//!    under the consumer's lock.
+//! 3. A thread that does something for the leader without an event (a late refusal, callbacks put into the
+//!    inbox, the order to stop) sends the wake-up afterwards: a read of zero bytes, tagged WAKE, that only
+//!    the leader takes off the ring. One wake-up at a time is on its way.
 //!
-//! In the syscall-only mode the leader sleeps holding the consumer's lock, and no thread can help; rule 3 is
-//! the same.
+//! In the syscall-only mode the leader sleeps in `io_getevents` with a real buffer and holds the consumer's
+//! lock, so no thread can help, and rules 1 and 2 do not apply. Rule 3 is the same.
 //!
-//! The dispatcher that has no callback to expect stays in the kernel for a while, then parks; the next
-//! submission that needs it wakes it, once. While every request in flight has a waiter of its own, it sleeps
-//! on: a wait costs no change of thread.
+//! The completion thread that has no callback to expect stays in the kernel for 10 ms, then parks. The next
+//! submission that needs it wakes it, once. While every request in flight has a waiting thread of its own, it
+//! sleeps on: a wait costs no change of thread.
 //!
-//! Every "announce, then look" of one thread meets a "make true, then look for announcements" of another, both
-//! sequentially consistent: one of the two sees the other. The pairs are: the leader and a thread that settles
-//! without an event; the parked dispatcher and a thread that counts a request for it; the pusher that finds
-//! no slot and the reaper that finds no queue; the thread that closes and one whose request is just being
-//! accepted; the thread that listens for the engine to be idle and the one that completes the last request.
+//! Every "announce, then look" of one thread meets a "make true, then look for announcements" of another,
+//! both sequentially consistent: one of the two threads sees the other. The pairs are: the leader and a
+//! thread that settles without an event; the parked dispatcher and a thread that counts a request for it; the
+//! pusher that finds no slot and the reaper that finds no queue; the thread that closes and one whose request
+//! is just being accepted; the thread that listens for the engine to be idle and the one that completes the
+//! last request.
 //!
 //! Tried and dropped: several threads asleep in the kernel at once (every event wakes them all), and a
 //! wake-up for every event that a helper takes on behalf of a sleeper (a system call each, where leaving it
@@ -41,19 +45,21 @@ use super::dispatcher::{FOLLOWING, IDLE};
 use super::harvest::Harvest;
 use super::reap::MOST;
 use super::request::Watch;
-use super::roles::{DISPATCHER, NOBODY, Role};
+use super::roles::{DISPATCHER, NOBODY, Role, Submits};
 use crate::op::Work;
 use crate::sync::{Parker, now};
 use crate::sys::Mode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a thread that can't sleep in the kernel sleeps before it looks at the ring again.
+/// How long a thread sleeps outside the kernel, where it can't sleep inside, before it looks at the ring
+/// again.
 const NAP: Duration = Duration::from_millis(1);
 
 impl Engine {
-    /// Blocks until the result is there or the time is over, reaping meanwhile; returns whether it is there.
-    /// In a forked child it returns at once. What this thread's callbacks have submitted has been sent.
+    /// Blocks until the result is there or the time is over, and reaps meanwhile. Returns whether the result
+    /// is there. In a forked child it returns at once. The caller has submitted what this thread's callbacks
+    /// held back.
     pub(super) fn wait_for<W: Work>(
         &self,
         watch: &mut Watch<W>,
@@ -63,6 +69,9 @@ impl Engine {
         let mut parker = None;
         while self.is_here() && !watch.is_done() && !is_over(deadline) {
             if self.reap(role, MOST) == 0 && self.is_here() && !watch.is_done() {
+                if self.pump_before_sleeping(role) {
+                    continue;
+                }
                 let parker = parker.get_or_insert_with(Parker::current);
                 self.sleep_for(watch, role, deadline, parker);
             }
@@ -76,6 +85,19 @@ impl Engine {
         watch.is_done()
     }
 
+    /// A waker that waits has its reaper below it on the stack, which pumps only when the waker returns. Returns
+    /// whether something was submitted here.
+    fn pump_before_sleeping(&self, role: Role) -> bool {
+        if self.backlog.len() == 0 || self.slots.in_use() >= self.slots.depth() {
+            return false;
+        }
+        if role.submits == Submits::Everything {
+            return self.pump();
+        }
+        self.pump_elsewhere();
+        false
+    }
+
     fn sleep_for<W: Work>(
         &self,
         watch: &mut Watch<W>,
@@ -83,11 +105,12 @@ impl Engine {
         deadline: Option<Instant>,
         parker: &Arc<Parker>,
     ) {
-        if self.is_lost() {
-            // Nothing will come. The memory may still be written to, so the wait goes on.
-            parker.park(Some(
-                deadline.unwrap_or_else(|| now() + Duration::from_secs(3600)),
-            ));
+        if self.is_lost() || self.end.is_destroying() {
+            // No event will come. Its batch may still be dropped or refused; otherwise the wait goes on, because
+            // the kernel may still write to the memory.
+            if watch.register_thread(parker) {
+                while !watch.is_done() && parker.park(deadline) {}
+            }
         } else if self.roles.lead_or_follow(role.tag, parker) {
             self.lead(role, MOST, deadline, || watch.is_done());
         } else if watch.register_thread(parker) {
@@ -96,8 +119,9 @@ impl Engine {
         }
     }
 
-    /// The leader's sleep: until there is an event, the time is over, a signal came or another thread sent the
-    /// wake-up. Returns how many requests came to their end (in the syscall-only mode sleeping is reaping).
+    /// The leader's sleep, until there is an event, the time is over, a signal comes, or another thread sends
+    /// the wake-up. Returns how many requests came to their end (in the syscall-only mode sleeping is
+    /// reaping).
     fn lead(
         &self,
         role: Role,
@@ -146,7 +170,7 @@ impl Engine {
     ) -> Result<Harvest, i32> {
         let mut harvest = Harvest::default();
         let mut consumer = self.consumer.lock();
-        if !consumer.is_closed() && !ready() {
+        if !consumer.is_closed() && !self.end.is_destroying() && !ready() {
             self.counters.waits.add(1);
             self.fetch(&mut consumer, &mut harvest, tag, most, time_left(deadline))?;
         }
@@ -178,7 +202,7 @@ impl Engine {
         0
     }
 
-    /// The dispatcher has nothing to wait for, and sleeps until it has.
+    /// The dispatcher's sleep while it has nothing to wait for.
     pub(super) fn park_idle(&self, parker: &Arc<Parker>) {
         self.roles.pass_lead(DISPATCHER);
         self.dispatcher.park(IDLE, None, parker, || {

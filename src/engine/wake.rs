@@ -10,13 +10,13 @@ use std::time::Duration;
 const WAKE_TRIES: u32 = 1000;
 
 impl Engine {
-    /// Something for the dispatcher became true before this call: it will look.
+    /// To be called after something for the dispatcher became true. The dispatcher wakes and looks.
     pub(super) fn wake_dispatcher(&self) {
         self.dispatcher.wake();
         self.interrupt_leader(DISPATCHER);
     }
 
-    /// A request for which only the dispatcher reaps was counted before this call.
+    /// To be called after a request was counted for which only the dispatcher reaps.
     #[inline]
     pub(super) fn wake_idle_dispatcher(&self) {
         if self.counters.needs_dispatcher() {
@@ -31,8 +31,8 @@ impl Engine {
         }
     }
 
-    /// A slot is kept for the wake-up, so that EAGAIN can only be a lack of memory: it is tried for a while,
-    /// as long as it is needed.
+    /// A slot is kept for the wake-up, so EAGAIN means that the kernel lacks memory. The wake-up is tried
+    /// again for about a second, as long as `tag` leads.
     fn send_wake(&self, tag: u64) {
         for _ in 0..WAKE_TRIES {
             match self.kernel.wake() {

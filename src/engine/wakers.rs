@@ -1,22 +1,20 @@
-//! Some wakers on their way from under the lock to where they may be called.
+//! Wakers that were taken under a lock, until they may be called without it.
 
 use std::task::Waker;
 
-/// How many find room without an allocation.
-const ROOM: usize = 4;
-
-/// Few as a rule; for more there is a vector, which its owner may keep for the next time.
+/// One as a rule; for more there is a vector, which its owner may keep for the next time.
 #[derive(Debug, Default)]
 pub(super) struct Wakers {
-    few: [Option<Waker>; ROOM],
+    one: Option<Waker>,
     more: Vec<Waker>,
 }
 
 impl Wakers {
     /// Puts one in. `spare` gives its memory, should it be needed.
+    #[inline]
     pub(super) fn push(&mut self, waker: Waker, spare: &mut Vec<Waker>) {
-        if let Some(place) = self.few.iter_mut().find(|place| place.is_none()) {
-            *place = Some(waker);
+        if self.one.is_none() {
+            self.one = Some(waker);
             return;
         }
         if self.more.capacity() == 0 {
@@ -25,15 +23,15 @@ impl Wakers {
         self.more.push(waker);
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.more.is_empty() && self.few[0].is_none()
+        self.one.is_none()
     }
 
-    /// The newest. What is left fills the first places.
+    /// The newest.
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<Waker> {
-        self.more
-            .pop()
-            .or_else(|| self.few.iter_mut().rev().find_map(Option::take))
+        self.more.pop().or_else(|| self.one.take())
     }
 
     /// The memory of the vector, if one was needed.

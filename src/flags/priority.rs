@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// Who comes first at the device: the I/O priority of one request, as `ioprio_set(2)` sets it for a thread.
+/// Which request comes first at the device: the I/O priority of one request, as `ioprio_set(2)` sets it for a
+/// thread.
 ///
 /// Without one a request has the priority of the thread that submits it. The kernel looks at it since Linux
 /// 4.18. It has an effect only under an I/O scheduler that knows priorities (bfq, mq-deadline), or on a
@@ -41,7 +42,7 @@ impl IoPriority {
     /// policy.
     pub const NONE: Self = Self(0);
 
-    /// Served only when nobody else wants the device.
+    /// Served only when no other request waits for the device.
     pub const IDLE: Self = Self((IoPriorityClass::Idle as u16) << CLASS_SHIFT);
 
     /// Before everybody else: level 0 is the most urgent, 7 the least. Needs `CAP_SYS_NICE` or
@@ -150,6 +151,6 @@ pub enum IoPriorityClass {
     RealTime = 1,
     /// `IOPRIO_CLASS_BE`: the ordinary one.
     BestEffort = 2,
-    /// `IOPRIO_CLASS_IDLE`: when nobody else wants the device.
+    /// `IOPRIO_CLASS_IDLE`: when no other request waits for the device.
     Idle = 3,
 }

@@ -6,8 +6,8 @@ use crate::sys;
 /// alone.
 ///
 /// Set with `rw_flags(..)` on a read or write. The kernel reads them since Linux 4.13; a kernel older than a
-/// flag refuses the request with `EOPNOTSUPP` from the submission, so nothing is ever silently ignored except
-/// where a flag says so.
+/// flag refuses the request with `EOPNOTSUPP` from the submission, so no flag is ever ignored without an
+/// error, except where a flag says so.
 ///
 /// # Errors
 ///
@@ -43,7 +43,7 @@ pub struct RwFlags(i32);
 impl RwFlags {
     /// Poll the device for the completion instead of waiting for its interrupt.
     ///
-    /// Kernel AIO accepts the flag and takes it off again: nobody would do the polling. It exists here
+    /// Kernel AIO accepts the flag and takes it off again: no thread would do the polling. It exists here
     /// because it exists in the ABI. Since Linux 4.13.
     pub const HIPRI: Self = Self(sys::RWF_HIPRI);
 

@@ -10,10 +10,11 @@ impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Rw<F, O,
     /// interrupted is repeated. The result is then the whole length; at the end of the file it is an error of
     /// kind [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof), and the buffer holds what there was.
     ///
-    /// The rest is submitted by whoever takes the event: the completion thread, a thread that waits, a thread
-    /// in `poll`. More than 2 GiB works. Under O_DIRECT the rest begins at the last aligned byte, so some is
-    /// read twice. Any other error is the file's own and as at
-    /// [`Completion::result`](crate::Completion::result), after a part was read.
+    /// The thread that takes the event submits the rest: the completion thread, a thread that waits, a thread
+    /// in `poll`. More than 2 GiB works, and more than 1024 pieces. Under O_DIRECT the rest begins at the
+    /// last byte that is aligned as the file wants it (offsets as well as memory), so some is read twice. Any
+    /// other error is the file's own and as at [`Completion::result`](crate::Completion::result), after a
+    /// part was read.
     ///
     /// ```
     /// use kiocb::Iocb;
@@ -43,10 +44,11 @@ impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Rw<F, O,
     /// where a plain write would have said how far it came. If the file takes nothing and gives no reason, it
     /// is of kind [`WriteZero`](std::io::ErrorKind::WriteZero).
     ///
-    /// The rest is submitted by whoever takes the event, as in [`read_exact`](Iocb::read_exact). Under
+    /// The thread that takes the event submits the rest, as in [`read_exact`](Iocb::read_exact). Under
     /// O_DIRECT it begins at the last aligned byte, so some is written twice, with the same contents. With
-    /// [`APPEND`](crate::RwFlags::APPEND) or O_APPEND it goes to the end of the file as that is then: another
-    /// writer's data may come to lie between.
+    /// [`APPEND`](crate::RwFlags::APPEND) or O_APPEND each byte is written once, and the rest goes to the end
+    /// of the file as that is then: another writer's data may come to lie between; under O_DIRECT it is
+    /// EINVAL where the file refuses what is not aligned, after a part was written.
     pub fn write_all(self) -> Iocb<Exact<F, O, B>>
     where
         O: WriteOp,

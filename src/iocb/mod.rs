@@ -116,9 +116,9 @@ impl Iocb {
     /// It is **not ordered** after writes in flight: submit it when their results have come.
     ///
     /// From `submit`: EINVAL where the file has no fsync (pipes, sockets), and on every file before Linux
-    /// 4.18. As the result: EIO, ENOSPC, EDQUOT if what was written before could not be stored. Such an error
-    /// is said once: a second sync may succeed although the data are gone. Opcode `IOCB_CMD_FSYNC`, Linux
-    /// 4.18.
+    /// 4.18: there call `File::sync_all` on a thread of your own. As the result: EIO, ENOSPC, EDQUOT if what
+    /// was written before could not be stored. Such an error is said once: a second sync may succeed although
+    /// the data are gone. Opcode `IOCB_CMD_FSYNC`, Linux 4.18.
     #[doc(alias = "IOCB_CMD_FSYNC")]
     pub fn init_fsync<F: AsFd + Send + 'static>(self, file: F) -> Iocb<Fsync<F>> {
         self.map(|Blank| Fsync::whole(file))
@@ -138,12 +138,17 @@ impl Iocb {
     ///
     /// It occupies one of the kernel's slots until it fires or is cancelled: count it in
     /// [`AioBuilder::depth`](crate::AioBuilder::depth). [`Pending::cancel`](crate::Pending::cancel) takes it
-    /// back, and so does dropping its handle or future; with a callback it can't be cancelled. Closing the
-    /// descriptor elsewhere does not end it.
+    /// back, and so does dropping its handle or future. With a callback it is cancelled by the
+    /// [`CancelHandle`](crate::CancelHandle) that [`submit_cancellable`](Iocb::submit_cancellable) returns.
+    /// Closing the descriptor elsewhere does not end it.
     ///
-    /// From `submit`: EINVAL where the file can't be polled (regular files can't), for
-    /// [`rw_flags`](Iocb::rw_flags) and on every file before Linux 4.19. Opcode `IOCB_CMD_POLL`, Linux 4.19
-    /// (before 5.16 an event could be lost).
+    /// Regular files, directories and block devices are ready at once, for IN and OUT, as `poll(2)` has it.
+    ///
+    /// From `submit`: EINVAL where the wait would have to begin and the kernel can't (terminals and other
+    /// files with more than one wait queue, and regular files for anything but IN and OUT; what is ready at
+    /// once is answered even so), for [`rw_flags`](Iocb::rw_flags),
+    /// [`nowait_or_offload`](Iocb::nowait_or_offload), and on every file before Linux 4.19. Opcode
+    /// `IOCB_CMD_POLL`, Linux 4.19 (before 5.16 an event could be lost).
     ///
     /// ```
     /// use kiocb::{Iocb, PollFlags};
@@ -185,10 +190,11 @@ impl<S> Iocb<S> {
     /// file, on the thread that [`Dispatch`](crate::Dispatch) says (the completion thread, unless chosen
     /// otherwise), as soon as `submit` is entered.
     ///
-    /// It may submit further requests, which leave together when the batch of callbacks is done; wait for
-    /// others; drop the last `Aio`. It should not block for long: other callbacks wait behind it. If it
-    /// panics, that is logged and counted, and others go on. Closures of up to about 100 bytes with their
-    /// file and buffer need no allocation.
+    /// It may submit further requests, which leave together when the batch of callbacks is done; it may wait
+    /// for others, and drop the last `Aio`. It should not block for long, because other callbacks wait behind
+    /// it. A panic is logged and counted, and the others go on. What the closure has captured needs
+    /// no allocation if that is 48 bytes at most, beside an `Arc<File>` and a `Vec`; smaller files and buffers
+    /// leave more for it.
     pub fn init_callback<C>(self, callback: C) -> Iocb<Callback<S, C>>
     where
         S: Request,
@@ -213,7 +219,7 @@ impl<S> Iocb<S> {
     ///
     /// # Errors
     /// The request was not submitted and is inside the error: see [`submit`](Iocb::submit) for the reasons.
-    /// How the I/O went is in the completion's `result`.
+    /// The errno of the I/O itself is in the completion's `result`.
     pub fn wait(self) -> Result<S::Output, SubmitError<Self>>
     where
         S: Request,
@@ -239,10 +245,10 @@ impl<S> Iocb<S> {
 }
 
 impl<S> Iocb<S> {
-    /// Submits the request: it is not the caller's any more, and its callback will be called exactly once,
+    /// Submits the request. It is not the caller's any more, and its callback will be called exactly once,
     /// whatever happens afterwards. Any thread may call it, inside a callback too.
     ///
-    /// Never blocks, and never fails, because the kernel's slots are full: then the request queues in user
+    /// It neither blocks nor fails because the kernel's slots are full: then the request queues in user
     /// space, in the order of submission. It *does* block where the kernel carries out the I/O inside
     /// `io_submit`: buffered files, writes that extend a file (ext4), a frozen file system, a full device
     /// queue, an empty pipe. See [`io_submit(2)`](https://man7.org/linux/man-pages/man2/io_submit.2.html).
@@ -251,11 +257,13 @@ impl<S> Iocb<S> {
     /// The request was not submitted, its callback will not be called, and it is inside the error, whole:
     ///
     /// - EBADF: the descriptor is not open for this operation.
-    /// - EINVAL: the offset, or offset and length together, are beyond `i64::MAX`; more than 1024 buffers; an
-    ///   operation that this kind of file has not (reading a directory, syncing a pipe); flags that exclude
-    ///   each other, or any on a sync; a bad priority; no eventfd.
-    /// - EFAULT: a buffer reaches into the kernel's half of the address space. (On s390x, where the kernel has
-    ///   an address space of its own, this comes as the result.)
+    /// - EINVAL: the offset, or offset and length together, are beyond `i64::MAX`; more than 1024 buffers
+    ///   (without [`read_exact`](Iocb::read_exact) or [`write_all`](Iocb::write_all)); an operation that this
+    ///   kind of file has not (reading a directory, syncing a pipe); flags that exclude each other, or any on
+    ///   a sync or a poll, [`nowait_or_offload`](Iocb::nowait_or_offload) included; a bad priority; no
+    ///   eventfd.
+    /// - EFAULT: a buffer reaches into the kernel's half of the address space. On s390x, where the kernel has
+    ///   an address space of its own, that comes as the completion's result.
     /// - EOPNOTSUPP: a flag that the kernel or the file system does not know.
     /// - EPERM: a real-time priority without privilege; [`NOAPPEND`](crate::RwFlags::NOAPPEND) on an
     ///   append-only file.
@@ -263,9 +271,9 @@ impl<S> Iocb<S> {
     /// - an [`AioError`](crate::AioError) inside: after `shutdown`, in a forked child, no memory in the
     ///   kernel, context gone.
     ///
-    /// What the file operation itself says (EIO, misaligned O_DIRECT, …) comes as the completion's result. So
-    /// does a refusal by the kernel after the request was queued, or gathered inside a callback: with the
-    /// same errnos.
+    /// The errno of the file operation itself (EIO, EINVAL for misaligned O_DIRECT, …) comes as the
+    /// completion's result. So does a refusal by the kernel after the request was queued, or held back inside
+    /// a callback, with the same errnos.
     pub fn submit(self) -> Result<(), SubmitError<Self>>
     where
         S: Submit,

@@ -29,7 +29,7 @@ impl<S> Iocb<S> {
     where
         S: Request,
     {
-        self.options.priority = Some(priority);
+        self.options.set_priority(priority);
         self
     }
 
@@ -53,11 +53,17 @@ impl<S> Iocb<S> {
     /// before it looks at the flag.) The helper submits one request after the other, so one that blocks holds
     /// back those offloaded after it.
     ///
+    /// The result is what a plain call's would be: where NOWAIT transfers only a part (what the page cache
+    /// has of a file, what fits into a pipe), the request goes on with the rest. A read of a stored file then
+    /// ends at the end of the file or with the whole, and of a pipe, socket or device it is what there was.
+    /// An append that goes on so does that at the end of the file as it is then: another writer's data may
+    /// come to lie between. What fails after a part is the part, as in a plain call.
+    ///
     /// Costs a second submission when it would have blocked, and a thread while such requests are being
     /// submitted. Worth it for reads that are often in the page cache or direct; most writes would block
     /// (they allocate, or update timestamps). A request that goes on this way may be overtaken by later ones.
     ///
-    /// For reads and writes; a sync or a poll takes no flags and is refused with EINVAL. The flag
+    /// For reads and writes; a sync or a poll takes no flags, and `submit` says EINVAL. The flag
     /// `RWF_NOWAIT` of [`preadv2(2)`](https://man7.org/linux/man-pages/man2/preadv2.2.html), Linux 4.13;
     /// before, each request is offloaded.
     ///

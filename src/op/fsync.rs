@@ -5,7 +5,7 @@
 )]
 
 use super::work::{Work, descriptor};
-use crate::completion::{Completion, outcome};
+use crate::completion::{Completion, transferred};
 use crate::sys::{self, iocb};
 use std::os::fd::AsFd;
 
@@ -48,7 +48,7 @@ unsafe impl<F: AsFd + Send> Work for Fsync<F> {
 
     unsafe fn finish(self, result: i64) -> Self::Output {
         Completion {
-            result: outcome(result),
+            result: transferred(result, 0),
             buf: (),
             file: self.file,
         }

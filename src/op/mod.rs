@@ -19,6 +19,7 @@ mod fsync;
 mod job;
 mod poll_ready;
 mod request;
+mod rest;
 mod rw;
 mod transfer;
 mod work;

@@ -69,7 +69,7 @@ impl<F> PollReady<F> {
     }
 }
 
-// SAFETY: the iocb names no memory; the file is a field, and nobody touches it meanwhile.
+// SAFETY: the iocb names no memory; the file is a field, and no code touches it meanwhile.
 unsafe impl<F: AsFd + Send> Work for PollReady<F> {
     type Output = Readiness<F>;
 

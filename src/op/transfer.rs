@@ -4,8 +4,9 @@
     reason = "promises that an address stays good as long as its buffer does"
 )]
 
+use super::rest::{Pieces, Rest};
 use crate::buf::{IoBuf, IoBufMut, IoBufs, IoBufsMut, IoVec};
-use crate::sys;
+use crate::sys::{self, iocb};
 use std::fmt;
 use std::ops::Deref;
 
@@ -34,6 +35,23 @@ pub unsafe trait Transfer<B> {
         &[]
     }
 
+    /// How many bytes are left of the transfer that `iocb` describes.
+    fn left(iocb: &iocb, pieces: &Self::Pieces) -> u64 {
+        let _ = pieces;
+        iocb.aio_nbytes
+    }
+
+    /// How many of them the kernel is asked for at once.
+    fn asked(iocb: &iocb, pieces: &Self::Pieces) -> u64 {
+        Self::left(iocb, pieces)
+    }
+
+    /// The pieces that are left, to be shortened, where there is an iovec array.
+    fn rest(pieces: &mut Self::Pieces) -> Option<&mut Rest> {
+        let _ = pieces;
+        None
+    }
+
     /// # Safety
     /// The kernel transferred `count` bytes by this operation.
     unsafe fn transferred(buf: &mut B, count: usize) {
@@ -50,12 +68,12 @@ pub struct Read;
 pub struct Write;
 
 /// Read into several buffers, one after the other: `preadv(2)`. At most 1024 of them (`IOV_MAX`), else
-/// EINVAL.
+/// EINVAL; any number with [`read_exact`](crate::Iocb::read_exact).
 #[derive(Clone, Copy, Debug)]
 pub struct ReadV;
 
 /// Write from several buffers, one after the other: `pwritev(2)`. At most 1024 of them (`IOV_MAX`), else
-/// EINVAL.
+/// EINVAL; any number with [`write_all`](crate::Iocb::write_all).
 #[derive(Clone, Copy, Debug)]
 pub struct WriteV;
 
@@ -94,7 +112,7 @@ unsafe impl<B: IoBuf> Transfer<B> for Write {
 
 // SAFETY: IoBufsMut promises that each piece is writable; the array lies in `pieces`, or is owned by it.
 unsafe impl<B: IoBufsMut> Transfer<B> for ReadV {
-    type Pieces = Option<B::IoVecs>;
+    type Pieces = Pieces<B::IoVecs>;
     const OPCODE: u16 = sys::IOCB_CMD_PREADV;
 
     fn memory(buf: &mut B, pieces: &mut Self::Pieces) -> (u64, u64) {
@@ -103,7 +121,19 @@ unsafe impl<B: IoBufsMut> Transfer<B> for ReadV {
     }
 
     fn io_vecs(pieces: &Self::Pieces) -> &[IoVec] {
-        pieces.as_deref().unwrap_or_default()
+        pieces.whole()
+    }
+
+    fn left(_: &iocb, pieces: &Self::Pieces) -> u64 {
+        pieces.left()
+    }
+
+    fn asked(_: &iocb, pieces: &Self::Pieces) -> u64 {
+        pieces.asked()
+    }
+
+    fn rest(pieces: &mut Self::Pieces) -> Option<&mut Rest> {
+        Some(pieces.rest())
     }
 
     unsafe fn transferred(buf: &mut B, count: usize) {
@@ -114,7 +144,7 @@ unsafe impl<B: IoBufsMut> Transfer<B> for ReadV {
 
 // SAFETY: IoBufs promises that each piece is readable; the array lies in `pieces`, or is owned by it.
 unsafe impl<B: IoBufs> Transfer<B> for WriteV {
-    type Pieces = Option<B::IoVecs>;
+    type Pieces = Pieces<B::IoVecs>;
     const OPCODE: u16 = sys::IOCB_CMD_PWRITEV;
 
     fn memory(buf: &mut B, pieces: &mut Self::Pieces) -> (u64, u64) {
@@ -122,7 +152,19 @@ unsafe impl<B: IoBufs> Transfer<B> for WriteV {
     }
 
     fn io_vecs(pieces: &Self::Pieces) -> &[IoVec] {
-        pieces.as_deref().unwrap_or_default()
+        pieces.whole()
+    }
+
+    fn left(_: &iocb, pieces: &Self::Pieces) -> u64 {
+        pieces.left()
+    }
+
+    fn asked(_: &iocb, pieces: &Self::Pieces) -> u64 {
+        pieces.asked()
+    }
+
+    fn rest(pieces: &mut Self::Pieces) -> Option<&mut Rest> {
+        Some(pieces.rest())
     }
 }
 

@@ -32,7 +32,7 @@ pub unsafe trait Work: Send {
     }
 
     /// Fills in the iocb. Called once, when the value has reached the address at which it will stay until it
-    /// is complete.
+    /// is complete. What was asked for besides (flags, priority, eventfd) is in it already.
     fn describe(&mut self, iocb: &mut iocb);
 
     /// Whether the kernel's answer is the end, or the operation goes on with what it changed in the iocb; the

@@ -143,7 +143,7 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// parking_lot's mutex: a panic does not poison it.
+/// A mutex that a panic does not poison.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
@@ -165,10 +165,6 @@ impl<T> Mutex<T> {
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
     }
-
-    pub(crate) fn try_lock_until(&self, _: Instant) -> Option<MutexGuard<'_, T>> {
-        self.try_lock()
-    }
 }
 
 impl<T> Deref for MutexGuard<'_, T> {
@@ -185,7 +181,7 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// parking_lot's condition variable.
+/// A condition variable that takes the guard by reference.
 #[derive(Debug)]
 pub(crate) struct Condvar(loom::sync::Condvar);
 

@@ -1,5 +1,5 @@
 //! A thread's place to sleep, apart from the one that the program's own `park` and `unpark` use: a wait must
-//! not eat a token that is meant for somebody else.
+//! not eat a token that the program's own code waits for.
 
 use super::{Condvar, Mutex, now};
 use std::sync::Arc;
@@ -62,15 +62,29 @@ impl Wake for Parker {
 #[cfg(not(loom))]
 mod imp {
     use super::{Arc, Parker};
+    use crate::origin::Origin;
+    use std::cell::RefCell;
 
     thread_local! {
-        static MINE: Arc<Parker> = Arc::new(Parker::new());
+        static MINE: RefCell<Option<(Origin, Arc<Parker>)>> = const { RefCell::new(None) };
     }
 
-    /// A thread that is ending has no memory for one any more: it gets one for this once.
+    /// A thread that is ending has no memory for one any more: it gets one for this once. In a forked child it
+    /// gets a new one: a thread of the parent's may have had the old one's lock.
     pub(super) fn current() -> Arc<Parker> {
-        MINE.try_with(Arc::clone)
+        MINE.try_with(|mine| kept(&mut mine.borrow_mut()))
             .unwrap_or_else(|_| Arc::new(Parker::new()))
+    }
+
+    fn kept(mine: &mut Option<(Origin, Arc<Parker>)>) -> Arc<Parker> {
+        if let Some((origin, parker)) = mine
+            && origin.is_here()
+        {
+            return Arc::clone(parker);
+        }
+        let parker = Arc::new(Parker::new());
+        *mine = Some((Origin::here(), Arc::clone(&parker)));
+        parker
     }
 }
 

@@ -1,10 +1,10 @@
-//! The rule beside a twin that remembers everything, and how many steps it takes.
+//! The rule beside a reference model that remembers everything, and how many steps it takes.
 
 use super::*;
 
 /// The same by definition: remembers everything that ever happened, and works out each answer from that.
 #[derive(Default)]
-struct Twin {
+struct Reference {
     events: Vec<Event>,
     sync_under_way: bool,
     failure: Option<u32>,
@@ -38,7 +38,7 @@ enum Seen {
     Synced(Vec<u32>),
 }
 
-impl Twin {
+impl Reference {
     fn begin(&mut self) -> usize {
         self.events.push(Event::Write { under_way: true });
         self.events.len() - 1
@@ -152,11 +152,11 @@ impl Dice {
     }
 }
 
-/// The rule and its twin, to which the same happens.
+/// The rule and the reference model, to which the same happens.
 struct Pair {
     dice: Dice,
     scheduler: SyncScheduler<u32, u32>,
-    twin: Twin,
+    reference: Reference,
     /// Writes under way, as each of the two knows them.
     writes: Vec<(u64, usize)>,
 }
@@ -168,12 +168,12 @@ impl Pair {
         match self.dice.roll(8) {
             0 | 1 => self
                 .writes
-                .push((self.scheduler.begin(), self.twin.begin())),
+                .push((self.scheduler.begin(), self.reference.begin())),
             2..=4 if !self.writes.is_empty() => return self.end_a_write(why),
             5 | 6 => return self.barrier(step),
             7 if self.scheduler.syncing.is_some() => return self.end_the_sync(why),
             _ if self.dice.roll(4) == 0 => {
-                assert_eq!(self.scheduler.take_failure(), self.twin.failure.take());
+                assert_eq!(self.scheduler.take_failure(), self.reference.failure.take());
             }
             _ => {}
         }
@@ -185,7 +185,7 @@ impl Pair {
         let (epoch, write) = self.writes.swap_remove(usize::try_from(place).unwrap());
         (
             seen(self.scheduler.end(epoch, why)),
-            self.twin.end(write, why),
+            self.reference.end(write, why),
         )
     }
 
@@ -195,16 +195,16 @@ impl Pair {
             Ok(next) => seen(next),
             Err((number, why)) => vec![Seen::Refused(number, why)],
         };
-        (ours, self.twin.barrier(step, kind))
+        (ours, self.reference.barrier(step, kind))
     }
 
     fn end_the_sync(&mut self, why: Option<u32>) -> (Vec<Seen>, Vec<Seen>) {
         if self.dice.roll(3) == 0 {
             let ours = seen_after_sync(self.scheduler.sync_refused());
-            return (ours, self.twin.synced(None));
+            return (ours, self.reference.synced(None));
         }
         let ours = seen_after_sync(self.scheduler.synced(why.map_or(Ok(()), Err)));
-        (ours, self.twin.synced(why))
+        (ours, self.reference.synced(why))
     }
 }
 
@@ -225,7 +225,7 @@ fn compare(seed: u64, steps: u32) -> usize {
     let mut pair = Pair {
         dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
         scheduler: SyncScheduler::new(),
-        twin: Twin::default(),
+        reference: Reference::default(),
         writes: Vec::new(),
     };
     let mut over = 0;
@@ -238,7 +238,7 @@ fn compare(seed: u64, steps: u32) -> usize {
 }
 
 #[test]
-fn the_rule_agrees_with_a_twin_that_remembers_everything() {
+fn the_rule_agrees_with_a_reference_that_remembers_everything() {
     let over: usize = (0..3000).map(|seed| compare(seed, 60)).sum();
     assert!(over > 10_000, "only {over} barriers came to their end");
     assert!(compare(77, 5000) > 100);

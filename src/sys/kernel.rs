@@ -55,8 +55,8 @@ impl FailedCall {
 pub(crate) struct Kernel {
     id: aio_context_t,
     ring: Option<Ring>,
-    /// A private empty file: reading zero bytes of it completes at once, which wakes whoever waits for an
-    /// event.
+    /// A private empty file: reading zero bytes of it completes at once, which wakes a thread that waits for
+    /// an event.
     scratch: File,
 }
 
@@ -71,8 +71,8 @@ impl Kernel {
             ring: None,
             scratch,
         };
-        // SAFETY: made just now, and destroyed only by `destroy`, whose caller promises that nobody reads the
-        // ring any more.
+        // SAFETY: made just now, and destroyed only by `destroy`, whose caller promises that no thread reads
+        // the ring any more.
         let ring = unsafe { Ring::of(id, &kernel.scratch) };
         if let Some(ring) = &ring {
             // A child that can't see the ring can't harm it. Failing here only loses that second line of
@@ -130,7 +130,11 @@ impl Kernel {
     #[inline]
     pub(crate) unsafe fn submit(&self, iocbs: &[*mut iocb]) -> Result<usize, i32> {
         // SAFETY: the caller's promise; the array holds as many pointers as we say.
-        unsafe { syscall::io_submit(self.id, iocbs.as_ptr(), iocbs.len()) }.map_err(errno)
+        let accepted = unsafe { syscall::io_submit(self.id, iocbs.as_ptr(), iocbs.len()) };
+        // No count of the kernel's is believed beyond what it was asked for.
+        accepted
+            .map(|accepted| accepted.min(iocbs.len()))
+            .map_err(errno)
     }
 
     /// Whether the context still exists: a submission of nothing succeeds exactly then.
@@ -177,7 +181,8 @@ impl Kernel {
             syscall::io_getevents(self.id, min, most, events.as_mut_ptr().cast(), timeout)
         }
         .map_err(errno)?;
-        debug_assert!(got <= most);
+        // Beyond the room it was given it has filled nothing, whatever it says.
+        let got = got.min(most);
         for event in &events[..got] {
             // SAFETY: the kernel filled the first `got`. What was fetched is taken, whatever the reader says:
             // it can't go back.
@@ -186,7 +191,7 @@ impl Kernel {
         Ok(got)
     }
 
-    /// Whether an event is waiting on the ring. Without a ring nobody knows: no.
+    /// Whether an event is waiting on the ring. Without a ring that is not known, and it returns false.
     #[inline]
     pub(crate) fn has_events(&self) -> bool {
         self.ring.as_ref().is_some_and(|ring| !ring.is_empty())
@@ -223,7 +228,7 @@ impl Kernel {
     pub(crate) fn raise(&self, eventfd: &OwnedFd) {
         if self.is_eventfd(eventfd.as_raw_fd().cast_unsigned()) {
             // It can only fail by a signal before anything was written, or where the counter is full: then
-            // whoever waits for it is awake.
+            // the thread that waits for it is awake.
             while nix::unistd::write(eventfd, &1u64.to_ne_bytes()) == Err(nix::Error::EINTR) {}
         }
     }
@@ -269,7 +274,7 @@ impl Kernel {
     /// Tens of milliseconds.
     ///
     /// # Safety
-    /// Nobody reads the ring or will read it.
+    /// No thread reads the ring or will read it.
     pub(crate) unsafe fn destroy(&self) -> Result<(), i32> {
         // SAFETY: the caller's promise is the one that the call asks for.
         unsafe { syscall::io_destroy(self.id) }.map_err(errno)

@@ -1,8 +1,8 @@
 //! The kernel's interface as it is: types, constants and one `unsafe fn` for each of the six system calls.
 //!
-//! For whoever wants the raw layer; everything else in this crate is built on it. Nothing is
-//! interpreted here: what the kernel takes and returns is passed on, and an error is always the
-//! `errno` it gave ([`io::Error::raw_os_error`](std::io::Error::raw_os_error)).
+//! For programs that need the raw layer; everything else in this crate is built on it. Nothing is interpreted
+//! here: what the kernel takes and returns is passed on, and an error is always the `errno` it gave
+//! ([`io::Error::raw_os_error`](std::io::Error::raw_os_error)).
 //!
 //! ```
 //! # #![allow(unsafe_code)]
@@ -82,7 +82,6 @@
 mod abi;
 mod bindings;
 pub(crate) mod clock;
-pub(crate) mod fork;
 #[cfg_attr(
     test,
     allow(dead_code, reason = "the simulated one stands in its place")

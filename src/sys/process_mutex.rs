@@ -1,7 +1,7 @@
 //! A lock that a forked child never waits for.
 
-use super::fork::Origin;
-use parking_lot::{Mutex, MutexGuard};
+use crate::origin::Origin;
+use crate::sync::lock::{Mutex, MutexGuard};
 
 /// A mutex for the threads of the process that made it.
 ///

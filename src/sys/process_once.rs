@@ -1,7 +1,7 @@
 //! A value that is made once, in a process that may fork meanwhile.
 #![allow(unsafe_code, reason = "publishes a leaked box by its address")]
 
-use super::fork::Origin;
+use crate::origin::Origin;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 

@@ -121,7 +121,7 @@ impl Ring {
         // Acquire: pairs with the kernel's barrier between storing an event and storing tail.
         let tail = header.tail.load(Ordering::Acquire);
         if head >= self.nr || tail >= self.nr {
-            return 0; // somebody scribbled on the ring: better to wait for ever than to read outside it
+            return 0; // the ring was overwritten: better to wait for ever than to read outside it
         }
         let mut taken = 0;
         while head != tail && taken < most {
@@ -173,7 +173,7 @@ impl Header {
             && self.incompat_features == 0
             && self.header_length == HEADER_LENGTH
             && (2..=MOST_EVENTS).contains(&self.nr)
-            // Relaxed: nobody uses the ring yet.
+            // Relaxed: no other thread uses the ring yet.
             && self.head.load(Ordering::Relaxed) < self.nr
             && self.tail.load(Ordering::Relaxed) < self.nr
     }

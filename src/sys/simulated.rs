@@ -63,6 +63,8 @@ struct Inside {
     /// The results asked for by the requests accepted, in order: in tests, their names.
     accepted: Vec<u64>,
     interruptions: usize,
+    /// What it adds to every result.
+    exaggeration: i64,
     destroyed: bool,
 }
 
@@ -125,7 +127,7 @@ impl Kernel {
         }
         let event = io_event {
             data: iocb.aio_data,
-            res: iocb.aio_nbytes.cast_signed(),
+            res: iocb.aio_nbytes.cast_signed() + inside.exaggeration,
             ..io_event::default()
         };
         if iocb.aio_data != WAKE {
@@ -332,6 +334,12 @@ impl Kernel {
     pub(crate) fn interrupt(&self, sleeps: usize) {
         self.inside.lock().interruptions += sleeps;
         self.news.notify_all();
+    }
+
+    /// From now on its answers are larger than what was asked for.
+    #[allow(dead_code, reason = "of the schedules, not of the models")]
+    pub(crate) fn exaggerate(&self, by: i64) {
+        self.inside.lock().exaggeration = by;
     }
 
     /// The results that the accepted requests asked for, in the order of acceptance.

@@ -56,12 +56,48 @@ const _: () = {
     assert!(offset_of!(Statx, atomic_write_unit_max_opt) == 0xb8);
 };
 
+/// All that is used here.
+const WANTED: u32 = STATX_BASIC_STATS | STATX_DIOALIGN | STATX_WRITE_ATOMIC | STATX_DIO_READ_ALIGN;
+
+/// What the file itself says now.
+pub(crate) fn statx(fd: BorrowedFd<'_>) -> io::Result<Statx> {
+    ask(fd, 0, WANTED)
+}
+
+/// The kind of the file (`S_IFMT`), from what the kernel has in memory: no file server is asked. `None` where
+/// statx is refused.
+pub(crate) fn cached_kind(fd: BorrowedFd<'_>) -> Option<u32> {
+    ask(fd, libc::AT_STATX_DONT_SYNC, libc::STATX_TYPE)
+        .ok()
+        .map(|stat| stat.kind())
+}
+
+/// The kind of the file (`S_IFMT`), also where statx is refused.
+pub(crate) fn kind(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(nix::sys::stat::fstat(fd)?.st_mode & libc::S_IFMT)
+}
+
+impl Statx {
+    /// What a read's offset must be a multiple of, 0 where that is not known: at most what a write's must.
+    pub(crate) fn read_offset_align(&self) -> u32 {
+        let read = self.dio_read_offset_align;
+        if self.mask & STATX_DIO_READ_ALIGN != 0 && read != 0 {
+            read.min(self.dio_offset_align)
+        } else {
+            self.dio_offset_align
+        }
+    }
+
+    /// `S_IFREG` and its kin.
+    pub(crate) fn kind(&self) -> u32 {
+        u32::from(self.mode) & libc::S_IFMT
+    }
+}
+
 /// `int statx(int dirfd, const char *path, int flags, unsigned int mask, struct statx *statxbuf)` on an open
 /// file ([statx(2)](https://man7.org/linux/man-pages/man2/statx.2.html), since Linux 4.11). Old seccomp
 /// profiles refuse it with `EPERM`.
-pub(crate) fn statx(fd: BorrowedFd<'_>) -> io::Result<Statx> {
-    const WANTED: u32 =
-        STATX_BASIC_STATS | STATX_DIOALIGN | STATX_WRITE_ATOMIC | STATX_DIO_READ_ALIGN;
+fn ask(fd: BorrowedFd<'_>, flags: libc::c_int, wanted: u32) -> io::Result<Statx> {
     let mut answer = MaybeUninit::<Statx>::zeroed();
     // SAFETY: the path is a C string, the descriptor is open while it is borrowed, and the kernel writes the
     // 256 bytes of a `struct statx`, which is the size asserted above.
@@ -70,8 +106,8 @@ pub(crate) fn statx(fd: BorrowedFd<'_>) -> io::Result<Statx> {
             libc::SYS_statx,
             fd.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            WANTED,
+            libc::AT_EMPTY_PATH | flags,
+            wanted,
             answer.as_mut_ptr(),
         )
     };

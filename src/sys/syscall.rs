@@ -45,14 +45,14 @@ pub unsafe fn io_setup(nr_events: u32) -> io::Result<aio_context_t> {
 /// `int io_destroy(aio_context_t ctx_id)`: ends a context
 /// ([io_destroy(2)](https://man7.org/linux/man-pages/man2/io_destroy.2.html), Linux 2.5).
 ///
-/// Cancels what can be cancelled (polls), **blocks, uninterruptibly, until all requests in flight
-/// are complete**, and throws their events away, with those that nobody reaped. Takes some 30 ms
-/// even on an idle context. Calls of other threads on this context return `EINVAL` from then on.
+/// Cancels what can be cancelled (polls), **blocks, uninterruptibly, until all requests in flight are
+/// complete**, and throws their events away, with those that were not reaped. Takes some 30 ms even on an
+/// idle context. Calls of other threads on this context return `EINVAL` from then on.
 ///
 /// # Safety
 ///
-/// * Nobody reads the ring during or after the call: its memory is unmapped.
-/// * Nobody uses the number `ctx` afterwards: a later context may get the same one.
+/// * No thread reads the ring during or after the call: its memory is unmapped.
+/// * No thread uses the number `ctx` afterwards: a later context may get the same one.
 ///
 /// # Errors
 ///
@@ -124,10 +124,10 @@ pub unsafe fn io_submit(
 ///
 /// # Safety
 ///
-/// * `events` is valid for writes of `nr` [`io_event`]s, **or** is an address that user space can't
-///   write (in the kernel half): then this waits as usual, fails with `EFAULT`, and takes nothing.
-/// * Nobody else reads the ring in user space at the same time, unless `events` is unwritable:
-///   the same event would be delivered twice.
+/// * `events` is valid for writes of `nr` [`io_event`]s, **or** is an address that user space can't write (in
+///   the kernel half): then this waits as usual, fails with `EFAULT`, and takes nothing.
+/// * No other thread reads the ring in user space at the same time, unless `events` is unwritable: the same
+///   event would be delivered twice.
 ///
 /// # Errors
 ///

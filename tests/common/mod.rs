@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "no test file needs all of it")]
 #![allow(
     unsafe_code,
-    reason = "buffers that count their drops are lent to the kernel"
+    reason = "buffers that count their drops are passed to the kernel"
 )]
 
 #[path = "../kit/mod.rs"]
@@ -130,7 +130,12 @@ pub(crate) fn alone_with(name: &str, variables: &[(&str, &str)], body: impl FnOn
         let _watchdog = watchdog();
         return body();
     }
-    let output = child(name, variables);
+    check_child(name, &child(name, variables));
+}
+
+/// Panics, with what the child said, unless it ran the test and passed.
+#[track_caller]
+pub(crate) fn check_child(name: &str, output: &Output) {
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(
         output.status.success(),
@@ -151,7 +156,8 @@ pub(crate) fn alone(name: &str, body: impl FnOnce()) {
     alone_with(name, &[], body);
 }
 
-fn child(name: &str, variables: &[(&str, &str)]) -> Output {
+/// Runs the test of this name in a process of its own.
+pub(crate) fn child(name: &str, variables: &[(&str, &str)]) -> Output {
     Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env("KIOCB_ALONE", name)

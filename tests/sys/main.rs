@@ -29,7 +29,7 @@ use std::process::Command;
 use std::time::Duration;
 use std::{env, ptr};
 
-/// A context of one test. What is lent to it is declared before it, so that it is dropped after it.
+/// A context of one test. The memory of its requests is declared before it, and so is dropped after it.
 struct Context(aio_context_t);
 
 impl Context {

@@ -33,11 +33,11 @@ pub(crate) fn together(job: &Arc<Job>) -> io::Result<()> {
     run(job, true)
 }
 
-fn run(job: &Arc<Job>, gathers: bool) -> io::Result<()> {
+fn run(job: &Arc<Job>, groups: bool) -> io::Result<()> {
     let contexts = manual_contexts(job)?;
     count_syscalls(job, contexts.clone());
     on_threads(job.threads, |index| {
-        let gate = Gate::new(&contexts[index], gathers);
+        let gate = Gate::new(&contexts[index], groups);
         if job.rw.writes() {
             let tasks = job.slots(index).map(|slot| drive(job, &gate, Write, slot));
             Executor::new(tasks).run(&gate)
@@ -74,15 +74,15 @@ struct Gate<'a> {
     aio: &'a Aio,
     /// What they asked for since the last submission.
     batch: RefCell<Batch<'a>>,
-    gathers: bool,
+    groups: bool,
 }
 
 impl<'a> Gate<'a> {
-    fn new(aio: &'a Aio, gathers: bool) -> Gate<'a> {
+    fn new(aio: &'a Aio, groups: bool) -> Gate<'a> {
         Gate {
             aio,
             batch: RefCell::new(aio.batch()),
-            gathers,
+            groups,
         }
     }
 
@@ -94,7 +94,7 @@ impl<'a> Gate<'a> {
         offset: u64,
     ) -> io::Result<Completion<Arc<File>, AlignedBuf>> {
         let request = self.aio.alloc().init_rw(file, op, buffer, offset);
-        if !self.gathers {
+        if !self.groups {
             return Ok(request.await?);
         }
         let pending = self.batch.borrow_mut().push(request);

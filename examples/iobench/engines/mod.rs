@@ -36,7 +36,7 @@ pub(crate) struct Engine {
     pub(crate) run: fn(&Arc<Job>) -> io::Result<()>,
 }
 
-/// How many submissions are gathered before they leave.
+/// How many submissions are collected before they leave.
 #[derive(Clone, Copy, PartialEq)]
 enum Groups {
     /// Its own affair.
@@ -101,13 +101,13 @@ pub(crate) static ENGINES: &[Engine] = &[
         raw::run,
     )
     .by_default()
-    .gathers(Groups::One),
+    .grouped_by(Groups::One),
     Engine::new(
         "raw-best",
         "the best of raw with --group 1, 2, 4, 8, 16, 32 and all, each measured",
         raw::run,
     )
-    .gathers(Groups::Best),
+    .grouped_by(Groups::Best),
     Engine::new(
         "pread",
         "pread and pwrite, one thread per request in flight",
@@ -155,7 +155,7 @@ impl Engine {
         }
     }
 
-    const fn gathers(self, groups: Groups) -> Engine {
+    const fn grouped_by(self, groups: Groups) -> Engine {
         Engine { groups, ..self }
     }
 

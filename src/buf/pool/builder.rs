@@ -2,8 +2,8 @@
 
 use super::mapping::{HugePages, Mapping};
 use super::{BufPool, Shared};
+use crate::sync::lock::Condvar;
 use crate::sys::process_mutex::ProcessMutex;
-use parking_lot::Condvar;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;

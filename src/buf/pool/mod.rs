@@ -9,9 +9,9 @@ pub use builder::BufPoolBuilder;
 pub use mapping::HugePages;
 
 use crate::sync::about_to_block;
+use crate::sync::lock::{Condvar, MutexGuard};
 use crate::sys::process_mutex::ProcessMutex;
 use mapping::Mapping;
-use parking_lot::{Condvar, MutexGuard};
 use std::fmt;
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The completion thread, its callbacks, and silence beside them.
+//! The completion thread, its callbacks, and drains beside them.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn one_callback(dispatch: Dispatch, mode: Mode, fate: Behaviour) {
         if fate == Behaviour::Held {
             engine.kernel.complete(Next::Oldest);
         }
-        engine.drain(None).expect("silent");
+        engine.drain(None).expect("idle");
         assert_eq!((ends.get(), calls.get()), (1, 1));
         end(&engine, thread);
     });
@@ -42,7 +42,7 @@ fn a_callback_anywhere() {
     one_callback(Dispatch::Anywhere, Mode::Ring, Behaviour::AtOnce);
 }
 
-/// The callback's event may be taken by the waiter, who may not run it, and the waiter's by nobody but itself
+/// The waiter may take the callback's event, but may not run the callback. Only the waiter may take its own event
 /// while it leads.
 fn a_callback_beside_a_waiter(dispatch: Dispatch, mode: Mode) {
     explore(move || {
@@ -83,7 +83,7 @@ fn device(engine: &Arc<Engine>, completions: usize) -> JoinHandle<()> {
     })
 }
 
-/// Silence must not be seen in the gap between a callback and what it submits.
+/// The engine must not be seen idle in the gap between a callback and what it submits.
 fn a_drain_beside_a_callback_that_submits(dispatch: Dispatch, depth: u32, fate: Behaviour) {
     explore(move || {
         let (ends, calls) = (Count::new(), Count::new());
@@ -98,7 +98,7 @@ fn a_drain_beside_a_callback_that_submits(dispatch: Dispatch, depth: u32, fate: 
             called.one_more();
         });
         assert!(engine.submit(ask).is_ok());
-        engine.drain(None).expect("silent");
+        engine.drain(None).expect("idle");
         assert_eq!((ends.get(), calls.get()), (2, 2));
         device.map(join);
         end(&engine, thread);
@@ -120,7 +120,7 @@ fn a_drain_sees_what_a_callback_has_submitted_anywhere() {
     a_drain_beside_a_callback_that_submits(Dispatch::Anywhere, 2, Behaviour::AtOnce);
 }
 
-/// The thread must not end while somebody else runs a callback that submits, or resumes a request.
+/// The thread must not end while another thread runs a callback that submits, or resumes a request.
 #[test]
 fn a_stop_beside_a_waiter_that_runs_a_callback_that_submits() {
     explore(|| {
@@ -166,7 +166,7 @@ fn a_request_that_goes_on(end_of_it: impl Fn(&Engine, JoinHandle<()>) + Send + S
 #[test]
 fn a_drain_beside_a_request_that_goes_on() {
     a_request_that_goes_on(|engine, thread| {
-        engine.drain(None).expect("silent");
+        engine.drain(None).expect("idle");
         end(engine, thread);
     });
 }

@@ -1,4 +1,4 @@
-//! The backlog, and the end: somebody pumps, and everybody is served or refused.
+//! The backlog and the end: some thread pumps, and every request is served or refused.
 
 use super::*;
 
@@ -75,7 +75,7 @@ fn a_submitter_beside_a_shutdown_is_served_or_refused() {
             })
         };
         engine.close();
-        engine.drain(None).expect("silent");
+        engine.drain(None).expect("idle");
         end(&engine, thread);
         let accepted = join(submitter);
         assert_eq!((calls.get(), ends.get()), (usize::from(accepted), 1));
@@ -95,7 +95,7 @@ fn a_waiter_beside_a_shutdown_is_served_or_refused() {
             })
         };
         engine.close();
-        engine.drain(None).expect("silent");
+        engine.drain(None).expect("idle");
         end(&engine, thread);
         join(waiter);
         assert_eq!(ends.get(), 1);
@@ -103,7 +103,7 @@ fn a_waiter_beside_a_shutdown_is_served_or_refused() {
 }
 
 #[test]
-fn a_drain_hears_of_the_silence_after_a_pump() {
+fn a_drain_hears_of_an_idle_engine_after_a_pump() {
     explore(|| {
         let ends = Count::new();
         let engine = engine(Dispatch::Thread, Mode::Ring, 1);
@@ -111,12 +111,12 @@ fn a_drain_hears_of_the_silence_after_a_pump() {
             waiter(&engine, Behaviour::AtOnce, 1, &ends),
             waiter(&engine, Behaviour::AtOnce, 2, &ends),
         ];
-        engine.drain(None).expect("silent");
+        engine.drain(None).expect("idle");
         waiters.into_iter().for_each(join);
     });
 }
 
-/// Rule 3: who leads for a request that is refused late hears of it although no event comes.
+/// Rule 3: the leader of a request that is refused late is woken although no event comes.
 #[test]
 fn a_leader_whose_request_is_refused_late_wakes() {
     explore(|| {

@@ -1,4 +1,4 @@
-//! Leader and followers: who sleeps in the kernel, and who takes what meanwhile.
+//! Leader and followers: which thread sleeps in the kernel, and which event each thread may take.
 
 use super::*;
 
@@ -74,7 +74,7 @@ fn a_poll_beside_a_waiter(mode: Mode) {
         let ask = TestOp::new(Behaviour::AtOnce, 1, &ends).then(move |_| called.one_more());
         assert!(engine.submit(ask).is_ok());
         let waiter = waiter(&engine, Behaviour::AtOnce, 2, &ends);
-        engine.drain(None).expect("silent");
+        engine.drain(None).expect("idle");
         assert_eq!(calls.get(), 1);
         join(waiter);
         assert_eq!(ends.get(), 2);
@@ -104,7 +104,7 @@ fn the_end_beside_a_poll() {
             thread::spawn(move || engine.poll(1, 1, None).expect("manual"))
         };
         engine.close();
-        engine.drain(None).expect("silent");
+        engine.drain(None).expect("idle");
         engine.stop();
         assert!(engine.await_end(None));
         join(poller);

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The body owns file, buffer and callback. It is written to the cell first and described to the kernel
-//! afterwards, at its final address, and nobody moves or touches it before the event has been taken (I2).
+//! afterwards, at its final address, and no thread moves or touches it before the event has been taken (I2).
 //!
 //! A cell has one owner at a time, and owning it is having its `OwnedCell`: submitter → backlog → kernel →
 //! reaper → dispatcher. While the kernel has it, the `OwnedCell` is the number in `aio_data`. Only a *watched*
@@ -64,7 +64,7 @@ pub(super) struct VTable {
 /// can follow.
 #[repr(C, align(16))]
 pub(super) struct Header {
-    /// The owner's, until the kernel has it; then nobody's.
+    /// The owner's, until the kernel has the request; then no thread may touch it.
     pub(super) iocb: UnsafeCell<iocb>,
     /// What can be done with a body of this type.
     pub(super) vtable: &'static VTable,
@@ -77,7 +77,7 @@ pub(super) struct Header {
     /// | state | when | the cell is | the waker is |
     /// | --- | --- | --- | --- |
     /// | `PENDING` | from the beginning | the owner's | empty, the watcher's to write |
-    /// | `WAITING` | the watcher left a waker | the owner's | whoever leaves this state owns it |
+    /// | `WAITING` | the watcher left a waker | the owner's | owned by the thread that leaves this state |
     /// | `WAKING` | for some instructions, before `DONE` | the owner's | the owner's |
     /// | `DONE` | the result is stored | the watcher's | empty |
     /// | `ABANDONED` | the watcher went first | the owner's, to drop the body | empty |
@@ -100,7 +100,7 @@ pub(super) struct Header {
 
 #[cfg(loom)]
 impl Header {
-    /// For a model, freeing is a use of everything: a race with whoever uses it still.
+    /// For a model, freeing is a use of everything: a thread that still uses the cell is a race.
     fn end(&self) {
         let _ = (self.iocb.get(), self.next.get(), self.prev.get());
         let _ = self.result.get();
@@ -117,14 +117,14 @@ impl WakerSlot {
     }
 
     /// # Safety
-    /// It is empty, and nobody else uses it meanwhile.
+    /// It is empty, and no other thread uses it meanwhile.
     pub(super) unsafe fn put(&self, waker: Waker) {
         // SAFETY: our own memory, and the caller's promise.
         unsafe { self.0.get().cast::<Waker>().write(waker) }
     }
 
     /// # Safety
-    /// It is full, nobody else uses it meanwhile, and it counts as empty afterwards.
+    /// It is full, no other thread uses it meanwhile, and it counts as empty afterwards.
     pub(super) unsafe fn take(&self) -> Waker {
         // SAFETY: the caller's promise: a value was put here, and is read once.
         unsafe { self.0.get().cast::<Waker>().read() }

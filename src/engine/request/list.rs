@@ -14,7 +14,8 @@ pub(crate) struct List {
     /// The last one's cell, to append to.
     last: Option<Cell>,
     len: usize,
-    /// Whether one of them may be cancelled while it waits. Only grows, until the list is empty.
+    /// Whether one of them may be cancelled while it waits. Stays true until the list is empty. Only then the
+    /// links back are kept: only what is cancelled is taken out of the middle.
     cancellable: bool,
 }
 
@@ -48,32 +49,38 @@ impl List {
         self.cancellable
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, request: OwnedCell) {
         self.append(List::of(request));
     }
 
     /// Puts all of `other` behind all of this.
+    #[inline]
     pub(crate) fn append(&mut self, other: List) {
         let Some(last) = &self.last else {
             *self = other;
             return;
         };
         if let Some(next) = other.first {
-            set_prev(&next.0, Some(last));
+            self.cancellable |= other.cancellable;
+            if self.cancellable {
+                set_prev(&next.0, Some(last));
+            }
             let behind = replace_next(last, Some(next.0));
             debug_assert!(behind.is_none());
             self.last = other.last;
             self.len += other.len;
-            self.cancellable |= other.cancellable;
         }
     }
 
     /// The oldest.
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<OwnedCell> {
         let oldest = self.first.take()?;
         self.first = replace_next(&oldest.0, None).map(OwnedCell);
         match &self.first {
-            Some(first) => set_prev(&first.0, None),
+            Some(first) if self.cancellable => set_prev(&first.0, None),
+            Some(_) => {}
             None => (self.last, self.cancellable) = (None, false),
         }
         self.len -= 1;
@@ -83,7 +90,7 @@ impl List {
     /// Takes the request of this cell out of the middle.
     ///
     /// # Safety
-    /// It is in this list.
+    /// It is in this list, and can be cancelled.
     pub(in crate::engine) unsafe fn unlink(&mut self, cell: &Cell) -> OwnedCell {
         let (prev, next) = (take_prev(cell), replace_next(cell, None));
         match &next {
@@ -117,6 +124,7 @@ impl List {
     }
 
     /// Takes them off one after the other.
+    #[inline]
     pub(crate) fn for_each(mut self, mut each: impl FnMut(OwnedCell)) {
         while let Some(request) = self.pop() {
             each(request);

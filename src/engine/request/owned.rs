@@ -38,7 +38,8 @@ impl OwnedCell {
         (OwnedCell(cell), receipt)
     }
 
-    /// A request whose result its watcher will ask for, by reaping itself or by looking now and then.
+    /// A request with a watcher. `reaps_itself`: the watcher waits at once and reaps meanwhile, so that the
+    /// dispatcher need not.
     ///
     /// # Panics
     /// As [`with_callback`](OwnedCell::with_callback).
@@ -58,7 +59,7 @@ impl OwnedCell {
         self.set_result(position as i64);
     }
 
-    /// Its batch is submitted. Returns what its watcher has made of it meanwhile.
+    /// Its batch is submitted. Returns what its watcher has done with it meanwhile.
     pub(crate) fn admit(self) -> Admitted {
         let admission = &self.header().admission;
         // Acquire: of HOLLOW, that the watcher is done with the cell. Relaxed: of SENT nothing follows but

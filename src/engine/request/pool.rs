@@ -25,7 +25,7 @@ fn fresh() -> NonNull<u8> {
 }
 
 /// # Safety
-/// `cell` came from [`take`], and nobody uses it any more.
+/// `cell` came from [`take`], and no thread uses it any more.
 unsafe fn free(cell: NonNull<u8>) {
     // SAFETY: `take` hands out memory of `fresh` only.
     unsafe { dealloc(cell.as_ptr(), LAYOUT) }
@@ -40,7 +40,7 @@ pub(crate) fn take() -> NonNull<u8> {
 /// Gives a cell back.
 ///
 /// # Safety
-/// `cell` came from [`take`], and nobody uses it any more.
+/// `cell` came from [`take`], and no thread uses it any more.
 #[inline]
 pub(crate) unsafe fn give(cell: NonNull<u8>) {
     // SAFETY: the caller's promise.
@@ -80,7 +80,7 @@ mod imp {
         // SAFETY: the caller's promise.
         let kept = MINE.try_with(|mine| unsafe { mine.borrow_mut().give(cell) });
         if kept.is_err() {
-            // SAFETY: as above, and nobody has kept it.
+            // SAFETY: as above, and the magazine did not keep it.
             unsafe { free(cell) }
         }
     }
@@ -90,7 +90,7 @@ mod imp {
 
     struct Idle(Vec<NonNull<u8>>);
 
-    // SAFETY: an idle cell is plain memory that nobody refers to.
+    // SAFETY: an idle cell is plain memory to which nothing refers.
     unsafe impl Send for Idle {}
 
     impl Depot {
@@ -109,7 +109,7 @@ mod imp {
         /// Keeps the cell, or gives it back to the allocator where there are enough.
         fn keep(&mut self, cell: NonNull<u8>) {
             if self.0.len() == MOST {
-                // SAFETY: an idle cell, in nobody's list any more.
+                // SAFETY: an idle cell that is in no list any more.
                 return unsafe { free(cell) };
             }
             if self.0.capacity() == 0 {
@@ -165,7 +165,7 @@ mod imp {
             for cell in self.cells.drain(rest..) {
                 match &mut depot {
                     Some(depot) => depot.keep(cell),
-                    // SAFETY: an idle cell, in nobody's list any more.
+                    // SAFETY: an idle cell that is in no list any more.
                     None => unsafe { free(cell) },
                 }
             }

@@ -1,4 +1,4 @@
-//! What can be done with a cell whose body's type only its maker knew.
+//! The operations on a cell that depend on the type of its body, which is known where the cell is made.
 #![allow(unsafe_code, reason = "type-erased bodies")]
 
 use super::cell::{Cell, VTable};

@@ -8,7 +8,7 @@ use super::cell::{
     ABANDONED, Cell, DONE, HOLLOW, Header, LEFT, NEW, PENDING, TAKING, UNWANTED, WAITING, WAKING,
 };
 use super::owned::OwnedCell;
-use crate::completion::{FORKED, NOT_SUBMITTED};
+use crate::completion::{CANCELLED, FORKED, NOT_SUBMITTED};
 use crate::op::Work;
 use crate::sync::{Ordering, Parker, yield_now};
 use crate::user_code;
@@ -20,7 +20,7 @@ use std::task::Waker;
 /// The watcher's share of a cell that carries a `W`. Dropping it lets the request go: its reaper drops file
 /// and buffer.
 ///
-/// Who may touch what, and when, is said at [`Header::state`].
+/// The table at [`Header::state`] says which side may touch what, and when.
 #[derive(Debug)]
 pub(crate) struct Watch<W: Work> {
     cell: Cell,
@@ -56,6 +56,13 @@ impl<W: Work> Watch<W> {
         self.header().state.load(Ordering::SeqCst) == DONE
     }
 
+    /// Whether the result is there and says that the request, a wait for readiness, was cancelled. The kernel
+    /// says it by an event without events.
+    pub(crate) fn was_cancelled(&self) -> bool {
+        // SAFETY: DONE made the cell the watcher's alone, and the result was stored before.
+        self.is_done() && matches!(unsafe { *self.header().result.get() }, 0 | CANCELLED)
+    }
+
     /// Whether more than its result must be looked after when its event is taken.
     pub(crate) fn is_special(&self) -> bool {
         let traits = self.header().traits;
@@ -70,8 +77,7 @@ impl<W: Work> Watch<W> {
             Ok(Some(old)) if old.will_wake(waker) => self.put_waker(old),
             Ok(old) => {
                 drop_waker(old);
-                // A panic of the user's `clone` is the caller's. It leaves PENDING and no waker: harmless.
-                self.put_waker(waker.clone())
+                self.put_waker(user_code::clone_waker(waker))
             }
         }
     }

@@ -12,7 +12,7 @@ fn mistakes_do_not_compile_and_the_message_leads_to_the_cure() {
     trybuild::TestCases::new().compile_fail("tests/cases/*.rs");
 }
 
-/// What carries the result of an I/O, or stands for one, and must not be dropped in silence; and the case
+/// What carries the result of an I/O, or stands for one, and must not be dropped unnoticed; and the case
 /// that drops it.
 #[rustfmt::skip]
 const CARRIERS: &[(&str, &str)] = &[

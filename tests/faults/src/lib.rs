@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | I/O held in flight until the test says so, EIO, ENOSPC, EINTR, EAGAIN, short reads, no answer ever | [`SlowFs`] |
 //! | the same from a block device | [`LoopDevice`] over a file of a [`SlowFs`] |
-//! | tmpfs, ext4, XFS, btrfs; tiny, full or frozen ones | [`Mount`] |
+//! | tmpfs, ramfs, ext4, XFS, btrfs, squashfs, an overlay; tiny, full or frozen ones | [`Mount`] |
 //! | `io_submit` blocked | [`Mount::freeze`], [`MissingPages`], a read of an empty pipe |
 //! | a limit, a signal's action, a filter, in a process of its own | [`in_child`], [`Child`] |
 //! | a system call that fails, always or by its arguments | [`Filter`] |

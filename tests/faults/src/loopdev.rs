@@ -49,6 +49,15 @@ impl LoopDevice {
     /// # Errors
     /// No right to make one, no device node, or what LOOP_CONFIGURE says of the file.
     pub fn new(backing: impl AsFd) -> io::Result<LoopDevice> {
+        LoopDevice::with_block_size(backing, 0)
+    }
+
+    /// The same with logical blocks of so many bytes: offsets and lengths of direct I/O are multiples of it,
+    /// while memory need be aligned to 512 bytes only. 0: as the file wants it.
+    ///
+    /// # Errors
+    /// As [`LoopDevice::new`].
+    pub fn with_block_size(backing: impl AsFd, block_size: u32) -> io::Result<LoopDevice> {
         let backing = backing.as_fd().as_raw_fd();
         let control = OpenOptions::new()
             .read(true)
@@ -60,7 +69,7 @@ impl LoopDevice {
             if number < 0 {
                 return Err(io::Error::last_os_error());
             }
-            match attach(number, backing) {
+            match attach(number, backing, block_size) {
                 // Somebody else was faster.
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
                 done => return done,
@@ -95,7 +104,7 @@ impl LoopDevice {
     }
 }
 
-fn attach(number: i32, backing: i32) -> io::Result<LoopDevice> {
+fn attach(number: i32, backing: i32, block_size: u32) -> io::Result<LoopDevice> {
     let path = PathBuf::from(format!("/dev/loop{number}"));
     let device = OpenOptions::new().read(true).write(true).open(&path)?;
     let flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO;
@@ -109,7 +118,7 @@ fn attach(number: i32, backing: i32) -> io::Result<LoopDevice> {
     };
     let config = LoopConfig {
         fd: backing.cast_unsigned(),
-        block_size: 0,
+        block_size,
         info,
         reserved: [0; 8],
     };

@@ -1,4 +1,5 @@
-//! File systems of our own: a tmpfs, or ext4, XFS or btrfs in an unnamed image behind a loop device.
+//! File systems of our own: a tmpfs or ramfs; ext4, XFS, btrfs or squashfs in an unnamed image behind a loop
+//! device; an overlay of two of them.
 //!
 //! None is attached to the machine's tree (see `fsapi`): a path into one leads through `/proc/PID/fd`.
 
@@ -59,6 +60,52 @@ impl Mount {
         Mount::image("btrfs", &["-q", "-f"], bytes)
     }
 
+    /// A ramfs: files in memory, and no direct I/O.
+    ///
+    /// # Errors
+    /// No right to mount, or Linux before 5.2.
+    pub fn ramfs() -> io::Result<Mount> {
+        let root = Configuring::open("ramfs")?.mount()?;
+        Ok(Mount { root, device: None })
+    }
+
+    /// A squashfs, which has no direct I/O, with one file of these bytes.
+    ///
+    /// # Errors
+    /// As [`Mount::ext4`], and no `mksquashfs`.
+    pub fn squashfs(name: &str, bytes: &[u8]) -> io::Result<Mount> {
+        let dir = tempfile::tempdir()?;
+        std::fs::create_dir(dir.path().join("tree"))?;
+        std::fs::write(dir.path().join("tree").join(name), bytes)?;
+        let image = dir.path().join("image");
+        let mut program = Command::new("mksquashfs");
+        run(program
+            .arg(dir.path().join("tree"))
+            .arg(&image)
+            .args(["-quiet", "-no-progress"]))?;
+        let image = OpenOptions::new().read(true).write(true).open(image)?;
+        Mount::device("squashfs", LoopDevice::new(&image)?)
+    }
+
+    /// An overlay: `lower` below, and above it the directories `upper` and `work` of another file system,
+    /// which are made.
+    ///
+    /// # Errors
+    /// No right to mount, no overlayfs, a kernel that takes only directories of its own tree (before 6.15).
+    pub fn overlay(lower: &Mount, above: &Mount) -> io::Result<Mount> {
+        let place = |name: &str| {
+            let path = above.path().join(name);
+            std::fs::create_dir(&path)?;
+            Ok::<_, io::Error>(path.to_string_lossy().into_owned())
+        };
+        let fs = Configuring::open("overlay")?;
+        fs.set("lowerdir", &lower.path().to_string_lossy())?;
+        fs.set("upperdir", &place("upper")?)?;
+        fs.set("workdir", &place("work")?)?;
+        let root = fs.mount()?;
+        Ok(Mount { root, device: None })
+    }
+
     /// Mounts what is on a loop device already.
     ///
     /// # Errors
@@ -75,7 +122,21 @@ impl Mount {
     fn image(kind: &str, options: &[&str], bytes: u64) -> io::Result<Mount> {
         let image = tempfile::tempfile()?;
         image.set_len(bytes)?;
-        let device = LoopDevice::new(&image)?;
+        Mount::made_on(kind, options, LoopDevice::new(&image)?)
+    }
+
+    /// An ext4 on a loop device with logical blocks of so many bytes.
+    ///
+    /// # Errors
+    /// As [`Mount::ext4`].
+    pub fn ext4_of_blocks(bytes: u64, block_size: u32) -> io::Result<Mount> {
+        let image = tempfile::tempfile()?;
+        image.set_len(bytes)?;
+        let device = LoopDevice::with_block_size(&image, block_size)?;
+        Mount::made_on("ext4", &["-q", "-F"], device)
+    }
+
+    fn made_on(kind: &str, options: &[&str], device: LoopDevice) -> io::Result<Mount> {
         make(kind, options, device.path())?;
         Mount::device(kind, device)
     }
@@ -160,15 +221,22 @@ fn fill_with(file: &mut File, block: &[u8]) -> io::Result<()> {
 
 /// Runs `mkfs.KIND`.
 fn make(kind: &str, options: &[&str], device: &Path) -> io::Result<()> {
-    let program = format!("mkfs.{kind}");
-    let run = Command::new(&program).args(options).arg(device).output();
-    let output =
-        run.map_err(|error| io::Error::new(error.kind(), format!("{program}: {error}")))?;
+    run(Command::new(format!("mkfs.{kind}"))
+        .args(options)
+        .arg(device))
+}
+
+/// Runs a program to its end.
+fn run(program: &mut Command) -> io::Result<()> {
+    let name = program.get_program().to_string_lossy().into_owned();
+    let output = program
+        .output()
+        .map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
     if output.status.success() {
         return Ok(());
     }
     Err(io::Error::other(format!(
-        "{program}: {}",
+        "{name}: {}",
         String::from_utf8_lossy(&output.stderr)
     )))
 }

@@ -108,6 +108,42 @@ fn a_short_direct_read_goes_on_at_the_last_block() {
     assert_eq!(fs.offsets(Op::Read), [0, B, 0, 2 * B]);
 }
 
+/// Of reads, what makes writes append has no effect: what is left begins at a block.
+#[test]
+fn a_short_read_of_an_appending_file_goes_on_at_the_last_block() {
+    need_root!();
+    let _watchdog = Watchdog::new("appending files");
+    let (fs, aio) = (need!(SlowFs::new()), aio(8));
+    let content = bytes(4 * BLOCK);
+    fs.file("f", content.clone());
+    let file = Arc::new(fs.open("f", libc::O_DIRECT | libc::O_APPEND).unwrap());
+    fs.on(Op::Read).times(1).short(BLOCK + 100);
+    let buf = AlignedBuf::zeroed(4 * BLOCK);
+    let read = aio.alloc().init_rw(file, Read, buf, 0);
+    let read = read.rw_flags(RwFlags::APPEND).read_exact();
+    let done = read.wait().unwrap();
+    assert_eq!(done.result.unwrap(), 4 * BLOCK);
+    assert!(*done.buf == *content);
+    assert_eq!(fs.offsets(Op::Read), [0, B]);
+}
+
+/// Less at once than what the parts seem to be aligned to: it goes on from the very byte.
+#[test]
+fn parts_smaller_than_a_block_of_a_direct_file_add_up() {
+    need_root!();
+    let _watchdog = Watchdog::new("small direct parts");
+    for dispatch in ALL {
+        let (fs, aio) = (need!(SlowFs::new()), of(dispatch));
+        let file = Arc::new(fs.file("f", bytes(2 * BLOCK)));
+        fs.on(Op::Read).short(1000);
+        let buf = AlignedBuf::zeroed(2 * BLOCK);
+        let read = aio.alloc().init_rw(Arc::clone(&file), Read, buf, 0);
+        let done = read.read_exact().wait().unwrap();
+        assert_eq!(done.result.unwrap(), 2 * BLOCK);
+        assert!(*done.buf == *bytes(2 * BLOCK));
+    }
+}
+
 #[test]
 fn the_end_comes_when_the_server_gives_nothing_more() {
     need_root!();
@@ -370,7 +406,7 @@ fn three_hundred_random_splits_are_written_whole_under_signals() {
             .map(|length| rest.split_off(..length).unwrap().to_vec())
             .collect();
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let twin = Worker::start(move || {
+        let theirs = Worker::start(move || {
             let mut there = Vec::new();
             reader.read_to_end(&mut there).map(|_| there).unwrap()
         });
@@ -380,7 +416,7 @@ fn three_hundred_random_splits_are_written_whole_under_signals() {
         let done = write.write_all().wait().unwrap();
         assert_eq!(done.result.unwrap(), content.len());
         drop(done.file);
-        assert!(twin.join() == content, "case {case}");
+        assert!(theirs.join() == content, "case {case}");
     }
     over.store(true, Ordering::Relaxed);
     disturber.join();

@@ -173,9 +173,9 @@ fn a_destructor_that_blocks_holds_up_no_waiter() {
 }
 
 #[test]
-fn there_is_no_silence_before_an_abandoned_request_has_let_go_of_its_file() {
+fn a_context_is_not_idle_before_an_abandoned_file_is_closed() {
     need_root!();
-    let _watchdog = Watchdog::new("silence and destructors");
+    let _watchdog = Watchdog::new("idle contexts and destructors");
     let fs = need!(SlowFs::new());
     let file = Arc::new(fs.file("f", blocks(1)));
     let gate: [Gate; 1] = gates(&fs);

@@ -264,25 +264,34 @@ fn a_refusal_that_is_not_about_nowait_is_the_answer() {
     }
 }
 
-/// Neither can block, and neither has the flag.
+/// Neither takes flags.
 #[test]
-fn a_sync_or_a_poll_may_be_asked_for_it() {
+fn a_sync_or_a_poll_is_refused() {
     need_root!();
     let _watchdog = Watchdog::new("sync and poll");
     let (fs, aio) = (need!(SlowFs::new()), aio(8));
     let file = Arc::new(fs.file("f", blocks(1)));
-    let sync = aio
-        .alloc()
-        .init_fsync(Arc::clone(&file))
-        .nowait_or_offload();
-    assert_eq!(sync.wait().unwrap().result.unwrap(), 0);
+    let sync = || {
+        aio.alloc()
+            .init_fsync(Arc::clone(&file))
+            .nowait_or_offload()
+    };
+    let refused = sync().wait().unwrap_err();
+    assert_eq!(refused.error().raw_os_error(), Some(libc::EINVAL));
+    let refused = sync()
+        .init_callback(|_| unreachable!())
+        .submit()
+        .unwrap_err();
+    assert_eq!(refused.error().raw_os_error(), Some(libc::EINVAL));
     let (reader, mut writer) = pipe();
     writer.write_all(b"x").unwrap();
     let poll = aio
         .alloc()
         .init_poll(reader, PollFlags::IN)
         .nowait_or_offload();
-    assert!(poll.wait().unwrap().result.unwrap().contains(PollFlags::IN));
+    let refused = poll.wait().unwrap_err();
+    assert_eq!(refused.error().raw_os_error(), Some(libc::EINVAL));
+    assert_eq!(aio.stats().accepted, 0);
 }
 
 /// The helper may be overtaken; what does not need it keeps its order.

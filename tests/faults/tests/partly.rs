@@ -100,7 +100,7 @@ const BAD: [&[u64]; 8] = [
 ];
 
 /// A callback submits twelve at once.
-fn gathered(fs: &SlowFs, depth: u32, dispatch: Dispatch, bad: &'static [u64]) {
+fn plugged(fs: &SlowFs, depth: u32, dispatch: Dispatch, bad: &'static [u64]) {
     let files = Files::of(fs, 12);
     let aio = Aio::builder()
         .depth(depth)
@@ -175,7 +175,7 @@ fn every_way() {
         batched(&need!(SlowFs::new()), 5, bad);
         for dispatch in WITH_THREAD {
             for depth in [1, 3, 12, 64] {
-                gathered(&need!(SlowFs::new()), depth, dispatch, bad);
+                plugged(&need!(SlowFs::new()), depth, dispatch, bad);
             }
             for depth in [1, 3, 12] {
                 pumped(&need!(SlowFs::new()), depth, dispatch, bad);
@@ -234,8 +234,8 @@ fn also_when_another_thread_submits_a_part_between_refusals() {
                 }
             }));
             for bad in [BAD[0], BAD[1], BAD[3], BAD[4]] {
-                gathered(&need!(SlowFs::new()), 64, Dispatch::Thread, bad);
-                gathered(&need!(SlowFs::new()), 3, Dispatch::Anywhere, bad);
+                plugged(&need!(SlowFs::new()), 64, Dispatch::Thread, bad);
+                plugged(&need!(SlowFs::new()), 3, Dispatch::Anywhere, bad);
                 pumped(&need!(SlowFs::new()), 3, Dispatch::Thread, bad);
             }
         })

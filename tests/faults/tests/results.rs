@@ -91,7 +91,7 @@ fn a_failed_write_changes_its_own_block_only_by_not_changing_it() {
         );
         assert!(
             done.buf.iter().all(|&byte| byte == 9),
-            "what was lent comes back as it was"
+            "the memory comes back as it was"
         );
     }
     let wanted: Vec<u8> = [9, 9, 3, 9]

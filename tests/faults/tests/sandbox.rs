@@ -44,6 +44,7 @@ const THREADS: Calls = calls![
     exit = SYS_exit,
     exit_group = SYS_exit_group,
     futex = SYS_futex,
+    getrandom = SYS_getrandom,
     gettid = SYS_gettid,
     mmap = SYS_mmap,
     mprotect = SYS_mprotect,

@@ -70,7 +70,7 @@ pub(crate) fn read_to(aio: &Aio, file: &Arc<File>, number: u64, done: &Sender<Do
         .expect("submitted");
 }
 
-/// Runs `body` inside the callback of a read of block `number`: what it submits is gathered.
+/// Runs `body` inside the callback of a read of block `number`: the plug holds back what it submits.
 pub(crate) fn submit_in_a_callback(
     aio: &Aio,
     file: &Arc<File>,
@@ -334,13 +334,21 @@ pub(crate) fn setup_error(error: &io::Error) -> &SetupError {
 
 /// Waits until the condition holds, which nothing announces.
 #[track_caller]
-pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = std::time::Instant::now() + PATIENCE;
+pub(crate) fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    assert!(
+        comes_true(PATIENCE, condition),
+        "waited in vain until {what}"
+    );
+}
+
+/// Whether the condition, which nothing announces, holds within that time.
+pub(crate) fn comes_true(within: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let end = std::time::Instant::now() + within;
     while !condition() {
-        assert!(
-            std::time::Instant::now() < end,
-            "waited in vain until {what}"
-        );
+        if std::time::Instant::now() >= end {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(1));
     }
+    true
 }

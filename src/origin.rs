@@ -1,7 +1,7 @@
 //! Noticing a fork without a system call: a page that the kernel empties in the child.
 #![allow(unsafe_code, reason = "maps a page that a fork empties")]
 
-use crate::sync::CachePadded;
+use crate::cache_padded::CachePadded;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
@@ -78,7 +78,17 @@ fn publish(new: *mut AtomicU32) {
 }
 
 /// What the page says, after writing something new where a fork has wiped it.
+#[inline]
 fn mark_of(page: &AtomicU32) -> u32 {
+    // Relaxed: see `write_mark`.
+    match page.load(Ordering::Relaxed) {
+        0 => write_mark(page),
+        written => written,
+    }
+}
+
+#[cold]
+fn write_mark(page: &AtomicU32) -> u32 {
     // Relaxed: of several threads that come first, one writes, and all of them go on with what it wrote.
     let fresh = NEWEST
         .fetch_add(1, Ordering::Relaxed)

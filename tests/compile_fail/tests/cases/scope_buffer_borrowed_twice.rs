@@ -1,4 +1,4 @@
-//! Two reads into one buffer, although the first has been waited for: it is lent until the scope ends.
+//! Two reads into one buffer, although the first has been waited for: it stays borrowed until the scope ends.
 
 use kiocb::Aio;
 

@@ -1,0 +1,32 @@
+//! What the documentation promises about user code, about the end of things, and about time: one test for each
+//! promise, and two matrices.
+//!
+//! Most tests here would hang, or end their process, if the promise were broken. So each runs in a process of
+//! its own, once for each way of taking events ([`modes`]).
+
+#![allow(
+    unsafe_code,
+    reason = "buffers and wakers of the tests' own, and signal masks"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod hostile;
+mod logger;
+mod modes;
+
+mod call_outs;
+mod cancel;
+mod cost;
+mod deadlines;
+mod end_matrix;
+mod ends;
+mod liveness;
+mod other_ends;
+mod panics;
+mod readiness;
+mod refused;
+mod stack;
+mod start_hook;
+mod threads;
+mod tokens;
