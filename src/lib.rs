@@ -330,9 +330,8 @@
 //!
 //! Every 64-bit Linux with AIO in its kernel: syncs and priorities since 4.18, [`RwFlags`] since 4.13, polls
 //! since 4.19. Events are read from the ring that the kernel maps into the process. Where the ring can't be
-//! trusted (gVisor) they are taken by system calls, which costs some speed and changes nothing else.
-//! `KIOCB_FORCE_SYSCALLS=1` in the environment chooses that for every context of the process; under Valgrind
-//! it avoids reports about memory that the kernel writes. What an operator should see is logged by the
+//! trusted (gVisor, Valgrind) they are taken by system calls, which costs some speed and changes nothing else.
+//! `KIOCB_FORCE_SYSCALLS=1` in the environment chooses that for every context of the process. What an operator should see is logged by the
 //! [`log`](https://docs.rs/log) facade.
 //!
 //! - `bindgen` (default): generates the raw types from the machine's `<linux/aio_abi.h>`. Without libclang,

@@ -84,7 +84,9 @@ struct Loop {
 
 impl Loop {
     fn new(len: u64, sector: &str) -> Result<Self, String> {
-        let image = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        // Not there, where only the test program was brought.
+        let image = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR"))
+            .map_err(|error| error.to_string())?;
         image.as_file().set_len(len).unwrap();
         let path = image.path().to_str().unwrap();
         let device = run(
@@ -606,10 +608,11 @@ fn the_atomic_writes_that_a_file_offers_are_taken_and_others_refused() {
 
 #[test]
 fn a_descriptor_that_only_names_a_file_comes_back_with_its_errno() {
+    let file = tempfile::NamedTempFile::new().unwrap();
     let named = std::fs::File::options()
         .read(true)
         .custom_flags(libc::O_PATH)
-        .open(env!("CARGO_MANIFEST_DIR").to_owned() + "/Cargo.toml")
+        .open(file.path())
         .unwrap();
     let refused = DirectFile::from_file(named).unwrap_err();
     assert_eq!(refused.errno(), Some(libc::EBADF));

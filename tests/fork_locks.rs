@@ -20,19 +20,18 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-/// The seconds after which the kernel ends a child that hangs.
-const BOUND: u32 = 20;
-
 /// Forks, and runs `child` in the child. Fails unless the child gets to its end within the bound.
 #[track_caller]
 fn fork(child: impl FnOnce()) {
+    // Sooner than the parent's watchdog, so that the child is the one that is named.
+    let bound = patience().as_secs() as u32 / 3;
     // SAFETY: the child uses what a fork leaves usable: glibc's allocator, its own memory, and our locks as
     // far as they are what is tried here.
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", io::Error::last_os_error()),
         0 => {
             // SAFETY: a number; the signal's default ends this process.
-            unsafe { libc::alarm(BOUND) };
+            unsafe { libc::alarm(bound) };
             let passed = catch_unwind(AssertUnwindSafe(child));
             // SAFETY: ends this process without running what belongs to the parent.
             unsafe { libc::_exit(i32::from(passed.is_err())) }

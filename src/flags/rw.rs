@@ -65,7 +65,7 @@ impl RwFlags {
     /// allocation, for a page that has to be read, for a full device queue.
     ///
     /// A short result is possible where only the first part could be done. The file has to know about it:
-    /// where it does not (tmpfs) the submission fails with `EOPNOTSUPP`; where just buffered writes can't
+    /// where it does not (tmpfs; pipes before Linux 6.4) the submission fails with `EOPNOTSUPP`; where just buffered writes can't
     /// (ext4, block devices) that is the result. Reads of settled data pass on ext4 and XFS; writes often do
     /// not (holes, extents not yet written, pages dirty in the cache), whatever the device's load. Since
     /// Linux 4.13 for direct I/O, 4.14 for buffered reads.

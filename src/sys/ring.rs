@@ -57,9 +57,19 @@ unsafe impl Send for Ring {}
 // SAFETY: as above.
 unsafe impl Sync for Ring {}
 
+/// Whether Valgrind runs this program. Its tools take the ring for as long as what was asked of `io_setup`,
+/// and report invalid reads where the kernel made it longer.
+///
+/// Valgrind has the dynamic linker load a library of its own, and takes this out of the environment of the
+/// programs that it lets go.
+fn is_under_valgrind() -> bool {
+    std::env::var_os("LD_PRELOAD")
+        .is_some_and(|names| names.to_string_lossy().contains("vgpreload_core"))
+}
+
 impl Ring {
-    /// The ring of `context`, or `None` where it is not the ring we know (gVisor and Valgrind have none; a
-    /// kernel may change it).
+    /// The ring of `context`, or `None` where it is not the ring we know (gVisor has none; a kernel may change
+    /// it), and under Valgrind.
     ///
     /// `scratch` is an empty private file: the header is first copied through it, so that an address that
     /// isn't mapped is an error and not a crash.
@@ -70,7 +80,7 @@ impl Ring {
     pub(crate) unsafe fn of(context: aio_context_t, scratch: &File) -> Option<Ring> {
         let address = usize::try_from(context).ok()?;
         let header = NonNull::new(std::ptr::with_exposed_provenance_mut::<Header>(address))?;
-        if !header.is_aligned() || !readable(address, scratch) {
+        if is_under_valgrind() || !header.is_aligned() || !readable(address, scratch) {
             return None;
         }
         // SAFETY: aligned and readable (just checked); mapped as long as the context lives, which the caller

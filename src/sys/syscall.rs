@@ -98,7 +98,7 @@ pub unsafe fn io_destroy(ctx: aio_context_t) -> io::Result<()> {
 /// | --- | --- |
 /// | `EAGAIN` | no free slot in the ring (or no kernel memory): reap an event, then try again |
 /// | `EBADF` | `aio_fildes` is closed, `O_PATH`, or not open for this direction; `aio_resfd` is closed |
-/// | `EFAULT` | `iocbs` or the request can't be read or written; the buffer is not in user space |
+/// | `EFAULT` | `iocbs` or the request can't be read or written; the buffer is not in user space (on s390x, where an address does not say so, its event has the error) |
 /// | `EINVAL` | the request is malformed (a negative or overflowing offset, a field that must be 0), or its file can't do it; or `ctx` is not a valid context (find out with `nr` 0), or `nr` does not fit a `long` |
 /// | `EOPNOTSUPP` | an `RWF_*` flag that this kernel or this file doesn't know |
 /// | `EPERM` | a real-time `aio_reqprio` without privilege; a seccomp filter |

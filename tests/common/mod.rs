@@ -10,7 +10,7 @@
 mod kit;
 
 #[allow(unused_imports, reason = "no test file needs all of it")]
-pub(crate) use kit::{Counter, Latch, Random, block_on, poll_once};
+pub(crate) use kit::{Counter, Latch, Random, block_on, patience, poll_once};
 
 use kiocb::buf::{IoBuf, IoBufMut};
 use kiocb::op::Read;
@@ -18,7 +18,7 @@ use kiocb::{Aio, AioBuilder};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::{self, File};
 use std::io::{PipeWriter, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::Location;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -26,13 +26,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, mpsc};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
-
-/// A test that takes longer hangs; `KIOCB_PATIENCE` has another number of seconds.
-fn patience() -> Duration {
-    let seconds = std::env::var("KIOCB_PATIENCE").ok();
-    let seconds = seconds.and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(60))
-}
 
 /// Says why a test proves nothing here, and fails where everything is expected to be there.
 pub(crate) fn skip(reason: &str) {
@@ -43,7 +36,7 @@ pub(crate) fn skip(reason: &str) {
     );
 }
 
-/// Ends the process, and says where it hung, if the test is not over in a minute. Lives as long as the test.
+/// Ends the process, and says where it hung, if the test is not over in time. Lives as long as the test.
 #[must_use = "a watchdog that is dropped watches nothing"]
 pub(crate) struct Watchdog {
     over: Arc<AtomicBool>,
@@ -237,6 +230,33 @@ pub(crate) fn new_null() -> File {
         .write(true)
         .open("/dev/null")
         .unwrap()
+}
+
+/// Whether a transfer on a pipe may have [`NOWAIT`](kiocb::RwFlags::NOWAIT), as it may since Linux 6.4; says so
+/// where it may not.
+pub(crate) fn nowait_on_pipes() -> bool {
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let mut byte = [0; 1];
+    let iovec = libc::iovec {
+        iov_base: byte.as_mut_ptr().cast(),
+        iov_len: byte.len(),
+    };
+    // SAFETY: one iovec, of a buffer that is not used meanwhile.
+    let read = unsafe {
+        libc::preadv2(
+            reader.as_raw_fd(),
+            &raw const iovec,
+            1,
+            -1,
+            libc::RWF_NOWAIT,
+        )
+    };
+    assert_eq!(read, -1, "the pipe is empty");
+    let unsupported = std::io::Error::last_os_error().raw_os_error() == Some(libc::EOPNOTSUPP);
+    if unsupported {
+        skip("RWF_NOWAIT on a pipe needs Linux 6.4");
+    }
+    !unsupported
 }
 
 /// Bytes that say where they belong: different for every seed and position.

@@ -8,10 +8,12 @@
 
 mod counter;
 mod latch;
+mod patience;
 mod random;
 mod task;
 
 pub(crate) use counter::Counter;
 pub(crate) use latch::Latch;
+pub(crate) use patience::patience;
 pub(crate) use random::Random;
 pub(crate) use task::{block_on, poll_once};

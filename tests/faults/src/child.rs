@@ -3,6 +3,7 @@
 //! The child is not a fork of the test process, which has many threads, but the same test binary started
 //! again and told by an environment variable which test it is and that it is the child.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -34,6 +35,7 @@ pub struct Child {
     test: String,
     label: String,
     environment: Vec<(String, String)>,
+    runner: Vec<String>,
 }
 
 impl Child {
@@ -43,6 +45,7 @@ impl Child {
             test: test.to_owned(),
             label: test.to_owned(),
             environment: Vec::new(),
+            runner: Vec::new(),
         }
     }
 
@@ -57,6 +60,13 @@ impl Child {
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Child {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Lets this program, with its arguments, run the child: its words come before the child's own.
+    #[must_use]
+    pub fn under(mut self, runner: &[&str]) -> Child {
+        self.runner = runner.iter().map(ToString::to_string).collect();
         self
     }
 
@@ -123,7 +133,14 @@ impl Child {
 
     fn command(&self, output: &File) -> Command {
         let stream = || Stdio::from(output.try_clone().expect("duplicating a descriptor"));
-        let mut command = Command::new(std::env::current_exe().expect("the test binary's path"));
+        let program = std::env::current_exe().expect("the test binary's path");
+        let mut words = self
+            .runner
+            .iter()
+            .map(OsStr::new)
+            .chain([program.as_os_str()]);
+        let mut command = Command::new(words.next().expect("the program"));
+        command.args(words);
         command.args([&self.test, "--exact", "--nocapture", "--include-ignored"]);
         command
             .env(WHO, &self.label)

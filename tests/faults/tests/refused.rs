@@ -17,13 +17,6 @@ use kiocb_faults::{
 };
 use kit::*;
 
-fn setup_error(error: &io::Error) -> &SetupError {
-    error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref())
-        .expect("a SetupError")
-}
-
 /// The error of a context of one's own, and of the process-wide one, whose requests come back.
 fn setup_fails(check: impl Fn(&io::Error)) {
     check(&Aio::builder().build().unwrap_err());

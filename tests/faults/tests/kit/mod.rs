@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use kiocb::buf::IoBufMut;
 use kiocb::op::{Read, Rw, Write};
-use kiocb::{Aio, AioBuilder, AioError, AlignedBuf, Completion, Iocb};
+use kiocb::{Aio, AioBuilder, AioError, AlignedBuf, Completion, Iocb, SetupError};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{Gate, PATIENCE, wait_until_asleep_in};
 
@@ -323,6 +323,13 @@ pub(crate) fn wait_for_log(text: &str) {
         .wait_timeout_while(lines, PATIENCE, is_missing)
         .unwrap_or_else(PoisonError::into_inner);
     assert!(!late.timed_out(), "no {text:?} in the log: {lines:#?}");
+}
+
+/// Why there is no context.
+#[track_caller]
+pub(crate) fn setup_error(error: &io::Error) -> &SetupError {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    inner.expect("a SetupError")
 }
 
 /// Waits until the condition holds, which nothing announces.
