@@ -26,6 +26,7 @@ mod other_ends;
 mod panics;
 mod readiness;
 mod refused;
+mod reviewed;
 mod stack;
 mod start_hook;
 mod threads;
