@@ -14,7 +14,9 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 use std::fs::File;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 const FIRST: usize = 5_000;
@@ -40,6 +42,8 @@ const LINES: &[(&str, Line)] = &[
     ("handles of one batch, dropped", batch_handles_dropped),
     ("reads of one scope", one_scope),
     ("buffers taken from a pool", pool_buffers),
+    ("tasks that wait for buffers", pool_tasks),
+    ("tasks that drain", draining_tasks),
 ];
 
 fn main() -> io::Result<()> {
@@ -323,4 +327,37 @@ fn pool_buffers(count: usize) -> io::Result<Duration> {
         drop(buffers);
         Ok(())
     })
+}
+
+/// Each waits, is woken when all buffers come back, and takes one.
+fn pool_tasks(count: usize) -> io::Result<Duration> {
+    let pool = BufPool::new(count, 8)?;
+    let held: Vec<_> = (0..count).map(|_| pool.take()).collect();
+    time(|| {
+        let mut tasks: Vec<_> = (0..count).map(|_| pool.take_async()).collect();
+        tasks.iter_mut().for_each(|task| drop(poll(task)));
+        drop(held);
+        let taken: Vec<_> = tasks.iter_mut().map(poll).collect();
+        assert!(taken.iter().all(Poll::is_ready));
+        Ok(())
+    })
+}
+
+/// Half of them give up before nothing is outstanding.
+fn draining_tasks(count: usize) -> io::Result<Duration> {
+    let (aio, file) = (narrow()?, null()?);
+    let write = aio.alloc().init_rw(file, Write, [0; 8], 0);
+    write.init_callback(drop).submit()?;
+    time(|| {
+        let mut tasks: Vec<_> = (0..count).map(|_| aio.drain_async()).collect();
+        tasks.iter_mut().for_each(|task| drop(poll(task)));
+        tasks.truncate(count / 2);
+        aio.run_once(None)?;
+        assert!(tasks.iter_mut().map(poll).all(|polled| polled.is_ready()));
+        Ok(())
+    })
+}
+
+fn poll<F: Future + Unpin>(task: &mut F) -> Poll<F::Output> {
+    Pin::new(task).poll(&mut Context::from_waker(Waker::noop()))
 }

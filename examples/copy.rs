@@ -4,10 +4,10 @@
 //! cargo run --release --example copy -- SRC DST
 //! ```
 //!
-//! The heart of it is [`Copying`]. What holds data is cut into pieces, and each of a few buffers goes round on
-//! its own: read a piece; in the callback, write it; in that one's callback, read the next. There is no loop
-//! over requests, no thread and no queue: when nothing is in flight any more, everything is copied. The rest
-//! is what a copy owes its user, and [`copy`] lists it.
+//! The heart of it is [`Copying`]. What holds data is cut into pieces, and each of a few buffers goes round
+//! on its own: read a piece; in the callback, write it; in that one's callback, read the next. There is no
+//! loop over requests, no thread and no queue: when nothing is in flight any more, everything is copied. The
+//! rest is what a copy owes its user, and [`copy`] lists it.
 
 use std::fmt;
 use std::fs::{self, File, Permissions};

@@ -19,10 +19,10 @@ pub struct CancelHandle {
 
 impl CancelHandle {
     /// Cancels the wait ([`io_cancel(2)`](https://man7.org/linux/man-pages/man2/io_cancel.2.html), Linux
-    /// 4.19). Returns whether the kernel agreed: then the callback is called with ECANCELED. Any thread may
-    /// call it. Blocks only while another thread is just submitting the request.
+    /// 4.19). Returns whether the request was cancelled: then the callback is called with ECANCELED. Any
+    /// thread may call it. Blocks while another thread submits the request or takes its event.
     ///
-    /// `false`: the request is complete, or this is a forked child, whose parent's request it is.
+    /// `false`: the request is complete, or this process is a forked child and the request is its parent's.
     #[doc(alias = "io_cancel")]
     pub fn cancel(&self) -> bool {
         self.engine.is_here() && self.engine.cancel_by_id(self.id)

@@ -70,6 +70,12 @@ pub struct Completion<F, B> {
 /// How often the kernel claimed to have transferred more than it was asked for, in this process.
 static EXCESSES: AtomicU64 = AtomicU64::new(0);
 
+/// How often that was, so far.
+pub(crate) fn excesses() -> u64 {
+    // Relaxed: a number for people.
+    EXCESSES.load(Ordering::Relaxed)
+}
+
 /// The kernel's answer to a request for `asked` bytes. A larger count is not believed: it is cut down to
 /// `asked`, so that no byte counts as filled that the kernel was never given, and it is logged.
 #[inline]
@@ -226,10 +232,6 @@ mod tests {
     use super::*;
 
     /// Other tests of this process may count as well.
-    fn excesses() -> u64 {
-        EXCESSES.load(Ordering::Relaxed)
-    }
-
     #[test]
     fn a_count_beyond_what_was_asked_is_cut_down_and_counted() {
         let before = excesses();

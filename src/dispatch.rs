@@ -13,8 +13,8 @@ pub enum Dispatch {
     /// A lock of yours may be held across `submit`: no callback runs inside it.
     #[default]
     Thread,
-    /// The thread that finds the completion: the completion thread, or one that is inside `submit` or a wait
-    /// on this `Aio`.
+    /// The thread that finds the completion: the completion thread, or one that submits, waits, cancels or
+    /// polls a handle on this `Aio`.
     ///
     /// This saves a change of thread where media answer at once. Callbacks may run at the same time as
     /// others, and **inside `submit`**: don't hold a lock across it that a callback takes.

@@ -55,16 +55,17 @@ pub enum SetupError {
     InvalidDepth(u32),
     /// More shards than there is memory to list them in.
     TooManyShards(usize),
-    /// The completion thread could not be started: EAGAIN where `RLIMIT_NPROC`, the control group's `pids.max`
-    /// or `kernel.threads-max` is reached, ENOMEM where its stack does not fit in `RLIMIT_AS`, EINVAL after
-    /// `unshare(CLONE_NEWPID)`. [`Dispatch::Manual`](crate::Dispatch::Manual) needs no thread. The error
-    /// inside is the [`source`](Error::source).
+    /// The completion thread could not be started: EAGAIN where `RLIMIT_NPROC`, the control group's
+    /// `pids.max` or `kernel.threads-max` is reached, ENOMEM where its stack does not fit in `RLIMIT_AS`,
+    /// EINVAL after `unshare(CLONE_NEWPID)`. [`Dispatch::Manual`](crate::Dispatch::Manual) needs no thread.
+    /// The error inside is the [`source`](Error::source).
     Thread(io::Error),
     /// Anything else, of any system call: for example EMFILE, no descriptor for `memfd_create`.
     Other {
         /// The call's name.
         call: &'static str,
-        /// What it returned: the [`source`](Error::source), and not part of the text.
+        /// The error that the call returned. The [`source`](Error::source) is this error, and the text of
+        /// `SetupError` does not repeat it.
         error: io::Error,
     },
 }
@@ -203,7 +204,7 @@ impl fmt::Display for AioError {
             AioError::ContextGone => "the kernel AIO context is gone: something in this process destroyed it",
             AioError::Stalled => "io_submit returns EAGAIN again and again with nothing in flight: the kernel has no memory for requests, try again later",
             AioError::NotSubmitted => "the request's batch has not been submitted: submit it before you wait for its handles",
-            AioError::WouldDeadlock => "called inside a callback, a waker or a destructor, this would wait for that code itself: call it on another thread",
+            AioError::WouldDeadlock => "called inside a callback, a waker, a destructor or a logger, this would wait for that code itself: call it on another thread",
             AioError::NotManual => "only an Aio that was built with Dispatch::Manual can be polled: this one has a completion thread",
             AioError::TimedOut => "the time is over and requests are still outstanding",
         })
@@ -211,8 +212,8 @@ impl fmt::Display for AioError {
 }
 
 impl AioError {
-    /// The errno with which a request that was queued completes for the same reason; `None` where no
-    /// request does.
+    /// The errno that is the result of a queued request which can't be submitted for this reason; `None`
+    /// where no request completes for it.
     pub fn errno(self) -> Option<i32> {
         match self {
             AioError::ShutDown | AioError::ContextGone => Some(libc::ECANCELED),
@@ -245,8 +246,8 @@ impl From<AioError> for io::Error {
 /// A request that was not submitted: the reason, and the request itself with everything it owns. Its callback
 /// will not be called.
 ///
-/// Its text says only that. The reason is its [`source`](Error::source), and [`error`](SubmitError::error)
-/// returns it.
+/// Displayed, it says “the request was not submitted”, and not why. The reason is its
+/// [`source`](Error::source), and [`error`](SubmitError::error) returns it.
 ///
 /// ```
 /// use kiocb::Iocb;

@@ -45,11 +45,20 @@ impl Origin {
     /// Whether this is that process, and not a forked child of it.
     #[inline]
     pub(crate) fn is_here(self) -> bool {
-        match page() {
-            // Relaxed: a child's only thread sees the page as fork left it, or what it wrote itself.
-            Some(page) => page.load(Ordering::Relaxed) == self.mark,
-            None => std::process::id() == self.mark,
-        }
+        // Acquire: meets the Release of `publish`.
+        let page = PAGE.load(Ordering::Acquire);
+        debug_assert!(!page.is_null(), "published by the `here` that made this");
+        // SAFETY: `here`, which made this Origin, published the page, or NO_PAGE, before. Neither goes.
+        let written = unsafe { &*page };
+        // Relaxed: a child's only thread sees the page as fork left it, or what it wrote itself. NO_PAGE is
+        // always 0, and no mark is.
+        written.load(Ordering::Relaxed) == self.mark || self.is_number_of_this_process()
+    }
+
+    /// The same, where there is no page.
+    #[cold]
+    fn is_number_of_this_process(self) -> bool {
+        page().is_none() && std::process::id() == self.mark
     }
 }
 
@@ -61,8 +70,9 @@ fn page() -> Option<&'static AtomicU32> {
     if page.is_null() || ptr::eq(page, &raw const NO_PAGE) {
         return None;
     }
-    // SAFETY: what `publish` has stored, and not NO_PAGE: the start of a mapping of `map`, readable, writable,
-    // page-aligned and zeroed. What is published stays mapped: `unmap` gets only what was not published.
+    // SAFETY: what `publish` has stored, and not NO_PAGE: the start of a mapping of `map`, readable,
+    // writable, page-aligned and zeroed. What is published stays mapped: `unmap` gets only what was not
+    // published.
     Some(unsafe { &*page })
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// Dropping it does not take the request back (the kernel can't): the request completes, and then the thread
 /// that reaps it drops its file and buffer. A wait for readiness is [cancelled](Pending::cancel) by the drop.
 /// Forgetting it (`mem::forget`) leaks them. As a future it needs no runtime, may be polled by any executor
-/// and moved between tasks; polled after it has answered, it panics.
+/// and moved between tasks. It panics if it is polled again after it has returned `Ready`.
 ///
 /// ```
 /// use kiocb::Iocb;
@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 /// let done = loop {
 ///     match pending.wait_timeout(Duration::from_secs(1)) {
 ///         Ok(done) => break done,
-///         Err(unfinished) => pending = unfinished, // and say so to somebody
+///         Err(unfinished) => pending = unfinished, // a second is over: log it, for example
 ///     }
 /// };
 /// assert_eq!(done.result?, 512);
@@ -49,8 +49,8 @@ impl<S: Work> Pending<S> {
         }
     }
 
-    /// Returns true once the result is available; `wait` and `poll` then return at once. Does not look for new
-    /// completions.
+    /// Returns true once the result is available; `wait` and `poll` then return at once. Does not look for
+    /// new completions.
     pub fn is_complete(&self) -> bool {
         self.watch.as_ref().is_none_or(Watch::is_done)
     }
@@ -67,7 +67,7 @@ impl<S: Work> Pending<S> {
     /// buffer and the file come back in either case.
     ///
     /// # Panics
-    /// If it has answered already, as a future.
+    /// If it was polled as a future and has returned `Ready`.
     pub fn wait(mut self) -> S::Output {
         if let Some(output) = self.take_if_done() {
             return output;
@@ -85,7 +85,7 @@ impl<S: Work> Pending<S> {
     /// The handle itself, if the time is over: it still stands for the request.
     ///
     /// # Panics
-    /// If it has answered already, as a future.
+    /// If it was polled as a future and has returned `Ready`.
     pub fn wait_timeout(mut self, timeout: Duration) -> Result<S::Output, Self> {
         match self.wait_until(Instant::now().checked_add(timeout)) {
             Some(output) => Ok(output),
@@ -136,11 +136,12 @@ impl<S: Work> Pending<S> {
 impl<F: AsFd + Send + 'static> Pending<PollReady<F>> {
     /// Cancels the wait for readiness
     /// ([`io_cancel(2)`](https://man7.org/linux/man-pages/man2/io_cancel.2.html), Linux 4.19; reads and
-    /// writes can't be cancelled). Any thread may call it. Returns whether the kernel agreed. The result is
-    /// there then, or soon: ECANCELED, or the events that came first. Blocks only while another thread is
-    /// just submitting the request.
+    /// writes can't be cancelled). Any thread may call it. Returns whether the request was cancelled. Then
+    /// the result is there, or comes soon: ECANCELED, or the events that came first. Blocks while another
+    /// thread submits the request or takes its event.
     ///
-    /// `false`: the result is there already, or this is a forked child, whose parent's request it is.
+    /// `false`: the result is there already, or this process is a forked child and the request is its
+    /// parent's.
     ///
     /// ```
     /// use kiocb::{Iocb, PollFlags};

@@ -51,6 +51,9 @@ pub struct Stats {
     pub submits: u64,
     /// Calls of `io_getevents` that slept or might have.
     pub waits: u64,
+    /// Answers of the kernel that claimed more bytes than it was asked for, and were cut down. This one is of
+    /// the whole process, so a sum of several contexts has it once. A healthy kernel gives none.
+    pub excesses: u64,
 }
 
 impl Stats {
@@ -66,6 +69,7 @@ impl Stats {
             panics: figure(self.panics, other.panics),
             submits: figure(self.submits, other.submits),
             waits: figure(self.waits, other.waits),
+            excesses: figure(self.excesses, other.excesses),
         }
     }
 }
@@ -75,7 +79,10 @@ impl Add for Stats {
 
     /// The sums: what several contexts have done together.
     fn add(self, other: Stats) -> Stats {
-        self.combine(other, |one, other| one + other)
+        Stats {
+            excesses: self.excesses.max(other.excesses),
+            ..self.combine(other, |one, other| one + other)
+        }
     }
 }
 

@@ -1,9 +1,9 @@
-//! The one door to user code (I12).
+//! The calls of user code (I12).
 //!
 //! Callbacks, wakers, destructors, loggers and hooks are the user's: each may panic, block, submit, wait or
 //! log, and so may the destructor of what a panic carried. All of them are called from here: with no lock
-//! held, in no role that another thread needs, and inside a frame, by which the thread knows where it is.
-//! What a panic throws is caught and reported here, and dropped with the same care.
+//! held, by a thread that does not lead, and inside a [`Frame`]. What a panic throws is caught and reported
+//! here, and dropped with the same care.
 //!
 //! Other files neither log nor catch panics; `tests/strata.rs` reads the sources for that.
 
@@ -14,7 +14,8 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 
-/// What a thread is doing for the user.
+/// Says that user code runs on this thread, and which kind. It stands in a thread-local variable while that
+/// code runs, so that a call of the crate that is made inside can see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
     /// A callback runs.
@@ -47,8 +48,8 @@ pub(crate) fn innermost() -> Option<Frame> {
     origin.is_here().then_some(frame)
 }
 
-/// Whether waiting for a whole context would wait for this very thread: it runs user code, or it is one of the
-/// crate's own.
+/// Whether waiting for a whole context would wait for this very thread: it runs user code, or it is one of
+/// the crate's own.
 pub(crate) fn must_not_block() -> bool {
     innermost().is_some() || OWN_THREAD.with(Cell::get).is_some_and(Origin::is_here)
 }
@@ -76,7 +77,14 @@ pub(crate) struct Inside {
 impl Inside {
     #[inline]
     pub(crate) fn enter(frame: Frame) -> Inside {
-        let here = (frame, Origin::here());
+        Inside::enter_in(frame, Origin::here())
+    }
+
+    /// The same, for a caller that knows this process.
+    #[inline]
+    pub(crate) fn enter_in(frame: Frame, process: Origin) -> Inside {
+        debug_assert!(process.is_here());
+        let here = (frame, process);
         let outer = INNERMOST.with(|innermost| innermost.replace(Some(here)));
         Inside { outer }
     }
@@ -113,6 +121,11 @@ pub(crate) fn call<R>(what: &str, run: impl FnOnce() -> R) -> Option<R> {
 pub(crate) fn clone_waker(waker: &Waker) -> Waker {
     let _inside = Inside::enter(Frame::Other);
     waker.clone()
+}
+
+/// Calls a waker.
+pub(crate) fn wake(waker: Waker) {
+    call("a waker", || waker.wake());
 }
 
 /// Drops a value of the user's.

@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use kiocb::op::Read;
-use kiocb::{Aio, AlignedBuf, Dispatch};
+use kiocb::{Aio, AlignedBuf, Dispatch, RwFlags, SyncGroup, SyncKind};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -156,10 +156,78 @@ fn allocations_of_waits(aio: &Aio, count: usize) -> usize {
     ALLOCATIONS.load(Ordering::SeqCst) - before
 }
 
+/// Calls over borrowed memory: one at a time, in scopes, and scopes of many.
+fn allocations_of_borrowed_calls(aio: &Aio, count: usize) -> usize {
+    let (zeroes, null) = (File::open("/dev/zero").unwrap(), null());
+    let (mut pages, mut results) = ([[1; 512]; 32], Vec::new());
+    let mut before = 0;
+    for index in 0..2 * count {
+        if index == count {
+            before = ALLOCATIONS.load(Ordering::SeqCst);
+        }
+        aio.read_exact_at(&zeroes, &mut pages[0], 0).unwrap();
+        aio.with(RwFlags::DSYNC)
+            .write_all_at(&null, &pages[0], 0)
+            .unwrap();
+        aio.scope(|s| {
+            let (first, rest) = pages.split_at_mut(1);
+            let reads = [
+                s.read_exact_at(&zeroes, &mut first[0], 0),
+                s.read_at(&zeroes, &mut rest[0], 0),
+            ];
+            assert!(reads.into_iter().all(|read| read.wait().is_ok()));
+        });
+        let pieces = pages.iter_mut().map(|page| &mut page[..]).zip(0..);
+        aio.read_many_into(&zeroes, pieces, &mut results);
+        assert!(results.iter().all(Result::is_ok));
+    }
+    ALLOCATIONS.load(Ordering::SeqCst) - before
+}
+
+/// For each of so many: a barrier with a callback, one with a handle; a write and a barrier, a commit.
+fn allocations_of_barriers(aio: &Aio, count: usize) -> [usize; 4] {
+    let group = SyncGroup::new(aio, scratch());
+    let (send, receive) = mpsc::sync_channel(1);
+    let callback = || {
+        let send = send.clone();
+        move |result: std::io::Result<()>| send.send(result).unwrap()
+    };
+    let measure = |what: &mut dyn FnMut()| {
+        (0..count).for_each(|_| what());
+        let before = ALLOCATIONS.load(Ordering::SeqCst);
+        (0..count).for_each(|_| what());
+        ALLOCATIONS.load(Ordering::SeqCst) - before
+    };
+    [
+        measure(&mut || {
+            group.barrier(SyncKind::Data, callback()).unwrap();
+            receive.recv().unwrap().unwrap();
+        }),
+        measure(&mut || group.sync(SyncKind::Data).wait().unwrap()),
+        measure(&mut || {
+            group.write([7; 64], 0, |done| drop(done.result)).unwrap();
+            group.barrier(SyncKind::Data, callback()).unwrap();
+            receive.recv().unwrap().unwrap();
+        }),
+        measure(&mut || assert_eq!(group.commit([7; 64], 0).wait().unwrap(), [7; 64])),
+    ]
+}
+
 /// What is allocated for each request is allocated every time. What a thread needs when it first blocks, the
 /// test's own included, is not.
 fn least_of_three(mut count: impl FnMut() -> usize) -> usize {
     (0..3).map(|_| count()).min().unwrap_or(0)
+}
+
+/// A handle costs no more than a callback.
+fn handles_allocate_no_more_than_callbacks() {
+    let aio = aio();
+    let counts = || allocations_of_barriers(&aio, 100);
+    let all: Vec<_> = (0..3).map(|_| counts()).collect();
+    let least = |which: usize| all.iter().map(|counts| counts[which]).min().unwrap();
+    let [barrier, sync, write, commit] = [0, 1, 2, 3].map(least);
+    assert!(sync <= barrier, "{sync} and {barrier} allocations");
+    assert!(commit <= write, "{commit} and {write} allocations");
 }
 
 /// One test, because another one's allocations would be counted too.
@@ -175,6 +243,8 @@ fn nothing_is_allocated_in_the_steady_state() {
             }
             let count = least_of_three(|| allocations_of_waits(&aio, 2000));
             assert_eq!(count, 0, "waits, {dispatch:?}, depth {depth}");
+            let count = least_of_three(|| allocations_of_borrowed_calls(&aio, 500));
+            assert_eq!(count, 0, "borrowed memory, {dispatch:?}, depth {depth}");
             if dispatch != Dispatch::Manual {
                 let count = allocations_of_a_stream(&aio, 20_000);
                 // The two threads may trade more cells than ever before at any moment, but not for every
@@ -186,4 +256,5 @@ fn nothing_is_allocated_in_the_steady_state() {
             }
         }
     }
+    handles_allocate_no_more_than_callbacks();
 }

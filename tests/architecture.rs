@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 const ROWS: &[&[&str]] = &[
     &["cache_padded"],
     &["origin"],
-    // What everything stands on: threads' tools (loom's in a model), the door to user code, the random numbers
-    // of tests (a file of tests/kit), and the kernel.
+    // What everything stands on: threads' tools (loom's in a model), the calls of user code, the random
+    // numbers of tests (a file of tests/kit), and the kernel.
     &["sync", "user_code", "random"],
     &["sys"],
     // The nouns: plain values, each of which can be read alone.
@@ -58,7 +58,8 @@ const UNSAFE: &[(&str, &str)] = &[
     ("op/poll_ready", "keeps that contract for a wait for readiness"),
     ("op/job", "passes that contract on"),
     ("op/callback", "passes that contract on"),
-    ("scope", "keeps that contract for memory that is borrowed"),
+    ("scope/memory", "memory and files that are borrowed, without their lifetimes"),
+    ("scope/work", "keeps that contract for what is borrowed"),
     ("buf", "which memory the kernel may use: unsafe traits and their implementations"),
     ("buf/slice", "a part of such a buffer"),
     ("buf/vectored", "several of them"),

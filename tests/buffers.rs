@@ -24,8 +24,8 @@ fn read_into<B: IoBufMut>(buf: B, bytes: &[u8]) -> B {
     let mut cell = Box::new(buf);
     let n = bytes.len().min(cell.buf_capacity());
     let target = cell.buf_mut_ptr();
-    // SAFETY: `target` is good for `buf_capacity()` writes until the value is touched again, and `n` is no more
-    // than that.
+    // SAFETY: `target` is good for `buf_capacity()` writes until the value is touched again, and `n` is no
+    // more than that.
     unsafe { target.copy_from_nonoverlapping(bytes.as_ptr(), n) };
     // SAFETY: `n <= buf_capacity()`, and these bytes have just been written.
     unsafe { cell.set_init(n) };

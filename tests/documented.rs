@@ -191,7 +191,8 @@ fn write_one(aio: &Aio, file: &Arc<File>) -> Iocb<Rw<Arc<File>, Write, [u8; 1]>>
     aio.alloc().init_rw(Arc::clone(file), Write, [0; 1], 0)
 }
 
-/// Two callbacks are there together, and each submits two requests: returns the calls of `io_submit` for these.
+/// Two callbacks are there together, and each submits two requests: returns the calls of `io_submit` for
+/// these.
 fn calls_of_a_round(aio: &Aio, file: &Arc<File>) -> u64 {
     for _ in 0..2 {
         let (inner, file_inside) = (aio.clone(), Arc::clone(file));

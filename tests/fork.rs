@@ -1,9 +1,9 @@
 //! A forked child has the parent's handles and nothing behind them: they say so, their drops do nothing, and
 //! the parent never notices.
 //!
-//! Each test runs in a process of its own, which forks while its other threads sleep: parked, in the kernel, or
-//! inside a callback that waits. A child forked while one of them starts or ends would inherit a lock of the
-//! standard library's that is never released, and could start no thread, not even its watchdog.
+//! Each test runs in a process of its own, which forks while its other threads sleep: parked, in the kernel,
+//! or inside a callback that waits. A child forked while one of them starts or ends would inherit a lock of
+//! the standard library's that is never released, and could start no thread, not even its watchdog.
 #![allow(unsafe_code, reason = "forks")]
 
 mod common;

@@ -8,12 +8,15 @@ mod common;
 mod seccomp;
 
 use common::*;
-use kiocb::buf::PoolBuf;
-use kiocb::{Aio, AioError, BufPool, SyncGroup, SyncKind, TrackedWrite};
+use kiocb::buf::{PoolBuf, TakeBuf};
+use kiocb::{
+    Aio, AioError, BufPool, PendingCommit, PendingSync, SyncGroup, SyncKind, TrackedWrite,
+};
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -100,7 +103,48 @@ fn use_in_child(group: &SyncGroup<File>, write: &TrackedWrite<File>) {
     assert_eq!(text, "text");
     drop(write);
     assert!(group.take_error().is_none());
+    use_handles_in_child(group);
     drop(copy(group));
+}
+
+fn use_handles_in_child(group: &SyncGroup<File>) {
+    let refused = group.sync(SyncKind::Data).wait();
+    assert!(is_forked(&refused.unwrap_err()));
+    let refused = group.commit("text", 0).wait().unwrap_err();
+    assert!(is_forked(refused.error()));
+}
+
+/// Handles of the parent's, which may be answering at this moment.
+fn answer_in_child(sync: &PendingSync<File>, commit: &PendingCommit<File, &'static str>) {
+    assert!(sync.is_complete() && commit.is_complete());
+    assert!(format!("{sync:?}{commit:?}").contains("true"));
+    let mut polled = copy(sync);
+    let Poll::Ready(answer) = poll_once(&mut polled) else {
+        panic!("a child has nothing to wait for")
+    };
+    assert!(is_forked(&answer.unwrap_err()));
+    assert!(is_forked(&copy(sync).wait().unwrap_err()));
+    drop(copy(sync));
+    let error = copy(commit).wait_timeout(Duration::from_secs(600)).unwrap();
+    let (error, buf) = error.unwrap_err().into_parts();
+    assert!(is_forked(&error) && buf.is_none());
+}
+
+#[test]
+fn a_child_never_waits_for_a_handle_of_a_sync_group() {
+    alone("a_child_never_waits_for_a_handle_of_a_sync_group", || {
+        let aio = aio();
+        let group = SyncGroup::new(&aio, scratch());
+        let hammer = || group.sync(SyncKind::Data).wait().unwrap();
+        beside(hammer, || {
+            for _ in 0..100 {
+                let (sync, commit) = (group.sync(SyncKind::Data), group.commit("text", 0));
+                fork(|| answer_in_child(&sync, &commit));
+                assert_eq!(commit.wait().unwrap(), "text");
+                sync.wait().unwrap();
+            }
+        });
+    });
 }
 
 #[test]
@@ -136,11 +180,38 @@ fn use_pool_in_child(pool: &BufPool, held: &PoolBuf) {
     assert_eq!(pool.available(), 0);
     std::panic::set_hook(Box::new(|_| ())); // without a backtrace for each of the children
     assert!(catch_unwind(AssertUnwindSafe(|| pool.take())).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| poll_once(&mut pool.take_async()))).is_err());
     // A pool of its own works.
     let own = BufPool::new(1, 64).unwrap();
     drop(own.take());
     assert_eq!(own.take().len(), 64);
     drop(copy(pool));
+}
+
+/// A future of the parent's, which waits.
+fn give_up_in_child(task: &mut TakeBuf<'_>) {
+    std::panic::set_hook(Box::new(|_| ())); // as above
+    assert!(catch_unwind(AssertUnwindSafe(|| poll_once(task))).is_err());
+    drop(copy(task));
+}
+
+#[test]
+fn a_child_never_waits_for_a_task_of_a_pool() {
+    alone("a_child_never_waits_for_a_task_of_a_pool", || {
+        let pool = BufPool::new(1, 64).unwrap();
+        let hammer = || drop(block_on(pool.take_async()));
+        beside(hammer, || {
+            for _ in 0..100 {
+                let mut task = pool.take_async();
+                let polled = poll_once(&mut task);
+                if polled.is_pending() {
+                    fork(|| give_up_in_child(&mut task));
+                }
+                drop((polled, task));
+            }
+        });
+        assert_eq!(pool.available(), 1);
+    });
 }
 
 #[test]

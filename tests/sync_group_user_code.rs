@@ -1,5 +1,5 @@
-//! The user's code that a sync group calls (callbacks, what they capture, what their panics carry, what `{:?}`
-//! writes to, errors that are formatted): no lock is held meanwhile, and a panic loses nothing.
+//! The user's code that a sync group calls (callbacks, what they capture, what their panics carry, what
+//! `{:?}` writes to, errors that are formatted): no lock is held meanwhile, and a panic loses nothing.
 
 mod common;
 

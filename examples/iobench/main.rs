@@ -10,10 +10,10 @@
 //!
 //! How it is put together: [`options`] says what to do, [`target`] finds the file and has it made and
 //! [`fill`]ed as its [`plan`] says, if there is [`room`]; its [`block`]s describe themselves. What was added
-//! goes again ([`growth`]) if the run fails or is [`interrupt`]ed. An engine (one file in [`engines`]) keeps requests in
-//! flight; each request is a [`slot`], which picks the offset, checks the data and samples the latency in the
-//! same way for all engines. [`measure`] watches from outside and takes the difference of two snapshots;
-//! [`report`] and [`plot`] show it.
+//! goes again ([`growth`]) if the run fails or is [`interrupt`]ed. An engine (one file in [`engines`]) keeps
+//! requests in flight; each request is a [`slot`], which picks the offset, checks the data and samples the
+//! latency in the same way for all engines. [`measure`] watches from outside and takes the difference of two
+//! snapshots; [`report`] and [`plot`] show it.
 
 mod alloc_count;
 mod block;
@@ -75,8 +75,8 @@ fn complain(error: &(dyn Error + Send + Sync), code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Runs every engine asked for; false when one failed or one answer was wrong. What was added to a file system
-/// stays only if all went well.
+/// Runs every engine asked for; false when one failed or one answer was wrong. What was added to a file
+/// system stays only if all went well.
 fn bench(options: &Options) -> Result<bool> {
     let plot = plot::place(options)?;
     let target = Target::prepare(options)?;

@@ -1,8 +1,9 @@
 //! The file that is driven: found, judged, filled where needed, opened.
 //!
 //! The rule about other people's data: iobench overwrites, grows, cuts and removes what it made, in this run
-//! or, by the mark in its first block (see [`block`](crate::block)), in an earlier one. Everything else is only
-//! read, unless `--rw` writes and `--yes` says so; its length stays what it is, and it stays somebody else's.
+//! or, by the mark in its first block (see [`block`](crate::block)), in an earlier one. Everything else is
+//! only read, unless `--rw` writes and `--yes` says so; its length stays what it is, and it stays somebody
+//! else's.
 
 use std::error::Error;
 use std::fmt;

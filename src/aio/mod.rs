@@ -1,9 +1,11 @@
-//! The handle users hold: one context, or several behind one face.
+//! The handle users hold: one context, or several, one for each shard.
 
 mod builder;
+mod ends;
 mod shards;
 
 pub use builder::AioBuilder;
+pub use ends::{Drain, Shutdown};
 
 use crate::engine::Engine;
 use crate::error::AioError;
@@ -16,19 +18,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// A handle on a kernel AIO context and what drives it. Cloning it is cheap, and all clones are the same
-/// context.
+/// A handle on a kernel AIO context and what drives it; with [`shards`](AioBuilder::shards), on one context
+/// for each. Cloning it is cheap, and all clones stand for the same contexts.
 ///
 /// [`Aio::global`] is the one that [`Iocb::alloc`](crate::Iocb::alloc) uses; [`Aio::builder`] makes others.
 ///
 /// # Dropping
 /// When the last clone is dropped, all submitted requests are completed first, queued ones included, and
-/// every callback is called. Then the thread ends and the context is destroyed (about 30 ms in the kernel).
+/// every callback is called. Then the completion thread ends, where there is one (not under
+/// [`Dispatch::Manual`](crate::Dispatch::Manual)), and the context is destroyed (about 30 ms in the kernel).
 /// So **the last drop blocks while requests are outstanding**. To bound that, call
-/// [`shutdown`](Aio::shutdown) before. Inside a callback, a waker or a destructor of any context, the end
-/// goes on in the background instead, and the drop does not block. Waits for readiness are cancelled
+/// [`shutdown`](Aio::shutdown) before. Inside a callback, a waker, a destructor or a logger of any context,
+/// the end goes on in the background instead, and the drop does not block. Waits for readiness are cancelled
 /// (`ECANCELED`). A request does not keep its `Aio` alive; a callback that owns a clone does. The global one
 /// is never dropped: call [`drain`](Aio::drain) before the program ends.
+///
+/// In async code a last drop blocks a thread of the runtime's. Await [`shutdown_async`](Aio::shutdown_async)
+/// before, or poll it once and drop it: the end then goes on in the background, and no drop blocks.
 ///
 /// # Fork
 /// In a forked child every call returns [`AioError::Forked`](crate::AioError::Forked), and dropping does
@@ -79,7 +85,9 @@ impl Aio {
     ///
     /// # Errors
     /// [`AioError::WouldDeadlock`](crate::AioError::WouldDeadlock) inside user code of any context (a
-    /// callback, a waker, a destructor, a logger), [`AioError::Forked`](crate::AioError::Forked) in a child.
+    /// callback, a waker, a destructor, a logger), [`AioError::Forked`](crate::AioError::Forked) in a child,
+    /// [`AioError::ContextGone`](crate::AioError::ContextGone) if something else in the process destroyed the
+    /// kernel's context and a submission or a wait has noticed.
     pub fn drain(&self) -> io::Result<()> {
         self.drain_until(None)
     }
@@ -109,9 +117,9 @@ impl Aio {
     }
 
     /// Refuses new requests from now on (on all clones), cancels waits for readiness (`ECANCELED`), completes
-    /// what was accepted, ends the thread and destroys the context. Blocks for at most about `timeout`, plus
-    /// the kernel's 30 ms for an idle context. Under [`Dispatch::Manual`](crate::Dispatch::Manual) it polls,
-    /// and callbacks run inside it.
+    /// what was accepted, ends the completion thread, if there is one, and destroys the context. Blocks for
+    /// at most about `timeout`, plus the kernel's 30 ms for an idle context. Under
+    /// [`Dispatch::Manual`](crate::Dispatch::Manual) it polls, and callbacks run inside it.
     ///
     /// # Errors
     /// - [`AioError::TimedOut`](crate::AioError::TimedOut): requests are still outstanding, on a hung device
@@ -119,6 +127,8 @@ impl Aio {
     ///   the kernel ever completes them. No later drop blocks.
     /// - [`AioError::WouldDeadlock`](crate::AioError::WouldDeadlock) inside user code of any context; new
     ///   requests are refused all the same.
+    /// - [`AioError::ContextGone`](crate::AioError::ContextGone): something else in the process destroyed the
+    ///   kernel's context, and a submission or a wait has noticed.
     /// - [`AioError::Forked`](crate::AioError::Forked) in a child.
     pub fn shutdown(&self, timeout: Duration) -> io::Result<()> {
         self.check_origin()?;
@@ -145,14 +155,15 @@ impl Aio {
     }
 
     /// Runs the completions of a [`Dispatch::Manual`](crate::Dispatch::Manual) context on this thread: waits
-    /// until at least `min` results have been delivered or nothing is outstanding, delivers at most `max`, and
-    /// does not wait longer than `timeout` (`None`: as long as it takes). Returns how many it delivered:
+    /// until at least `min` results have been delivered or nothing is outstanding, delivers at most `max`,
+    /// and does not wait longer than `timeout` (`None`: as long as it takes). Returns how many it delivered:
     /// callbacks called, and results that a waiter or future can see now.
     ///
-    /// `poll(0, usize::MAX, None)` never sleeps. One thread at a time polls; a second one waits for its turn.
-    /// With shards, the shard of this thread is polled. `timeout` bounds the sleep. With one, requests that
-    /// had to queue, whose submission may block, are submitted by a helper thread. What a callback does is not
-    /// bounded, nor the submission of what it submits: that blocks where [`submit`](crate::Iocb::submit) does.
+    /// `poll(0, usize::MAX, None)` never sleeps. One thread at a time polls; a second one waits for its turn,
+    /// unless `min` is 0: then it returns 0 at once. With shards, the shard of this thread is polled.
+    /// `timeout` bounds the sleep. With one, requests that had to queue, whose submission may block, are
+    /// submitted by a helper thread. What a callback does is not bounded, nor the submission of what it
+    /// submits: that blocks where [`submit`](crate::Iocb::submit) does.
     ///
     /// # Errors
     /// [`AioError::NotManual`](crate::AioError::NotManual),

@@ -26,8 +26,8 @@ impl Shards {
         &self.0
     }
 
-    /// Waits until all contexts are destroyed. Under `Dispatch::Manual` several are destroyed at once, each on
-    /// a thread of its own: one takes tens of milliseconds.
+    /// Waits until all contexts are destroyed. Under `Dispatch::Manual` several are destroyed at once, each
+    /// on a thread of its own: one takes tens of milliseconds.
     pub(super) fn await_end(&self, deadline: Option<Instant>) -> Result<(), AioError> {
         if self.0.len() > 1 {
             self.0.iter().for_each(|engine| engine.end_in_background());

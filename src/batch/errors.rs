@@ -40,21 +40,16 @@ impl Refused {
 }
 
 impl BatchErrors {
-    /// Those with a handle are completed with their errno.
     pub(super) fn new(
         aio: &Aio,
         engine: &Arc<Engine>,
         batch: u64,
-        unsent: Vec<(io::Error, OwnedCell)>,
+        refused: Vec<(io::Error, OwnedCell)>,
     ) -> BatchErrors {
-        let mut refused = BTreeMap::new();
-        for (error, cell) in unsent {
-            if cell.is_callback() {
-                refused.insert(cell.tag(), Refused::new(error, cell));
-            } else {
-                engine.settle_refused(cell, &error);
-            }
-        }
+        let refused = refused.into_iter();
+        let refused = refused
+            .map(|(error, cell)| (cell.tag(), Refused::new(error, cell)))
+            .collect();
         BatchErrors {
             aio: aio.clone(),
             engine: Arc::clone(engine),

@@ -15,13 +15,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Requests that will be submitted together: made by [`Aio::batch`].
 ///
-/// One system call for many requests costs about half of many calls, and the kernel merges adjacent ones on
-/// their way to a disk. What finds no slot queues in user space, as ever. Requests of any kind may be mixed:
-/// [`push`](Batch::push) adds one and returns its handle, [`push_callback`](Batch::push_callback) adds one
-/// with a callback. Each one's failure is its own.
+/// A request that shares a system call costs half to two thirds of one that has a call of its own, and the
+/// kernel merges adjacent ones on their way to a disk. What finds no slot queues in user space, as ever.
+/// Requests of any kind may be mixed: [`push`](Batch::push) adds one and returns its handle,
+/// [`push_callback`](Batch::push_callback) adds one with a callback. Each one's failure is its own.
 ///
-/// Dropped without [`submit`](Batch::submit), nothing is submitted: callbacks are dropped uncalled, and the
-/// results of handles are ECANCELED.
+/// If the batch is dropped before [`submit`](Batch::submit), none of its requests is submitted: callbacks are
+/// dropped uncalled, and the results of handles are ECANCELED.
 ///
 /// ```
 /// use kiocb::op::{Read, Write};
@@ -54,8 +54,8 @@ pub struct Batch<'a> {
     list: List,
 }
 
-/// Stands for a request with a callback in a [`Batch`], to ask for it should it be refused: see
-/// [`BatchErrors::take`]. It may be dropped, and owns nothing.
+/// Stands for a request with a callback in a [`Batch`]. If the request is refused, [`BatchErrors::take`]
+/// returns it for this ticket. It may be dropped, and owns nothing.
 pub struct Ticket<S: Submit> {
     batch: u64,
     receipt: Receipt<Job<S>>,
@@ -116,9 +116,9 @@ impl Batch<'_> {
         self.len() == 0
     }
 
-    /// Submits all, in the order in which they were added, by as few calls of
-    /// [`io_submit(2)`](https://man7.org/linux/man-pages/man2/io_submit.2.html) as there are slots for (1024
-    /// requests at most in each). Any thread may call it, inside a callback too. Blocks only where
+    /// Submits all, in the order in which they were added. As many as there are free slots leave at once, by
+    /// [`io_submit(2)`](https://man7.org/linux/man-pages/man2/io_submit.2.html) (1024 requests at most in
+    /// each call); the others queue. Any thread may call it, inside a callback too. Blocks only where
     /// [`Iocb::submit`] does.
     ///
     /// What comes back are the requests with a callback that were refused, for the reasons that

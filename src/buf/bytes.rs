@@ -31,8 +31,8 @@ unsafe impl IoBuf for BytesMut {
     }
 }
 
-// SAFETY: the `buf_capacity()` bytes from the start are this handle's alone, also where others have a part of the
-// same memory: that is what lets `BytesMut` write there. They move only when the handle is told to grow.
+// SAFETY: the `buf_capacity()` bytes from the start are this handle's alone, also where others have a part of
+// the same memory: that is what lets `BytesMut` write there. They move only when the handle is told to grow.
 unsafe impl IoBufMut for BytesMut {
     fn buf_mut_ptr(&mut self) -> *mut u8 {
         let len = self.len();

@@ -13,7 +13,7 @@
 //! | `Vec<u8>` | `len()` | `capacity()`, from its first byte on; see [below](#reading-into-a-vec) |
 //! | `Box<[u8]>`, `[u8; N]`, `Box<[u8; N]>`, [`AlignedBuf`], [`PoolBuf`] | all | all |
 //! | `String`, `&'static [u8]`, `&'static [u8; N]`, `&'static str` | all | never |
-//! | `Arc<[u8]>`, `Arc<[u8; N]>`, `Arc<Vec<u8>>`, `Arc<AlignedBuf>` | all | never: it is shared |
+//! | `Arc<[u8]>`, `Arc<[u8; N]>`, `Arc<Vec<u8>>`, `Arc<AlignedBuf>`, `Arc<PoolBuf>` | all | never: it is shared |
 //! | [`Slice<B>`] | the range of `B` | the range of `B` |
 //!
 //! # Reading into a `Vec`
@@ -42,7 +42,7 @@ mod slice;
 mod vectored;
 
 pub use aligned::AlignedBuf;
-pub use pool::{BufPool, BufPoolBuilder, HugePages, PoolBuf};
+pub use pool::{BufPool, BufPoolBuilder, HugePages, PoolBuf, TakeBuf};
 pub use slice::Slice;
 pub use vectored::{IoBufs, IoBufsMut, IoVec, IoVecArray};
 
@@ -366,7 +366,7 @@ unsafe impl IoBuf for String {
 }
 
 // SAFETY: an `Arc`'s contents stay where they are until the last clone is gone, and while this clone lives
-// `Arc::get_mut` refuses everybody and `Arc::make_mut` copies.
+// `Arc::get_mut` refuses every caller and `Arc::make_mut` copies.
 unsafe impl IoBuf for Arc<[u8]> {
     fn buf_ptr(&self) -> *const u8 {
         (**self).as_ptr()

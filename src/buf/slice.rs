@@ -117,8 +117,8 @@ unsafe impl<B: IoBuf + IoBufMut> IoBufMut for Slice<B> {
     fn buf_mut_ptr(&mut self) -> *mut u8 {
         let start = self.start.min(self.buf.buf_len());
         debug_assert!(start <= self.buf.buf_capacity());
-        // SAFETY: `start <= B::buf_len() <= B::buf_capacity()`, so the result stays within `B`'s memory or one past
-        // it.
+        // SAFETY: `start <= B::buf_len() <= B::buf_capacity()`, so the result stays within `B`'s memory or
+        // one past it.
         unsafe { self.buf.buf_mut_ptr().add(start) }
     }
 
@@ -136,9 +136,9 @@ unsafe impl<B: IoBuf + IoBufMut> IoBufMut for Slice<B> {
         if n == 0 {
             return;
         }
-        // SAFETY: `n <= buf_capacity()` is the caller's promise, so `start + n <= B::buf_capacity()`. The first
-        // `start` bytes are initialised because `start <= B::buf_len()` (else our capacity is 0 and `n` too), the
-        // next `n` by the caller's promise.
+        // SAFETY: `n <= buf_capacity()` is the caller's promise, so `start + n <= B::buf_capacity()`. The
+        // first `start` bytes are initialised because `start <= B::buf_len()` (else our capacity is 0 and `n`
+        // too), the next `n` by the caller's promise.
         unsafe { self.buf.set_init(self.start + n) }
     }
 }

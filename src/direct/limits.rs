@@ -55,7 +55,8 @@ impl Limits {
     }
 
     /// What a file that was opened for direct I/O wants. `None`: its own word is that it can't, although it
-    /// was opened so (ext4 with data journalling or encryption would go through the page cache, and say nothing of it).
+    /// was opened so (ext4 with data journalling or encryption would go through the page cache, and say
+    /// nothing of it).
     pub(super) fn of(fd: BorrowedFd<'_>) -> io::Result<Option<Self>> {
         Ok(match Self::ask(fd)? {
             Answer::Never => None,

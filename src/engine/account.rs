@@ -1,21 +1,42 @@
 //! Counting what is outstanding, and waking the threads that wait until nothing is.
 
 use super::Engine;
+use super::request::List;
 use crate::dispatch::Dispatch;
 use crate::sync::{Condvar, Mutex, Ordering, now};
+use crate::user_code;
+use std::collections::BTreeMap;
+use std::task::Waker;
 use std::time::Instant;
 
-/// Where threads wait until nothing is outstanding.
+/// Where threads and tasks wait until nothing is outstanding, or until the context has ended.
 #[derive(Debug)]
 pub(super) struct IdleSignal {
-    lock: Mutex<()>,
+    tasks: Mutex<Tasks>,
     came: Condvar,
+}
+
+/// The wakers of tasks, in the order in which the tasks came.
+#[derive(Debug, Default)]
+struct Tasks {
+    last: u64,
+    wakers: BTreeMap<u64, Waker>,
+}
+
+/// A task that waits for the signal, or may do so: its number, once it has one.
+#[derive(Debug, Default)]
+pub(crate) struct IdleTask(Option<u64>);
+
+impl IdleTask {
+    pub(super) fn is_waiting(&self) -> bool {
+        self.0.is_some()
+    }
 }
 
 impl IdleSignal {
     pub(super) fn new() -> IdleSignal {
         IdleSignal {
-            lock: Mutex::new(()),
+            tasks: Mutex::new(Tasks::default()),
             came: Condvar::new(),
         }
     }
@@ -23,7 +44,7 @@ impl IdleSignal {
     /// Waits until `is_so` returns true, or until the deadline. Returns whether it is so. A thread that makes
     /// it so calls `notify` afterwards.
     pub(super) fn wait(&self, deadline: Option<Instant>, is_so: impl Fn() -> bool) -> bool {
-        let mut guard = self.lock.lock();
+        let mut guard = self.tasks.lock();
         while !is_so() {
             match deadline {
                 None => self.came.wait(&mut guard),
@@ -36,10 +57,51 @@ impl IdleSignal {
         true
     }
 
+    /// Registers the waker of a task, unless `is_so` returns true; returns what `is_so` does. A thread that
+    /// makes it so calls `notify` and the wakers of `take_tasks` afterwards.
+    pub(super) fn register(
+        &self,
+        task: &mut IdleTask,
+        waker: &Waker,
+        is_so: impl Fn() -> bool,
+    ) -> bool {
+        // User code, as is the drop of the one before: not under the lock.
+        let waker = user_code::clone_waker(waker);
+        let mut tasks = self.tasks.lock();
+        if is_so() {
+            drop(tasks);
+            user_code::drop_value("dropping a waker", waker);
+            return true;
+        }
+        let number = *task.0.get_or_insert_with(|| {
+            tasks.last += 1;
+            tasks.last
+        });
+        let before = tasks.wakers.insert(number, waker);
+        drop(tasks);
+        user_code::drop_value("dropping a waker", before);
+        false
+    }
+
+    /// The task waits no longer.
+    pub(super) fn forget(&self, task: &mut IdleTask) {
+        if let Some(number) = task.0.take() {
+            let waker = self.tasks.lock().wakers.remove(&number);
+            user_code::drop_value("dropping a waker", waker);
+        }
+    }
+
+    /// Wakes the threads.
     pub(super) fn notify(&self) {
         // Takes the lock once: a thread that saw `is_so` return false is asleep by then.
-        drop(self.lock.lock());
+        drop(self.tasks.lock());
         self.came.notify_all();
+    }
+
+    /// Takes the wakers of all tasks: those that find it not to be so come again.
+    pub(super) fn take_tasks(&self) -> impl Iterator<Item = Waker> + use<> {
+        let wakers = std::mem::take(&mut self.tasks.lock().wakers);
+        wakers.into_values()
     }
 }
 
@@ -63,14 +125,30 @@ impl Engine {
         }
     }
 
-    /// Wakes the threads that wait until nothing is outstanding, if nothing is. To be called by a thread that
-    /// has completed a request.
+    /// Wakes what waits until nothing is outstanding, if nothing is. To be called by a thread that has
+    /// completed a request.
     #[inline]
     pub(super) fn notify_if_idle(&self) {
-        if self.counters.has_listeners() && self.outstanding() == 0 {
-            self.idle.notify();
+        // While something is in flight, the thread that completes that is yet to come here.
+        if self.counters.has_listeners() && self.slots.in_use() == 0 {
+            self.notify_unless_outstanding();
+        }
+    }
+
+    #[inline(never)]
+    fn notify_unless_outstanding(&self) {
+        // In a forked child, a logger may have forked, the lock is the parent's.
+        if self.is_here() && self.outstanding() == 0 {
+            self.notify_idle();
             self.wake_dispatcher();
         }
+    }
+
+    /// Wakes the threads that wait for the signal, and puts the wakers of tasks where the dispatcher finds
+    /// them: they are user code, and this thread may be inside of some.
+    pub(super) fn notify_idle(&self) {
+        self.idle.notify();
+        self.inbox.defer(self.idle.take_tasks(), List::new());
     }
 
     /// Whether no more events can come from the context.

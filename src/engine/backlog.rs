@@ -92,9 +92,9 @@ impl Backlog {
             return None;
         }
         let wanted = queue.list.len().min(most);
-        let batch = queue.list.split(slots(wanted));
-        queue.pumping = batch.len() > 0;
-        queue.pumping.then(|| mark_taken(batch))
+        let taken = queue.list.split(slots(wanted));
+        queue.pumping = taken.len() > 0;
+        queue.pumping.then(|| mark_taken(taken))
     }
 
     /// Takes a request that is being cancelled out of the queue, if it waits there. It ceases to count as

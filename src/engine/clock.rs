@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A submission that takes longer is reported: milliseconds.
 const SLOW: u64 = 100;
-/// A batch of callbacks that takes longer is slow: milliseconds, two ticks of the slowest clock (100 Hz).
+/// A round of callbacks that takes longer is slow: milliseconds, two ticks of the slowest clock (100 Hz).
 const LONG: u64 = 20;
 /// The shortest time between two reports, in milliseconds: a program that blocks once may block all the time.
 const QUIET: u64 = 1000;

@@ -1,28 +1,30 @@
 //! What the engine counts: for its own decisions (is anything outstanding? must the dispatcher stay awake?)
 //! and for `Stats`.
 //!
-//! A request is always in one of three places: queued (`Backlog`), in flight (`Slots`), or completing: between
-//! its event and the end of its callback (here). It enters the next place before it leaves the last, so a
-//! reader that looks at them in this order misses nothing that moves forward; what comes in meanwhile shows
-//! in counters that only grow (`Engine::outstanding`).
+//! A request is always in one of three places: queued (`Backlog`), in flight (`Slots`), or completing:
+//! between its event and the end of its callback (here). (A watched request that its event settles skips the
+//! third.) It enters the next place before it leaves the last, so a reader that looks at them in this order
+//! misses nothing that moves forward; what comes in meanwhile shows in counters that only grow
+//! (`Engine::outstanding`).
 
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, CachePadded, Ordering};
 
-/// Batches of callbacks after the start during which submissions are not held back, because it is not known
+/// Rounds of callbacks after the start during which submissions are not held back, because it is not known
 /// yet how long the callbacks take.
-const WARM_UP_BATCHES: usize = 64;
-/// The same, after a batch that took long.
-const SLOW_BATCHES: usize = 8;
+const WARM_UP_ROUNDS: usize = 64;
+/// The same, after a round that took long.
+const SLOW_ROUNDS: usize = 8;
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    /// Requests whose event was taken, and whose callback has not returned, or which will be submitted again.
+    /// Requests whose event was taken, and whose callback has not returned, or which will be submitted again,
+    /// or whose watcher has gone and whose file and buffer are not dropped yet.
     completing: CachePadded<AtomicU64>,
-    /// Outstanding requests for which only the dispatcher reaps. A callback's submissions are counted late,
-    /// so this may be below zero for a moment.
+    /// Outstanding requests that no waiting thread will reap, so the dispatcher must watch the ring for them.
+    /// A callback's submissions are counted late, so this may be below zero for a moment.
     for_dispatcher: CachePadded<AtomicUsize>,
-    /// For so many batches of callbacks their submissions are not held back.
-    unbatched_left: AtomicUsize,
+    /// For so many rounds of callbacks their submissions are not held back.
+    unheld_rounds_left: AtomicUsize,
     /// No new requests.
     closing: AtomicBool,
     /// End when nothing is outstanding.
@@ -71,7 +73,7 @@ impl Counter {
 impl Counters {
     pub(super) fn new() -> Counters {
         Counters {
-            unbatched_left: AtomicUsize::new(WARM_UP_BATCHES),
+            unheld_rounds_left: AtomicUsize::new(WARM_UP_ROUNDS),
             ..Counters::default()
         }
     }
@@ -138,24 +140,25 @@ impl Counters {
     #[inline]
     pub(super) fn are_callbacks_slow(&self) -> bool {
         // Relaxed: a guess.
-        self.unbatched_left.load(Ordering::Relaxed) > 0
+        self.unheld_rounds_left.load(Ordering::Relaxed) > 0
     }
 
-    /// Takes note of a batch of callbacks. Relaxed: a guess, and no harm if it is wrong.
+    /// Takes note of a round of callbacks. Relaxed: a guess, and no harm if it is wrong.
     pub(super) fn note_callbacks(&self, slow: bool) {
-        let unbatched_left = self.unbatched_left.load(Ordering::Relaxed);
+        let unheld_rounds_left = self.unheld_rounds_left.load(Ordering::Relaxed);
         if slow {
-            self.unbatched_left.store(SLOW_BATCHES, Ordering::Relaxed);
-        } else if unbatched_left > 0 {
-            self.unbatched_left
-                .store(unbatched_left - 1, Ordering::Relaxed);
+            self.unheld_rounds_left
+                .store(SLOW_ROUNDS, Ordering::Relaxed);
+        } else if unheld_rounds_left > 0 {
+            self.unheld_rounds_left
+                .store(unheld_rounds_left - 1, Ordering::Relaxed);
         }
     }
 
     #[inline]
     pub(super) fn has_listeners(&self) -> bool {
-        // SeqCst: a listener registers and then looks whether anything is outstanding; a thread that completes
-        // something looks here afterwards.
+        // SeqCst: a listener registers and then looks whether anything is outstanding; a thread that
+        // completes something looks here afterwards.
         self.listeners.load(Ordering::SeqCst) > 0
     }
 
@@ -164,8 +167,8 @@ impl Counters {
         self.closing.store(true, Ordering::SeqCst);
     }
 
-    /// SeqCst, after taking a slot: the thread that closes stores the flag and then waits for what is counted.
-    /// One of the two sees the other.
+    /// SeqCst, after taking a slot: the thread that closes stores the flag and then waits for what is
+    /// counted. One of the two sees the other.
     #[inline]
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
@@ -192,9 +195,19 @@ impl Counters {
     }
 
     pub(super) fn listen(&self) -> Listening<'_> {
+        self.add_listener();
+        Listening(self)
+    }
+
+    /// For a listener that is not a thread: `remove_listener` follows.
+    pub(super) fn add_listener(&self) {
         // SeqCst: see `has_listeners`.
         self.listeners.fetch_add(1, Ordering::SeqCst);
-        Listening(self)
+    }
+
+    pub(super) fn remove_listener(&self) {
+        // SeqCst as all of them; the last listener's end may be seen late.
+        self.listeners.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -204,7 +217,6 @@ pub(super) struct Listening<'a>(&'a Counters);
 
 impl Drop for Listening<'_> {
     fn drop(&mut self) {
-        // SeqCst as all of them; the last listener's end may be seen late.
-        self.0.listeners.fetch_sub(1, Ordering::SeqCst);
+        self.0.remove_listener();
     }
 }

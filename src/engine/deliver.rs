@@ -1,5 +1,5 @@
-//! Calling user code: wakers, and destructors of requests that were abandoned. (`dispatch` in `reap` calls
-//! callbacks, because what they submit must leave afterwards.)
+//! Calling user code: wakers, and destructors of requests that were abandoned (their watcher has gone).
+//! (`dispatch` in `reap` calls callbacks, because what they submit must leave afterwards.)
 //!
 //! User code runs in the outermost reap of a thread, and in a wait that a callback makes. What a thread finds
 //! inside a waker, a destructor or a logger is deferred (I12): the outermost reap of the same thread or the
@@ -12,16 +12,27 @@
 use super::Engine;
 use super::harvest::Harvest;
 use super::request::{Ended, List, OwnedCell, Settled};
-use super::roles::{NOBODY, Role};
+use super::roles::{NO_LEADER, Role};
+use crate::completion::CANCELLED;
 use crate::user_code::{self, Frame, Inside};
 use std::iter::from_fn;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::task::Waker;
 
+/// Requests that end without having been submitted: what is left to do for them is user code.
+#[derive(Debug, Default)]
+pub(crate) struct Unsubmitted {
+    tags: Vec<u64>,
+    threads: Vec<Waker>,
+    wakers: Vec<Waker>,
+    abandoned: List,
+    callbacks: List,
+}
+
 impl Engine {
-    /// Runs user code in a frame that the caller has entered. Returns whether this is still the process that
-    /// made the context.
+    /// Runs user code in a frame (`user_code::Frame`) that the caller has entered. Returns whether this is
+    /// still the process that made the context.
     #[inline]
     pub(super) fn call(&self, what: &str, run: impl FnOnce()) -> bool {
         if user_code::catch(what, run).is_none() {
@@ -70,11 +81,12 @@ impl Engine {
             return true;
         }
         self.roles.pass_lead(tag);
-        self.run_wakers(from_fn(|| harvest.wakers.pop()), abandoned)
+        self.wake_and_drop(from_fn(|| harvest.wakers.pop()), abandoned)
     }
 
     /// Calls wakers, and drops abandoned requests: they count as outstanding until their files are closed.
-    fn run_wakers(&self, wakers: impl Iterator<Item = Waker>, mut abandoned: List) -> bool {
+    fn wake_and_drop(&self, wakers: impl Iterator<Item = Waker>, mut abandoned: List) -> bool {
+        self.dispatcher.note_delivery();
         let _inside = Inside::enter(Frame::Other);
         for waker in wakers {
             if !self.call("a waker", || waker.wake()) {
@@ -100,7 +112,7 @@ impl Engine {
     fn run_what_was_deferred(&self) -> bool {
         while self.inbox.has_deferred() && user_code::innermost().is_none() {
             let (wakers, abandoned) = self.inbox.take_deferred();
-            if !self.run_wakers(wakers.into_iter(), abandoned) {
+            if !self.wake_and_drop(wakers.into_iter(), abandoned) {
                 return false;
             }
             self.notify_if_idle();
@@ -126,59 +138,96 @@ impl Engine {
     }
 
     /// Completes requests that were accepted and then refused by the kernel, or cancelled. They count as
-    /// completing, their result is stored, and no event will come. Returns `false` in a forked child.
+    /// completing, their result is stored, and no event will come.
+    ///
+    /// It runs no user code: its caller may be in the middle of a submission. Wakers and destructors are
+    /// deferred, and `run_deferred` follows where the caller has come out of that.
     #[inline]
-    pub(super) fn fail(&self, late: List) -> bool {
-        late.len() == 0 || self.fail_each(late)
+    pub(super) fn fail(&self, late: List) {
+        if late.len() > 0 && self.is_here() {
+            self.fail_each(late);
+        }
     }
 
     #[cold]
-    fn fail_each(&self, mut late: List) -> bool {
+    fn fail_each(&self, mut late: List) {
+        let _deferring = Inside::enter(Frame::Other);
         while let Some(request) = late.pop() {
             let tag = request.tag();
             let mut harvest = Harvest::default();
             harvest.add_end(request, Ended::WithoutEvent, &self.polls, &mut Vec::new());
+            self.pass_to_dispatcher(std::mem::take(&mut harvest.callbacks));
+            self.raise_checked(std::mem::take(&mut harvest.eventfds));
             if harvest.settled > 0 {
                 // Rule 3 of `wait`: the watcher may be the leader and asleep, and no event will wake it.
                 self.interrupt_leader(tag);
                 self.counters
                     .end_completing(harvest.settled - harvest.abandoned.len());
-            }
-            self.pass_to_dispatcher(std::mem::take(&mut harvest.callbacks));
-            self.raise(std::mem::take(&mut harvest.eventfds));
-            if harvest.settled > 0 && !self.deliver_watched(&mut harvest, NOBODY) {
-                return false;
+                self.deliver_watched(&mut harvest, NO_LEADER);
             }
         }
-        self.run_deferred()
     }
 
-    /// Completes a watched request that will never be submitted.
-    pub(crate) fn settle_unsubmitted(&self, mut request: OwnedCell, result: i64) {
+    /// The kernel may have refused the request because its eventfd is none. The request still counts as
+    /// completing, so the context is there to be asked.
+    fn raise_checked(&self, mut eventfds: Vec<Arc<OwnedFd>>) {
+        eventfds.retain(|eventfd| self.kernel.is_eventfd(eventfd.as_raw_fd().cast_unsigned()));
+        self.raise(eventfds);
+    }
+
+    /// Stores the result of a request that will never be submitted; a callback is only set aside. Runs no user
+    /// code: `end_unsubmitted` does, when the results of all requests at hand are stored.
+    pub(crate) fn settle(&self, mut request: OwnedCell, result: i64, rest: &mut Unsubmitted) {
         self.forget_poll(&request);
-        let tag = request.tag();
+        if request.is_callback() {
+            return rest.callbacks.push(request);
+        }
+        rest.tags.push(request.tag());
         request.set_result(result);
-        let _inside = Inside::enter(Frame::Other);
         match request.settle() {
             Settled::Quiet => {}
-            Settled::Unpark(waker) => waker.wake(),
-            Settled::Wake(waker) => {
-                self.call("a waker", || waker.wake());
-            }
-            Settled::Abandoned(request) => {
-                self.call("dropping an abandoned request", || request.finish());
-            }
+            Settled::Unpark(waker) => rest.threads.push(waker),
+            Settled::Wake(waker) => rest.wakers.push(waker),
+            Settled::Abandoned(request) => rest.abandoned.push(request),
         }
+    }
+
+    /// Wakes what waits for requests that will never be submitted, and drops those whose owners have gone.
+    pub(crate) fn end_unsubmitted(&self, unsubmitted: Unsubmitted) {
+        let Unsubmitted {
+            tags,
+            threads,
+            wakers,
+            mut abandoned,
+            mut callbacks,
+        } = unsubmitted;
+        threads.into_iter().for_each(Waker::wake);
         if self.is_here() {
-            self.interrupt_leader(tag); // rule 3 of `wait`: no event comes
+            // Rule 3 of `wait`: no event comes.
+            tags.into_iter().for_each(|tag| self.interrupt_leader(tag));
+        }
+        let inside = Inside::enter(Frame::Other);
+        let wakers = wakers.into_iter();
+        let mut all = wakers.map(|waker| self.call("a waker", || waker.wake()));
+        let mut is_here = all.all(|is_here| is_here);
+        while is_here && let Some(request) = abandoned.pop() {
+            is_here = self.call("dropping an abandoned request", || request.finish());
+        }
+        // What was never submitted is a forked child's own.
+        while let Some(request) = callbacks.pop() {
+            is_here = self.call("dropping a request", || request.discard());
+        }
+        drop(inside);
+        if is_here && self.is_here() {
+            self.run_deferred();
         }
     }
 
     /// Drops a request with a callback that will never be submitted.
     pub(crate) fn discard_unsubmitted(&self, request: OwnedCell) {
-        self.forget_poll(&request);
-        let _inside = Inside::enter(Frame::Other);
-        self.call("dropping a request", || request.discard());
+        let mut discarded = Unsubmitted::default();
+        self.settle(request, CANCELLED, &mut discarded);
+        self.end_unsubmitted(discarded);
     }
 
     /// Takes a request that ends, or goes back to its owner, out of the list of polls. In a forked child that

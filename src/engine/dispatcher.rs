@@ -1,6 +1,6 @@
 //! The thread that runs callbacks: the completion thread, or the one that is in `poll`.
 
-use crate::sync::{AtomicU32, Mutex, Ordering, Parker};
+use crate::sync::{AtomicBool, AtomicU32, Mutex, Ordering, Parker};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,6 +15,8 @@ pub(super) const FOLLOWING: u32 = 2;
 pub(super) struct Dispatcher {
     state: AtomicU32,
     parker: Mutex<Option<Arc<Parker>>>,
+    /// Callbacks or wakers were called since it was asked last.
+    delivered: AtomicBool,
 }
 
 impl Dispatcher {
@@ -22,7 +24,26 @@ impl Dispatcher {
         Dispatcher {
             state: AtomicU32::new(AWAKE),
             parker: Mutex::new(None),
+            delivered: AtomicBool::new(false),
         }
+    }
+
+    /// A thread calls callbacks or wakers.
+    #[inline]
+    pub(super) fn note_delivery(&self) {
+        // Relaxed, here and below: decides only how soon the dispatcher parks.
+        if !self.delivered.load(Ordering::Relaxed) {
+            self.delivered.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a thread did since this was asked last.
+    pub(super) fn take_delivery(&self) -> bool {
+        let delivered = self.delivered.load(Ordering::Relaxed);
+        if delivered {
+            self.delivered.store(false, Ordering::Relaxed);
+        }
+        delivered
     }
 
     /// Makes this thread the dispatcher.

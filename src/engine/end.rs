@@ -5,7 +5,7 @@
 )]
 
 use super::Engine;
-use super::roles::NOBODY;
+use super::roles::NO_LEADER;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::sys::Mode;
 use crate::user_code;
@@ -49,6 +49,12 @@ impl End {
         self.in_background.swap(true, Ordering::SeqCst)
     }
 
+    /// No thread could be started for it: a thread that waits for the end brings it about itself.
+    pub(super) fn give_up_background(&self) {
+        // SeqCst as all of the end's flags.
+        self.in_background.store(false, Ordering::SeqCst);
+    }
+
     pub(super) fn is_in_background(&self) -> bool {
         // SeqCst as all of the end's flags.
         self.in_background.load(Ordering::SeqCst)
@@ -81,7 +87,7 @@ impl Engine {
         drop(consumer);
         // SeqCst: see `is_lost`.
         self.lost.store(true, Ordering::SeqCst);
-        self.idle.notify();
+        self.notify_idle();
         self.wake_dispatcher();
         let why = if errno == libc::EINVAL {
             "the kernel AIO context was destroyed behind our back"
@@ -111,7 +117,7 @@ impl Engine {
         // A thread that waits for a request that was never submitted may sleep in the kernel; without a ring
         // it holds the consumer's lock. It announced itself before it looked whether the end has begun.
         let leader = self.roles.leader();
-        if leader != NOBODY {
+        if leader != NO_LEADER {
             self.interrupt_leader(leader);
         }
         let mut consumer = self.consumer.lock();
@@ -128,8 +134,8 @@ impl Engine {
         }
     }
 
-    /// Destroys the context and wakes the threads that wait for the end. Nothing is outstanding, or no more
-    /// events can come.
+    /// Destroys the context and wakes what waits for the end. Nothing is outstanding, or no more events can
+    /// come. The caller runs what was deferred afterwards: no dispatcher comes after it.
     pub(super) fn finish(&self) {
         // SeqCst: see `End::is_destroying`.
         self.end.destroying.store(true, Ordering::SeqCst);
@@ -137,6 +143,6 @@ impl Engine {
         self.tear_down();
         // SeqCst: see `End::is_over`.
         self.end.over.store(true, Ordering::SeqCst);
-        self.idle.notify();
+        self.notify_idle();
     }
 }

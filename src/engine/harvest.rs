@@ -11,6 +11,7 @@ use std::task::Waker;
 #[derive(Debug, Default)]
 pub(super) struct Harvest {
     pub(super) callbacks: List,
+    /// Watched requests whose watcher has gone.
     pub(super) abandoned: List,
     /// Requests that go on: to be submitted again.
     pub(super) again: List,
@@ -22,7 +23,8 @@ pub(super) struct Harvest {
     pub(super) threads: Wakers,
     /// eventfds that the engine raises.
     pub(super) eventfds: Vec<Arc<OwnedFd>>,
-    /// Watched requests whose result was stored, and for how many of them only the dispatcher reaps.
+    /// Watched requests whose result was stored; and how many of them no waiting thread would have reaped, so
+    /// that the dispatcher watched the ring for them.
     pub(super) settled: usize,
     pub(super) for_dispatcher: isize,
     /// Wake-ups among the events.
@@ -39,6 +41,9 @@ impl Harvest {
         polls: &Polls,
         spare: &mut Vec<Waker>,
     ) {
+        if request.is_plain() {
+            return self.add_ended(request, spare);
+        }
         if result < 0 && i32::try_from(-result).is_ok_and(|errno| request.wants_offload(errno)) {
             return self.offload.push(request);
         }
@@ -59,7 +64,15 @@ impl Harvest {
         spare: &mut Vec<Waker>,
     ) {
         polls.remove(&request);
-        self.eventfds.extend(request.eventfd_to_raise(ended));
+        if let Some(eventfd) = request.eventfd_to_raise(ended) {
+            self.eventfds.push(eventfd);
+        }
+        self.add_ended(request, spare);
+    }
+
+    /// As `add_end`, for a request with nothing else to it.
+    #[inline]
+    fn add_ended(&mut self, request: OwnedCell, spare: &mut Vec<Waker>) {
         if request.is_callback() {
             self.callbacks.push(request);
             return;
@@ -84,7 +97,13 @@ impl Harvest {
         self.callbacks.len() + self.settled
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.completing() + self.settled == 0
+    /// Its end, when all that was in it has gone where it belongs. Most hold nothing that has a destructor.
+    #[inline]
+    pub(super) fn end(self) {
+        if self.settled == 0 {
+            debug_assert!(self.wakers.is_empty() && self.threads.is_empty());
+            debug_assert!(self.eventfds.is_empty());
+            std::mem::forget(self);
+        }
     }
 }

@@ -1,8 +1,8 @@
-//! The thread that may block, `kiocb-helper`: it submits requests that would have blocked another thread, and
-//! pumps for threads with a deadline.
+//! The queue of the thread that may block, `kiocb-helper`: it submits requests that would have blocked
+//! another thread, and pumps for threads with a deadline. Its loop is `help_out` in `submit`.
 //!
-//! It is started when it is needed and ends when it has had nothing to do for a while: blocking I/O is slow
-//! enough to pay for that.
+//! The thread is started when it is needed and ends when it has had nothing to do for a while: blocking I/O
+//! is slow enough to pay for that.
 
 use super::request::List;
 use crate::sync::{Condvar, Mutex, now};
@@ -27,9 +27,9 @@ pub(super) struct Helper {
     news: Condvar,
 }
 
-/// What the thread has to do.
+/// What the helper thread has to do.
 #[derive(Debug)]
-pub(super) struct Work {
+pub(super) struct HelperWork {
     pub(super) list: List,
     pub(super) pump: bool,
 }
@@ -63,7 +63,7 @@ impl Helper {
 
     /// Returns all there is to do, and waits for it a while if the thread may `linger`. Returns `None` if the
     /// thread is to end.
-    pub(super) fn take(&self, linger: bool) -> Option<Work> {
+    pub(super) fn take(&self, linger: bool) -> Option<HelperWork> {
         let deadline = now() + if linger { LINGER } else { Duration::ZERO };
         let mut inside = self.inside.lock();
         while inside.list.len() == 0 && !inside.pump {
@@ -73,7 +73,7 @@ impl Helper {
             }
             self.news.wait_until(&mut inside, deadline);
         }
-        Some(Work {
+        Some(HelperWork {
             list: std::mem::take(&mut inside.list),
             pump: std::mem::take(&mut inside.pump),
         })

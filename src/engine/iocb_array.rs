@@ -16,6 +16,7 @@ pub(super) struct IocbArray<const N: usize> {
 
 impl<const N: usize> IocbArray<N> {
     /// The first `count` of `list`, but at most N.
+    #[inline]
     pub(super) fn of(list: &mut List, count: usize) -> IocbArray<N> {
         let mut array = IocbArray {
             requests: [const { None }; N],
@@ -39,12 +40,14 @@ impl<const N: usize> IocbArray<N> {
     }
 
     /// How many are still ours.
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.end - self.next
     }
 
     /// Calls `io_submit` with at most `most` requests that are still ours. Those that it accepts cease to be
     /// ours before the call returns (I3).
+    #[inline]
     pub(super) fn submit(&mut self, kernel: &Kernel, most: usize) -> Result<usize, i32> {
         let end = self.end.min(self.next.saturating_add(most));
         let accepted = Outgoing::submit(&mut self.requests[self.next..end], kernel)?;
@@ -53,6 +56,7 @@ impl<const N: usize> IocbArray<N> {
     }
 
     /// Returns descriptor and opcode of the head of the array, for the log.
+    #[inline]
     pub(super) fn head(&self) -> Option<(u32, u16)> {
         let head = self.requests[self.next..self.end].first()?;
         head.as_ref().map(Outgoing::name)
@@ -66,7 +70,7 @@ impl<const N: usize> IocbArray<N> {
     }
 
     /// All that is still ours, as a list.
-    pub(super) fn rest(mut self) -> List {
+    pub(super) fn rest(&mut self) -> List {
         let mut list = List::new();
         while let Some(request) = self.pop() {
             list.push(request);
@@ -76,6 +80,7 @@ impl<const N: usize> IocbArray<N> {
 }
 
 impl From<OwnedCell> for IocbArray<1> {
+    #[inline]
     fn from(request: OwnedCell) -> IocbArray<1> {
         IocbArray {
             cancellable: request.is_cancellable(),

@@ -1,9 +1,11 @@
-//! Beginning and end: make the context, refuse new requests, drain, stop the thread, destroy the context (I9).
+//! Beginning and end: make the context, refuse new requests, drain, stop the thread, destroy the context
+//! (I9).
 //!
 //! A context ends on its completion thread, or under `Dispatch::Manual` on the thread that drops or shuts it
 //! down. If that thread must not block, because it runs user code or its time is over, the end goes on in the
 //! background: on the completion thread, or on a thread `kiocb-end` that is started for it.
 
+use super::account::IdleTask;
 use super::request::Watch;
 use super::{Config, Engine, context, threads};
 use crate::dispatch::Dispatch;
@@ -11,7 +13,9 @@ use crate::error::{AioError, SetupError};
 use crate::op::Work;
 use crate::sync::{Parker, now};
 use crate::user_code;
+use std::cell::Cell;
 use std::sync::{Arc, Weak};
+use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -47,6 +51,7 @@ impl Engine {
         self.run();
         if self.is_here() {
             self.finish();
+            self.run_deferred();
         }
     }
 
@@ -113,11 +118,81 @@ impl Engine {
         if !self.poll_until_idle(deadline) && !self.is_lost() {
             return false;
         }
-        let after_the_last_poll = self.poller.take_until(deadline);
-        if after_the_last_poll.is_some() {
-            self.finish();
+        let Some(after_the_last_poll) = self.poller.take_until(deadline) else {
+            return false;
+        };
+        self.finish();
+        drop(after_the_last_poll);
+        self.run_deferred();
+        true
+    }
+
+    /// As `drain`, for a task: registers its waker, unless nothing is outstanding. Under `Dispatch::Manual`
+    /// other code polls.
+    pub(crate) fn poll_idle(
+        &self,
+        task: &mut IdleTask,
+        waker: &Waker,
+    ) -> Poll<Result<(), AioError>> {
+        if let Err(forked) = self.check_origin() {
+            return Poll::Ready(Err(forked));
         }
-        after_the_last_poll.is_some()
+        let idle = Cell::new(false);
+        let is_so = || {
+            idle.set(self.outstanding() == 0);
+            idle.get() || self.is_lost()
+        };
+        if !task.is_waiting() {
+            self.counters.add_listener();
+        }
+        if !self.idle.register(task, waker, is_so) {
+            return Poll::Pending;
+        }
+        self.remove_listener(task);
+        Poll::Ready(if idle.get() {
+            Ok(())
+        } else {
+            Err(AioError::ContextGone)
+        })
+    }
+
+    /// The task of `poll_idle` waits no longer.
+    pub(crate) fn forget_idle(&self, task: &mut IdleTask) {
+        if self.is_here() && task.is_waiting() {
+            self.remove_listener(task);
+        }
+    }
+
+    fn remove_listener(&self, task: &mut IdleTask) {
+        self.idle.forget(task);
+        self.counters.remove_listener();
+    }
+
+    /// Lets a task wait for the end, which has begun: registers its waker, unless the context has ended.
+    pub(crate) fn poll_end(
+        &self,
+        task: &mut IdleTask,
+        waker: &Waker,
+    ) -> Poll<Result<(), AioError>> {
+        if let Err(forked) = self.check_origin() {
+            return Poll::Ready(Err(forked));
+        }
+        if !self.idle.register(task, waker, || self.end.is_over()) {
+            return Poll::Pending;
+        }
+        self.idle.forget(task);
+        Poll::Ready(if self.is_lost() {
+            Err(AioError::ContextGone)
+        } else {
+            Ok(())
+        })
+    }
+
+    /// The task of `poll_end` waits no longer.
+    pub(crate) fn forget_end(&self, task: &mut IdleTask) {
+        if self.is_here() {
+            self.idle.forget(task);
+        }
     }
 
     /// Lets the end, which has begun, go on in the background.
@@ -137,6 +212,7 @@ impl Engine {
             engine.finish_here(None);
         });
         if let Err(error) = started {
+            self.end.give_up_background();
             user_code::error(format_args!(
                 "{}: no thread to end the context on ({error}): it stays until the process ends",
                 self.config.thread_name
@@ -158,7 +234,7 @@ impl Engine {
         if !self.is_here() {
             return watch.forget();
         }
-        if watch.is_cancellable() {
+        if watch.is_cancellable() && !watch.cancel_unsubmitted() {
             // No thread will ask for its result, and it might hold its slot for ever.
             self.cancel_soon(&watch);
         }

@@ -1,16 +1,17 @@
 //! The machine behind the handle: requests go in, completions come out, on one kernel context.
 //!
 //! The methods of [`Engine`] stand in strata: each file calls only files above it in this table
-//! (`tests/architecture.rs` checks it).
+//! (`tests/strata.rs` checks it).
 //!
 //! | file | what the engine does there |
 //! | --- | --- |
 //! | `mod` | what it is made of, and what can be read off it |
 //! | `wake` | wakes the thread that sleeps for something |
 //! | `account` | knows what is outstanding, and tells the threads that wait until nothing is |
-//! | `deliver` | calls user code: callbacks, wakers, destructors |
-//! | `submit` | passes requests to the kernel: the way in |
-//! | `reap` | takes events off the ring: the way out |
+//! | `deliver` | calls user code: wakers, destructors |
+//! | `submit` | passes requests to the kernel: the way in. Also the loop of the helper thread |
+//! | `unplug` | holds back what callbacks submit, and sends it |
+//! | `reap` | takes events off the ring, and runs callbacks: the way out |
 //! | `end` | destroys the context, or notices that it is lost |
 //! | `wait` | sleeps until there is an event to take |
 //! | `verbs` | what the crate's handles ask for: submit, start, wait, cancel |
@@ -18,9 +19,10 @@
 //! | `lifecycle` | beginning and end |
 //!
 //! Beside them stand the parts, which know nothing of the engine: `request` (the memory of a request),
-//! `slots` and `backlog`, `iocb_array` and `plug` (on the way in), `harvest`, `wakers` and `inbox` (on the
+//! `slots` and `backlog`, `iocb_array`, `plug` and `medium` (on the way in), `harvest`, `wakers` and `inbox` (on the
 //! way out), `roles` and `dispatcher` (which thread sleeps where), `polls` (the requests that can be
-//! cancelled), `helper` (the thread that may block), `counters`, `clock`, `context`, `threads`.
+//! cancelled), `helper` (the queue of the helper thread, which may block), `counters`, `clock`, `context`,
+//! `threads`.
 
 mod account;
 mod backlog;
@@ -35,11 +37,13 @@ mod helper;
 mod inbox;
 mod iocb_array;
 mod lifecycle;
+mod medium;
 #[cfg(all(test, loom))]
 mod model;
 mod plug;
 mod polls;
 mod reap;
+mod refusal;
 mod request;
 mod roles;
 mod run;
@@ -50,11 +54,13 @@ mod submit;
 #[cfg(test)]
 mod testing;
 mod threads;
+mod unplug;
 mod verbs;
 mod wait;
 mod wake;
 mod wakers;
 
+use crate::completion;
 use crate::dispatch::Dispatch;
 use crate::error::AioError;
 use crate::origin::Origin;
@@ -62,6 +68,7 @@ use crate::stats::Stats;
 use crate::sync::{AtomicBool, Mutex, Turn};
 use crate::sys::Kernel;
 use crate::user_code;
+pub(crate) use account::IdleTask;
 pub(crate) use request::{List, OwnedCell, Receipt, Watch};
 use std::fmt;
 use std::sync::Weak;
@@ -95,6 +102,7 @@ pub(crate) struct Engine {
     inbox: inbox::Inbox,
     helper: helper::Helper,
     counters: counters::Counters,
+    medium: medium::Medium,
     idle: account::IdleSignal,
     /// Another part of the process destroyed the context, or `io_getevents` is refused.
     lost: AtomicBool,
@@ -120,6 +128,7 @@ impl Engine {
             inbox: inbox::Inbox::new(),
             helper: helper::Helper::new(),
             counters: counters::Counters::new(),
+            medium: medium::Medium::new(),
             idle: account::IdleSignal::new(),
             lost: AtomicBool::new(false),
             end: end::End::new(),
@@ -150,6 +159,11 @@ impl Engine {
     #[inline]
     fn runs_callbacks_anywhere(&self) -> bool {
         self.dispatch == Dispatch::Anywhere
+    }
+
+    /// Whether it has no completion thread: callbacks run in `poll`.
+    pub(crate) fn is_manual(&self) -> bool {
+        self.dispatch == Dispatch::Manual
     }
 
     /// Whether this thread is running callbacks of this engine.
@@ -217,6 +231,7 @@ impl Engine {
             panics: counters.panics.get(),
             submits: (taken + counters.empty.get()).saturating_sub(counters.along.get()),
             waits: counters.waits.get(),
+            excesses: completion::excesses(),
         }
     }
 }

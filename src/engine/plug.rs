@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 
 /// One plug, on the stack of the thread that runs the callbacks; linked to the one further out.
 #[derive(Debug)]
-struct Link {
+pub(super) struct Link {
     engine: NonNull<Engine>,
     plugged: RefCell<List>,
     /// Whether this thread may pass them to `io_submit`.
@@ -33,7 +33,7 @@ loom::thread_local! {
 
 /// Runs `body`, in which callbacks of `engine` run one after the other. Returns the requests that are still
 /// held back then.
-pub(super) fn with_plug(engine: &Engine, may_block: bool, body: impl FnOnce()) -> List {
+pub(super) fn with_plug(engine: &Engine, may_block: bool, body: impl FnOnce(&Link)) -> List {
     debug_assert!(
         user_code::innermost().is_none(),
         "callbacks run in the outermost reap"
@@ -45,10 +45,18 @@ pub(super) fn with_plug(engine: &Engine, may_block: bool, body: impl FnOnce()) -
         outer: INNERMOST.with(std::cell::Cell::get),
     };
     let linked = Linked::new(&link);
-    let inside = Inside::enter(Frame::Callback);
-    body();
+    let inside = Inside::enter_in(Frame::Callback, engine.origin);
+    body(&link);
     drop((inside, linked));
     link.plugged.into_inner()
+}
+
+impl Link {
+    /// How many requests are held back.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.plugged.borrow().len()
+    }
 }
 
 /// While it lives, the link is this thread's innermost.
@@ -69,15 +77,15 @@ impl Drop for Linked<'_> {
 
 /// The innermost plug of `engine` on this thread.
 #[inline]
-fn find<R>(engine: usize, look: impl FnOnce(&Link) -> R) -> Option<R> {
+fn find(engine: usize) -> Option<NonNull<Link>> {
     let mut next = INNERMOST.with(std::cell::Cell::get);
     while let Some(link) = next {
         // SAFETY: a link is on the list only while its `Linked` lives on this thread's stack, behind it.
-        let link = unsafe { link.as_ref() };
-        if link.engine.addr().get() == engine {
-            return Some(look(link));
+        let inside = unsafe { link.as_ref() };
+        if inside.engine.addr().get() == engine {
+            return next;
         }
-        next = link.outer;
+        next = inside.outer;
     }
     None
 }
@@ -85,36 +93,35 @@ fn find<R>(engine: usize, look: impl FnOnce(&Link) -> R) -> Option<R> {
 /// Whether this thread is running callbacks of `engine`.
 #[inline]
 pub(super) fn is_plugged(engine: usize) -> bool {
-    find(engine, |_| ()).is_some()
+    find(engine).is_some()
 }
 
 /// Holds the request back, if a callback of `engine` submits it, and returns how many are held back then.
 /// Otherwise returns the request.
 #[inline]
 pub(super) fn push(engine: usize, request: OwnedCell) -> Result<usize, OwnedCell> {
+    let Some(link) = find(engine) else {
+        return Err(request);
+    };
     // What a waker submits leaves at once, also if a callback that waits is below it on the stack.
     if user_code::innermost() != Some(Frame::Callback) {
         return Err(request);
     }
-    let mut request = Some(request);
-    let held_back = find(engine, |link| {
-        let mut plugged = link.plugged.borrow_mut();
-        request
-            .take()
-            .into_iter()
-            .for_each(|request| plugged.push(request));
-        plugged.len()
-    });
-    match (held_back, request) {
-        (Some(held_back), None) => Ok(held_back),
-        (_, request) => Err(request.expect("not held back")),
-    }
+    // SAFETY: found just now.
+    let mut plugged = unsafe { link.as_ref() }.plugged.borrow_mut();
+    plugged.push(request);
+    Ok(plugged.len())
 }
 
 /// Takes all that was held back. Returns with it whether this thread may pass it to `io_submit`.
 #[inline]
 pub(super) fn take(engine: usize) -> (List, bool) {
-    find(engine, |link| (link.plugged.take(), link.may_block)).unwrap_or_default()
+    let Some(link) = find(engine) else {
+        return (List::new(), false);
+    };
+    // SAFETY: found just now.
+    let link = unsafe { link.as_ref() };
+    (link.plugged.take(), link.may_block)
 }
 
 /// The engines whose callbacks are on this thread's stack, innermost first.

@@ -74,9 +74,15 @@ impl Polls {
     /// Adds a request before it is submitted, if it can be cancelled. Returns its serial number, or 0.
     #[inline]
     pub(super) fn add(&self, request: &OwnedCell) -> u64 {
-        if !request.is_cancellable() {
-            return 0;
+        if request.is_cancellable() {
+            self.put(request)
+        } else {
+            0
         }
+    }
+
+    #[inline(never)]
+    fn put(&self, request: &OwnedCell) -> u64 {
         // SAFETY: `remove` drops it before the request ends.
         let cell = unsafe { request.share() };
         let mut entries = self.entries.lock();
@@ -101,8 +107,13 @@ impl Polls {
     #[inline]
     pub(super) fn remove(&self, request: &OwnedCell) {
         if request.is_cancellable() {
-            self.forget(&mut self.entries.lock(), request.tag());
+            self.take_out(request.tag());
         }
+    }
+
+    #[inline(never)]
+    fn take_out(&self, tag: u64) {
+        self.forget(&mut self.entries.lock(), tag);
     }
 
     fn forget(&self, entries: &mut Entries, tag: u64) {

@@ -6,10 +6,11 @@
 #![allow(unsafe_code, reason = "the kernel's events are addresses of requests")]
 
 use super::harvest::Harvest;
+use super::plug::{self, Link};
 use super::request::{List, OwnedCell, Watch};
-use super::roles::{DISPATCHER, NOBODY, Role, Submits};
-use super::submit::unplug_all_before;
-use super::{Engine, clock, plug};
+use super::roles::{DISPATCHER, NO_LEADER, Role, Submits};
+use super::unplug::unplug_all_before;
+use super::{Engine, clock};
 use crate::op::Work;
 use crate::sync::before_blocking;
 use crate::sys::{Mode, Take, WAKE, io_event};
@@ -53,7 +54,9 @@ impl Engine {
             }
             self.take(&mut consumer, &mut harvest, role, most);
         }
-        self.conclude(&mut harvest, role)
+        let ended = self.conclude(&mut harvest, role);
+        harvest.end();
+        ended
     }
 
     /// The short way for a waiting thread whose own event is the oldest on the ring: takes that one event and
@@ -67,6 +70,7 @@ impl Engine {
         };
         self.pump_if_queued();
         self.notify_if_idle();
+        self.run_deferred();
         // SAFETY: this is the request's event, and it was taken here, once.
         Ok(unsafe { watch.finish(result) })
     }
@@ -101,7 +105,7 @@ impl Engine {
         let leader = if self.kernel.mode() == Mode::Ring {
             self.roles.leader()
         } else {
-            NOBODY
+            NO_LEADER
         };
         // SAFETY: the Consumer's lock makes this thread the only one, and the context lives until it is
         // closed.
@@ -122,7 +126,8 @@ impl Engine {
         }
     }
 
-    /// The sleep of the leader in the syscall-only mode. EINTR is no error: SIGSTOP and SIGCONT cause it (I11).
+    /// The sleep of the leader in the syscall-only mode. EINTR is no error: SIGSTOP and SIGCONT cause it
+    /// (I11).
     pub(super) fn fetch(
         &self,
         consumer: &mut Consumer,
@@ -134,7 +139,7 @@ impl Engine {
         // SAFETY: as in `take`.
         let taken = unsafe {
             self.kernel.fetch(1, most.min(MOST), timeout, |event| {
-                self.sort(event, NOBODY, tag, harvest, &mut consumer.spare)
+                self.sort(event, NO_LEADER, tag, harvest, &mut consumer.spare)
             })
         };
         match taken {
@@ -158,7 +163,7 @@ impl Engine {
         harvest: &mut Harvest,
         spare: &mut Vec<Waker>,
     ) -> Take {
-        let others = leader != NOBODY && leader != tag;
+        let others = leader != NO_LEADER && leader != tag;
         if event.data == WAKE {
             if others {
                 return Take::Leave;
@@ -187,12 +192,12 @@ impl Engine {
 
     /// Does what follows a harvest, without the consumer's lock. Returns how many requests came to their end.
     pub(super) fn conclude(&self, harvest: &mut Harvest, role: Role) -> usize {
-        if harvest.is_empty() {
+        let ended = harvest.ended();
+        if ended == 0 && harvest.completing() == 0 {
             return 0;
         }
-        let ended = harvest.ended();
         let mut callbacks = std::mem::take(&mut harvest.callbacks);
-        if !self.may_run_callbacks(role) {
+        if callbacks.len() > 0 && !self.may_run_callbacks(role) {
             self.pass_to_dispatcher(std::mem::take(&mut callbacks));
         }
         if !harvest.eventfds.is_empty() {
@@ -230,17 +235,22 @@ impl Engine {
     }
 
     /// Runs callbacks, holding back what they submit until the end. Returns `false` in a forked child.
-    pub(super) fn dispatch(&self, mut callbacks: List, role: Role) -> bool {
+    #[inline]
+    pub(super) fn dispatch(&self, callbacks: List, role: Role) -> bool {
+        callbacks.len() == 0 || self.dispatch_some(callbacks, role)
+    }
+
+    fn dispatch_some(&self, mut callbacks: List, role: Role) -> bool {
         let count = callbacks.len();
-        if count == 0 {
-            return true;
-        }
         self.roles.pass_lead(role.tag);
+        self.dispatcher.note_delivery();
         let began = (count > 1).then(clock::now);
         before_blocking(unplug_all_before);
         let may_block = role.submits != Submits::Nothing;
-        let plugged = plug::with_plug(self, may_block, || self.run_callbacks(&mut callbacks));
-        if !self.is_here() {
+        let mut is_here = true;
+        let run = |plug: &Link| is_here = self.run_callbacks(&mut callbacks, plug);
+        let plugged = plug::with_plug(self, may_block, run);
+        if !is_here {
             return false;
         }
         if let Some(began) = began {
@@ -250,7 +260,9 @@ impl Engine {
         // longer do.
         self.counters
             .add_for_dispatcher(plugged.len().cast_signed() - count.cast_signed());
-        if may_block {
+        if may_block && count == 1 {
+            self.send_at_once(plugged);
+        } else if may_block {
             self.send_plugged(plugged);
         } else {
             self.send_elsewhere(plugged);
@@ -261,15 +273,34 @@ impl Engine {
         self.is_here()
     }
 
-    /// Runs the callbacks in order. In a forked child it returns at once: the rest is the parent's.
-    fn run_callbacks(&self, callbacks: &mut List) {
+    /// Runs the callbacks in order; what they submit leaves in groups. Returns `false` in a forked child: there
+    /// the rest is the parent's.
+    fn run_callbacks(&self, callbacks: &mut List, plug: &Link) -> bool {
+        let (mut group, groups) = self.groups_of_round(callbacks.len());
         while let Some(request) = callbacks.pop() {
             if !self.call("a callback", || request.finish()) {
-                return;
+                return false;
             }
-            if self.counters.are_callbacks_slow() {
+            // What the last one submits leaves now in any case.
+            if callbacks.len() > 0 && plug.len() >= group {
+                group = groups;
                 self.unplug();
+                if !self.is_here() {
+                    return false; // a waker of what was refused forked
+                }
             }
         }
+        true
+    }
+
+    /// How many submissions leave together while so many callbacks run: at first, and after that.
+    #[inline]
+    fn groups_of_round(&self, callbacks: usize) -> (usize, usize) {
+        if callbacks == 1 || self.counters.are_callbacks_slow() {
+            return (1, 1);
+        }
+        let in_flight = usize::try_from(self.slots.in_use()).unwrap_or(usize::MAX);
+        let group = self.medium.group(in_flight.saturating_add(callbacks));
+        (self.medium.first_group(), group)
     }
 }

@@ -4,7 +4,7 @@ use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Parker};
 use std::sync::Arc;
 
 /// The tag of a thread that reaps in passing; and the leader's, if no thread leads.
-pub(super) const NOBODY: u64 = 0;
+pub(super) const NO_LEADER: u64 = 0;
 /// The tag of the dispatcher: the completion thread, or the thread in `poll`. Waiters have their request's
 /// tag, which is never 1.
 pub(super) const DISPATCHER: u64 = 1;
@@ -27,9 +27,9 @@ pub(super) enum Submits {
 }
 
 impl Role {
-    /// In passing.
-    pub(super) const HELPER: Role = Role {
-        tag: NOBODY,
+    /// A thread that reaps in passing and does not sleep.
+    pub(super) const BYSTANDER: Role = Role {
+        tag: NO_LEADER,
         submits: Submits::Everything,
     };
 
@@ -41,7 +41,7 @@ impl Role {
     pub(super) fn waiter(tag: u64, has_deadline: bool) -> Role {
         Role {
             tag,
-            ..Role::HELPER
+            ..Role::BYSTANDER
         }
         .before(has_deadline, Submits::Nothing)
     }
@@ -70,7 +70,7 @@ pub(super) struct Roles {
 impl Roles {
     pub(super) fn new() -> Roles {
         Roles {
-            leader: AtomicU64::new(NOBODY),
+            leader: AtomicU64::new(NO_LEADER),
             followers: Mutex::new(Vec::new()),
             following: AtomicUsize::new(0),
             wake_sent: AtomicBool::new(false),
@@ -87,7 +87,7 @@ impl Roles {
     /// Makes `tag` the leader and returns true, or makes it a follower that sleeps in `parker`.
     pub(super) fn lead_or_follow(&self, tag: u64, parker: &Arc<Parker>) -> bool {
         let mut followers = self.followers.lock();
-        if self.leader() != NOBODY {
+        if self.leader() != NO_LEADER {
             if !followers.iter().any(|follower| follower.0 == tag) {
                 followers.push((tag, Arc::clone(parker)));
                 // SeqCst: a follower is counted and then looks for the leader, before it parks; a leader
@@ -104,7 +104,7 @@ impl Roles {
     /// The leader is awake again. It either leads again soon, or calls `pass_lead`.
     pub(super) fn step_down(&self) {
         // Only the leader itself stores here while there is one. SeqCst: see `pass_lead`.
-        self.leader.store(NOBODY, Ordering::SeqCst);
+        self.leader.store(NO_LEADER, Ordering::SeqCst);
     }
 
     /// The thread with this tag will not sleep for now: it has its result, or it is about to run user code or
@@ -118,7 +118,7 @@ impl Roles {
         let mut followers = self.followers.lock();
         // Removes the thread's own entry before: a thread that is not asleep can't take the lead.
         self.remove(&mut followers, tag);
-        if self.leader() == NOBODY
+        if self.leader() == NO_LEADER
             && let Some((_, parker)) = followers.first()
         {
             parker.unpark();
@@ -132,7 +132,7 @@ impl Roles {
     }
 
     fn remove(&self, followers: &mut Vec<(u64, Arc<Parker>)>, tag: u64) {
-        if tag != NOBODY {
+        if tag != NO_LEADER {
             followers.retain(|follower| follower.0 != tag);
             // SeqCst as in `lead_or_follow`; that there are fewer may be seen late.
             self.following.store(followers.len(), Ordering::SeqCst);

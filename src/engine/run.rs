@@ -10,25 +10,27 @@ use crate::sync::{Parker, Taken, now};
 use crate::user_code;
 use std::time::{Duration, Instant};
 
-/// How long the completion thread stays in the kernel after nothing needs it any more, in case a callback is
-/// submitted soon.
+/// How long the completion thread stays in the kernel after nothing needs it any more, in case a callback or a
+/// future is submitted soon. Not after it has only stored results for threads that wait: it would wake for each
+/// of their events, and take them from under their hands.
 const LINGER: Duration = Duration::from_millis(10);
 
 impl Engine {
-    /// The completion thread's life (I8): it waits only for events and for the inbox, and user code that
-    /// panics ends at the door. In a forked child it returns at once.
+    /// The completion thread's life (I8): it waits only for events and for the inbox, and panics of user code
+    /// are caught. In a forked child it returns at once.
     pub(super) fn run(&self) {
         let parker = Parker::current();
         let role = Role::DISPATCHER;
-        let mut fresh = false;
         while self.is_here() && !self.is_finished() {
             if self.poll_once(role, usize::MAX) > 0 {
-                fresh = true;
-            } else if !self.is_here() {
+                continue;
+            }
+            if !self.is_here() {
                 return;
-            } else if self.counters.needs_dispatcher() && !self.is_lost() {
+            }
+            if self.counters.needs_dispatcher() && !self.is_lost() {
                 self.park(role, MOST, None, &parker);
-            } else if std::mem::take(&mut fresh) && !self.is_lost() {
+            } else if self.dispatcher.take_delivery() && !self.is_lost() {
                 self.park(role, MOST, Some(now() + LINGER), &parker);
             } else {
                 self.park_idle(&parker);
@@ -38,6 +40,9 @@ impl Engine {
 
     /// One round of the dispatcher, with at most `most` requests. Returns how many came to their end.
     fn poll_once(&self, role: Role, most: usize) -> usize {
+        if self.inbox.is_empty() {
+            return self.reap(role, most.min(MOST));
+        }
         let callbacks = self.inbox.take_callbacks(most);
         let delivered = callbacks.len();
         if self.dispatch(callbacks, role) && self.run_deferred() {
@@ -83,9 +88,13 @@ impl Engine {
         }
         if !self.is_here() {
             std::mem::forget(poller);
-        } else if self.is_finished() {
+            return delivered;
+        }
+        if self.is_finished() {
             self.finish();
         }
+        drop(poller);
+        self.run_deferred();
         delivered
     }
 
@@ -130,7 +139,7 @@ impl Engine {
             if !self.is_here() || self.is_lost() {
                 return false;
             }
-            if self.outstanding() == 0 {
+            if self.outstanding() == 0 && self.inbox.is_empty() {
                 return true;
             }
             if is_over(deadline) {

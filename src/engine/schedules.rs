@@ -198,6 +198,7 @@ fn an_answer_beyond_what_was_lent_is_cut_down() {
         let done = engine.submit_and_wait(read).map_err(|(error, _)| error);
         let (count, buf, _) = done.expect("accepted").ok().expect("read");
         assert_eq!((count, buf), (8, vec![7; 8])); // in release builds too
+        assert!(engine.stats().excesses > 0);
     }
 }
 
@@ -391,4 +392,45 @@ fn whatever_happens_each_request_ends_once_and_in_order() {
         println!("seed {seed}"); // shown when it fails
         program.check();
     }
+}
+
+/// Rounds of four callbacks that each submit a request. Returns how many of the last round's the kernel had when
+/// each of its callbacks began.
+fn submitted_before(behaviour: Behaviour) -> Vec<usize> {
+    let (ends, seen) = (Count::new(), Names::default());
+    let engine = engine(Dispatch::Manual, Mode::Ring, 64);
+    for _ in 0..100 {
+        let before = engine.kernel.accepted().len() + 4;
+        seen.0.lock().expect("no panic").clear();
+        let asks = (0..4).map(|_| {
+            let (again, seen, inner) = (Arc::clone(&engine), seen.clone(), ends.clone());
+            TestOp::new(Behaviour::AtOnce, 1, &ends).then(move |_| {
+                seen.put((again.kernel.accepted().len() - before) as u64);
+                let ask = TestOp::new(behaviour, 2, &inner);
+                assert!(again.submit(ask.then(|_| ())).is_ok());
+            })
+        });
+        let mut list = List::new();
+        asks.for_each(|ask| list.push(OwnedCell::with_callback(ask).0));
+        assert!(engine.submit_list(list).is_empty());
+        assert_eq!(engine.poll(4, 4, None), Ok(4));
+        if behaviour == Behaviour::Held {
+            (0..4).for_each(|_| engine.kernel.complete(Next::Oldest));
+        }
+        engine.drain(None).expect("idle");
+    }
+    let counts = seen.get().into_iter();
+    counts
+        .map(|count| usize::try_from(count).expect("few"))
+        .collect()
+}
+
+#[test]
+fn a_device_has_the_first_resubmission_before_the_second_callback() {
+    assert_eq!(submitted_before(Behaviour::Held), [0, 1, 2, 3]);
+}
+
+#[test]
+fn files_that_answer_inside_the_call_have_all_of_a_round_at_once() {
+    assert_eq!(submitted_before(Behaviour::AtOnce), [0, 0, 0, 0]);
 }

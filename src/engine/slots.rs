@@ -1,7 +1,7 @@
 //! The kernel's slots: how many requests may be submitted and not yet reaped.
 //!
-//! Two counters that only grow (but for refunds), on cache lines of their own, because submitters write one and the
-//! reaper the other.
+//! Two counters that only grow (but for refunds), on cache lines of their own, because submitters write one
+//! and the reaper the other.
 
 use crate::sync::{AtomicU64, CachePadded, Ordering};
 

@@ -11,9 +11,9 @@
 
 use super::clock::{self, Trouble};
 use super::iocb_array::IocbArray;
+use super::refusal::{Admission, Refusal};
 use super::request::{List, OwnedCell};
-use super::{Engine, plug, threads};
-use crate::error::AioError;
+use super::{Engine, threads};
 use crate::sync::sleep;
 use crate::user_code;
 use std::io;
@@ -23,55 +23,16 @@ use std::time::Duration;
 pub(super) const BATCH: usize = 64;
 /// The same where a user asks for many at once: the kernel merges adjacent ones within one call.
 pub(super) const LARGE_BATCH: usize = 1024;
-/// Callbacks' submissions leave when so many are held back, before the dispatched batch ends.
-const PLUG: usize = 32;
 /// How often a submission is tried again that meets EAGAIN with nothing in flight, after 1, 2, … 256 ms: 511
 /// ms in all.
 const TRIES: u32 = 9;
 
-/// Why the kernel did not take a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// The errno of `io_submit`.
-    Errno(i32),
-    /// The context is gone.
-    ContextGone,
-    /// EAGAIN again and again, with nothing in flight that could free a slot: the kernel has no memory for
-    /// requests.
-    Stalled,
-    /// The engine takes no more requests.
-    ShutDown,
-}
-
-impl Refusal {
-    /// The errno that becomes the result of a request which was accepted before the kernel refused it.
-    fn errno(self) -> i32 {
-        match self {
-            Refusal::Errno(errno) => errno,
-            Refusal::ContextGone | Refusal::ShutDown => libc::ECANCELED,
-            Refusal::Stalled => libc::ENOMEM,
-        }
-    }
-}
-
-impl From<Refusal> for io::Error {
-    fn from(refusal: Refusal) -> io::Error {
-        match refusal {
-            Refusal::Errno(errno) => io::Error::from_raw_os_error(errno),
-            Refusal::ContextGone => AioError::ContextGone.into(),
-            Refusal::Stalled => AioError::Stalled.into(),
-            Refusal::ShutDown => AioError::ShutDown.into(),
-        }
-    }
-}
-
-/// Whether requests may be refused because the engine is closing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admission {
-    /// New requests: they may be refused once shutdown has begun.
-    New,
-    /// Requests that were accepted earlier: they must not be refused.
-    Accepted,
+/// What the first `io_submit` for an array said.
+#[derive(Debug)]
+struct FirstCall {
+    submitted: Result<usize, i32>,
+    took_all: bool,
+    trouble: Option<Trouble>,
 }
 
 /// What is left to do after one or more calls of `io_submit`.
@@ -87,22 +48,6 @@ struct SubmitOutcome {
 }
 
 impl Engine {
-    /// Holds the request back, if a callback submits it; submits it otherwise.
-    #[inline]
-    pub(super) fn plug_or_send(&self, request: OwnedCell) -> Result<(), (io::Error, OwnedCell)> {
-        match plug::push(self.id(), request) {
-            Ok(held_back) if held_back < PLUG => Ok(()),
-            Ok(_) => {
-                self.unplug();
-                Ok(())
-            }
-            Err(request) => {
-                unplug_all(); // it may block, inside another context's callback too
-                self.send_for_dispatcher(request)
-            }
-        }
-    }
-
     pub(super) fn send_for_dispatcher(
         &self,
         request: OwnedCell,
@@ -135,50 +80,36 @@ impl Engine {
         refused: impl FnMut(OwnedCell, Refusal),
     ) {
         if self.backlog.len() == 0 && self.slots.take(1) == 1 {
-            self.send_array(IocbArray::from(request), List::new(), admission, refused);
+            let mut array = IocbArray::from(request);
+            self.send_array(&mut array, List::new(), admission, refused);
         } else {
             self.queue(List::of(request), admission, refused);
         }
     }
 
-    /// Submits what this thread's callbacks have held back so far. In a forked child that is the parent's,
-    /// and is forgotten.
+    /// Submits requests from the plug, and sees whether their files answer inside the call. `Ok` was returned
+    /// for them, so a refusal by the kernel is their result.
     #[inline]
-    pub(super) fn unplug(&self) {
-        let (plugged, may_block) = plug::take(self.id());
-        if plugged.len() > 0 && self.is_here() {
-            self.counters
-                .add_for_dispatcher(plugged.len().cast_signed());
-            if may_block {
-                self.send_plugged(plugged);
-            } else {
-                self.send_elsewhere(plugged);
-            }
+    pub(super) fn send_plugged(&self, plugged: List) {
+        let count = plugged.len();
+        if count == 0 {
+            return;
+        }
+        if self.is_lost() {
+            return self.send_at_once(plugged); // the ring may be unmapped
+        }
+        // The ring stays where it is: the callbacks that submitted these count as completing until afterwards.
+        let before = self.kernel.completions();
+        self.send_at_once(plugged);
+        if self.backlog.len() == 0 {
+            let completed = self.kernel.completed_since(before);
+            self.medium.note(completed >= count);
         }
     }
 
-    /// As `unplug`, for a thread with a deadline: the helper thread submits.
-    fn unplug_without_blocking(&self) {
-        let (plugged, _) = plug::take(self.id());
-        if plugged.len() > 0 && self.is_here() {
-            self.counters
-                .add_for_dispatcher(plugged.len().cast_signed());
-            self.send_elsewhere(plugged);
-        }
-    }
-
-    /// Requests that were accepted are submitted by the helper thread, in their order.
-    pub(super) fn send_elsewhere(&self, accepted: List) {
-        if accepted.len() > 0 {
-            self.backlog.push(accepted);
-            self.pump_elsewhere();
-        }
-    }
-
-    /// Submits requests from the plug. `Ok` was returned for them, so a refusal by the kernel is their
-    /// result.
+    /// As `send_plugged`, without a look at the files.
     #[inline]
-    pub(super) fn send_plugged(&self, mut plugged: List) {
+    pub(super) fn send_at_once(&self, mut plugged: List) {
         match plugged.len() {
             0 => {}
             1 => plugged
@@ -231,14 +162,17 @@ impl Engine {
         mut refused: impl FnMut(OwnedCell, Refusal),
     ) {
         while list.len() > 0 && self.backlog.len() == 0 {
+            if !self.is_here() {
+                return; // a logger forked, and this is the child
+            }
             let slots = self.slots.take(list.len().min(N));
             if slots == 0 {
                 break;
             }
-            let array = IocbArray::<N>::of(&mut list, slots);
-            list = self.send_array(array, list, admission, &mut refused);
+            let mut array = IocbArray::<N>::of(&mut list, slots);
+            list = self.send_array(&mut array, list, admission, &mut refused);
         }
-        if list.len() > 0 {
+        if list.len() > 0 && self.is_here() {
             self.queue(list, admission, refused);
         }
     }
@@ -248,19 +182,46 @@ impl Engine {
     #[inline]
     fn send_array<const N: usize>(
         &self,
-        mut array: IocbArray<N>,
+        array: &mut IocbArray<N>,
         following: List,
         admission: Admission,
         mut refused: impl FnMut(OwnedCell, Refusal),
     ) -> List {
         if admission == Admission::New && self.counters.is_closing() {
-            self.refund(array.len());
-            let all = std::iter::from_fn(|| array.pop());
-            all.for_each(|request| refused(request, Refusal::ShutDown));
-            following.for_each(|request| refused(request, Refusal::ShutDown));
+            self.turn_away(array, following, &mut refused);
             return List::new();
         }
-        let mut outcome = self.submit_array(array, &mut refused);
+        let may_be_cancelled = array.may_be_cancelled();
+        let first = self.begin_submission(array);
+        if first.took_all && first.trouble.is_none() && !may_be_cancelled {
+            return following;
+        }
+        self.send_rest(first, array, following, &mut refused)
+    }
+
+    #[cold]
+    fn turn_away<const N: usize>(
+        &self,
+        array: &mut IocbArray<N>,
+        following: List,
+        refused: &mut impl FnMut(OwnedCell, Refusal),
+    ) {
+        self.refund(array.len());
+        let all = std::iter::from_fn(|| array.pop());
+        all.for_each(|request| refused(request, Refusal::ShutDown));
+        following.for_each(|request| refused(request, Refusal::ShutDown));
+    }
+
+    /// What `send_array` has to do where one call did not do it.
+    #[inline(never)]
+    fn send_rest<const N: usize>(
+        &self,
+        first: FirstCall,
+        array: &mut IocbArray<N>,
+        following: List,
+        refused: &mut impl FnMut(OwnedCell, Refusal),
+    ) -> List {
+        let mut outcome = self.end_submission(first, array, refused);
         let mut rest = std::mem::take(&mut outcome.rest);
         if rest.len() == 0 {
             self.refund(outcome.unused);
@@ -271,7 +232,9 @@ impl Engine {
         self.backlog.push(rest);
         self.refund(outcome.unused);
         self.conclude_submission(&outcome);
-        self.pump();
+        if self.is_here() {
+            self.pump();
+        }
         List::new()
     }
 
@@ -290,15 +253,16 @@ impl Engine {
         }
     }
 
-    /// Submits from the backlog while slots are free, unless another thread is pumping. Returns whether the kernel
-    /// took or refused something.
+    /// Submits from the backlog while slots are free, unless another thread is pumping. Returns whether the
+    /// kernel took or refused something.
     pub(super) fn pump(&self) -> bool {
         let mut progress = false;
         while let Some(mut list) = self.backlog.begin(BATCH, |wanted| self.slots.take(wanted)) {
             let taken = list.len();
             let mut late = List::new();
-            let array = IocbArray::<BATCH>::of(&mut list, taken);
-            let mut outcome = self.submit_array(array, &mut |request, why| {
+            let mut array = IocbArray::<BATCH>::of(&mut list, taken);
+            let first = self.begin_submission(&mut array);
+            let mut outcome = self.end_submission(first, &mut array, &mut |request, why| {
                 late.push(self.refuse_late(request, why));
             });
             let rest = std::mem::take(&mut outcome.rest);
@@ -306,9 +270,7 @@ impl Engine {
             progress |= rest.len() < taken;
             self.backlog.end(taken - rest.len(), rest);
             self.slots.refund(outcome.unused);
-            if !self.fail(late) {
-                return progress; // a forked child
-            }
+            self.fail(late);
             // An accepted request may be complete by now, and the thread that reaped it saw it as queued.
             self.notify_if_idle();
             self.conclude_submission(&outcome);
@@ -328,28 +290,42 @@ impl Engine {
         }
     }
 
-    /// Submits an array, for which slots were taken, in order (I6): if `io_submit` took k of its requests, the
-    /// kernel has those k, request k gets the errno, and the rest is submitted next. A request that the kernel
-    /// refuses goes to `refused`; those that met EAGAIN are returned as the rest.
+    /// Makes the first call for an array, for which slots were taken. As a rule it takes all.
     #[inline]
-    fn submit_array<const N: usize>(
+    fn begin_submission<const N: usize>(&self, array: &mut IocbArray<N>) -> FirstCall {
+        let mut trouble = None;
+        let submitted = self.io_submit(array, N, &mut trouble);
+        FirstCall {
+            took_all: array.len() == 0,
+            submitted,
+            trouble,
+        }
+    }
+
+    /// Submits, in order, what the first call for the array did not take (I6): if `io_submit` took k of its
+    /// requests, the kernel has those k, request k gets the errno, and the rest is submitted next. A request
+    /// that the kernel refuses goes to `refused`; those that met EAGAIN are returned as the rest.
+    fn end_submission<const N: usize>(
         &self,
-        mut array: IocbArray<N>,
+        first: FirstCall,
+        array: &mut IocbArray<N>,
         refused: &mut impl FnMut(OwnedCell, Refusal),
     ) -> SubmitOutcome {
         let mut outcome = SubmitOutcome {
             rest: List::new(),
             unused: 0,
-            trouble: None,
+            trouble: first.trouble,
             may_be_cancelled: array.may_be_cancelled(),
         };
+        let mut submitted = Some(first.submitted);
         let mut tries = 0;
         while array.len() > 0 {
             let before = array.len();
             // After an EAGAIN one at a time: the kernel may have memory for one request, or a filter may
             // refuse calls with many.
             let most = if tries == 0 { N } else { 1 };
-            match self.io_submit(&mut array, most, &mut outcome.trouble) {
+            let answer = submitted.take();
+            match answer.unwrap_or_else(|| self.io_submit(array, most, &mut outcome.trouble)) {
                 Ok(count) if count > 0 => {
                     tries = 0;
                     continue;
@@ -370,7 +346,7 @@ impl Engine {
                     head.for_each(|request| refused(request, Refusal::Stalled));
                 }
                 Err(libc::EINTR) => {}
-                Err(errno) => self.refuse(errno, &mut array, refused),
+                Err(errno) => self.refuse(errno, array, refused),
             }
             outcome.unused += before - array.len();
         }
@@ -520,27 +496,7 @@ impl Engine {
             if work.pump {
                 self.pump();
             }
+            self.run_deferred();
         }
-    }
-}
-
-/// Submits all that this thread's callbacks have held back, for every engine. To be called before the thread
-/// blocks, whatever it waits for.
-#[inline]
-pub(super) fn unplug_all() {
-    plug::for_each_engine(Engine::unplug);
-}
-
-/// As `unplug_all`, for a thread with a deadline: the helper thread submits.
-fn unplug_all_without_blocking() {
-    plug::for_each_engine(Engine::unplug_without_blocking);
-}
-
-/// Calls the one that suits a thread with or without a deadline.
-pub(super) fn unplug_all_before(has_deadline: bool) {
-    if has_deadline {
-        unplug_all_without_blocking();
-    } else {
-        unplug_all();
     }
 }

@@ -1,5 +1,5 @@
-//! Threads that the crate starts: all of them here, by one rule, but the one that opens a file for `direct/probe`
-//! and ends.
+//! Threads that the crate starts: all of them here, by one rule, but the one that opens a file for
+//! `direct/probe` and ends.
 //!
 //! A thread inherits what every new thread does from the one that starts it: affinity, scheduling policy,
 //! priority. The crate sets its signal mask: handlers of the program's signals run on the program's own

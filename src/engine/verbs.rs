@@ -1,16 +1,19 @@
 //! What the crate's handles ask for: submit, start, wait, cancel.
 
 use super::Engine;
+use super::deliver::Unsubmitted;
 use super::polls::Cancelled;
 use super::reap::MOST;
+use super::refusal::{Admission, Refusal};
 use super::request::{Admitted, List, OwnedCell, TakenBack, Watch};
 use super::roles::Role;
-use super::submit::{Admission, BATCH, LARGE_BATCH, Refusal, unplug_all, unplug_all_before};
+use super::submit::{BATCH, LARGE_BATCH};
+use super::unplug::{unplug_all, unplug_all_before};
 use crate::completion::{self, CANCELLED};
 use crate::error::AioError;
 use crate::op::Work;
 use crate::sync::{sleep, yield_now};
-use crate::user_code;
+use crate::user_code::{self, Frame, Inside};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -32,14 +35,25 @@ impl Engine {
     ) -> Result<RequestId, (io::Error, W)> {
         let (request, receipt) = OwnedCell::with_callback(work);
         let tag = request.tag();
-        if let Err(error) = self.admit(&request) {
-            return Err((error, receipt.redeem(request)));
+        // Any thread may cancel it, which a request that is held back can't be: so it leaves at once.
+        let leaves_at_once = request.is_cancellable();
+        if leaves_at_once {
+            unplug_all();
         }
-        let serial = self.polls.add(&request);
-        if let Err((error, back)) = self.plug_or_send(request) {
-            return Err((error, receipt.redeem(self.withdraw(back))));
+        let serial = match self.admit(&request) {
+            Ok(serial) => serial,
+            Err(error) => return Err((error, receipt.redeem(self.withdraw(request)))),
+        };
+        let sent = if leaves_at_once {
+            self.send_for_dispatcher(request).map(|()| true)
+        } else {
+            self.plug_or_send(request)
+        };
+        match sent {
+            Ok(false) => {}
+            Ok(true) => self.after_submission(self.runs_callbacks_anywhere().into()),
+            Err((error, back)) => return Err((error, receipt.redeem(self.withdraw(back)))),
         }
-        self.after_submission(self.runs_callbacks_anywhere());
         Ok(RequestId { tag, serial })
     }
 
@@ -50,13 +64,12 @@ impl Engine {
         unplug_all();
         let (request, watch) = OwnedCell::watched(work, false);
         if let Err(error) = self.admit(&request) {
-            return Err((error, watch.redeem(request)));
+            return Err((error, watch.redeem(self.withdraw(request))));
         }
-        self.polls.add(&request);
         if let Err((error, back)) = self.send_for_dispatcher(request) {
             return Err((error, watch.redeem(self.withdraw(back))));
         }
-        self.after_submission(true);
+        self.after_submission(1);
         Ok(watch)
     }
 
@@ -65,9 +78,8 @@ impl Engine {
         unplug_all(); // in the order in which this thread submitted
         let (request, watch) = OwnedCell::watched(work, true);
         if let Err(error) = self.admit(&request) {
-            return Err((error, watch.redeem(request)));
+            return Err((error, watch.redeem(self.withdraw(request))));
         }
-        self.polls.add(&request);
         if let Err((error, back)) = self.send_one(request) {
             return Err((error, watch.redeem(self.withdraw(back))));
         }
@@ -84,67 +96,80 @@ impl Engine {
     }
 
     /// Submits many requests, in one `io_submit` where there are slots, except those of a batch that their
-    /// watchers have taken back or cancelled. Returns those that the kernel refuses at once, with the reason.
+    /// watchers have taken back or cancelled. Returns those with a callback that the kernel refuses at once, with
+    /// the reason; a watched one that is refused completes with it.
+    ///
+    /// User code may wait for any request of the list, so it runs only when all of them have left.
     pub(crate) fn submit_list(&self, list: List) -> Vec<(io::Error, OwnedCell)> {
         unplug_all();
+        let inside = Inside::enter(Frame::Other); // what is found meanwhile is deferred
+        let mut unsubmitted = Unsubmitted::default();
         let mut refused = Vec::new();
+        let admitted = self.admit_list(list, &mut unsubmitted, &mut refused);
+        let for_dispatcher = self.send_admitted(admitted, &mut refused);
+        let refused = self.settle_refused(refused, &mut unsubmitted);
+        drop(inside);
+        if self.is_here() {
+            self.notify_if_idle();
+            self.after_submission(for_dispatcher);
+        }
+        self.end_unsubmitted(unsubmitted);
+        refused
+    }
+
+    /// Returns what is to be submitted.
+    fn admit_list(
+        &self,
+        list: List,
+        unwanted: &mut Unsubmitted,
+        refused: &mut Vec<(io::Error, OwnedCell)>,
+    ) -> List {
         let mut admitted = List::new();
-        let mut for_dispatcher = 0;
-        list.for_each(|request| match self.admit_of_batch(request) {
-            Ok(Some(request)) => {
-                for_dispatcher += isize::from(!request.reaps_itself());
-                admitted.push(request);
+        list.for_each(|request| {
+            // It goes into the list of polls before it counts as sent: from then on its watcher looks for it
+            // there.
+            let admission = self.admit(&request);
+            match (request.admit(), admission) {
+                (Admitted::Sent(request), Ok(_)) => admitted.push(request),
+                (Admitted::Sent(request), Err(error)) => {
+                    refused.push((error, self.withdraw(request)));
+                }
+                (Admitted::Unwanted(request), _) => self.settle(request, CANCELLED, unwanted),
+                (Admitted::TakenBack(taken), _) => self.let_go(taken),
             }
-            Ok(None) => {}
-            Err((error, request)) => refused.push((error, self.withdraw(request))),
         });
+        admitted
+    }
+
+    /// Returns how many need the dispatcher.
+    fn send_admitted(&self, list: List, refused: &mut Vec<(io::Error, OwnedCell)>) -> usize {
+        let mut for_dispatcher = 0;
+        let list = list.inspect(|request| for_dispatcher += isize::from(!request.reaps_itself()));
         self.counters.add_for_dispatcher(for_dispatcher);
         let mut back = 0;
         let mut refuse = |request: OwnedCell, why: Refusal| {
             back += isize::from(!request.reaps_itself());
             refused.push((why.into(), self.withdraw(request)));
         };
-        match admitted.len() {
-            0..=8 => self.send::<8>(admitted, Admission::New, &mut refuse),
-            9..=BATCH => self.send::<BATCH>(admitted, Admission::New, &mut refuse),
-            _ => self.send::<LARGE_BATCH>(admitted, Admission::New, &mut refuse),
+        match list.len() {
+            0..=8 => self.send::<8>(list, Admission::New, &mut refuse),
+            9..=BATCH => self.send::<BATCH>(list, Admission::New, &mut refuse),
+            _ => self.send::<LARGE_BATCH>(list, Admission::New, &mut refuse),
         }
         self.counters.add_for_dispatcher(-back);
-        self.notify_if_idle();
-        self.after_submission(for_dispatcher > 0);
-        refused
-    }
-
-    /// Returns `None` if its watcher has cancelled it or taken it back.
-    #[inline]
-    fn admit_of_batch(
-        &self,
-        request: OwnedCell,
-    ) -> Result<Option<OwnedCell>, (io::Error, OwnedCell)> {
-        // It goes into the list of polls before it counts as sent: from then on its watcher looks for it
-        // there.
-        let admitted = self.admit(&request);
-        if admitted.is_ok() {
-            self.polls.add(&request);
-        }
-        match (request.admit(), admitted) {
-            (Admitted::Sent(request), Ok(())) => return Ok(Some(request)),
-            (Admitted::Sent(request), Err(error)) => return Err((error, request)),
-            (Admitted::Unwanted(request), _) => self.settle_unsubmitted(request, CANCELLED),
-            (Admitted::TakenBack(taken), _) => self.let_go(taken),
-        }
-        Ok(None)
+        for_dispatcher.unsigned_abs()
     }
 
     /// Drops the requests of a batch that is not submitted. A handle's result is ECANCELED.
     pub(crate) fn discard_batch(&self, list: List) {
+        let mut discarded = Unsubmitted::default();
         list.for_each(|request| match request.admit() {
-            Admitted::Sent(request) if request.is_callback() => self.discard_unsubmitted(request),
             Admitted::Sent(request) | Admitted::Unwanted(request) => {
-                self.settle_unsubmitted(request, CANCELLED);
+                self.settle(request, CANCELLED, &mut discarded);
             }
             Admitted::TakenBack(taken) => self.let_go(taken),
         });
+        self.end_unsubmitted(discarded);
     }
 
     fn let_go(&self, taken: TakenBack) {
@@ -153,14 +178,21 @@ impl Engine {
     }
 
     /// The last look before a request is submitted: is this the process that made the context (user code, the
-    /// file's `as_fd`, ran just before), does the engine take requests, and is the eventfd an eventfd?
+    /// file's `as_fd`, ran just before), does the engine take requests, and is the eventfd an eventfd? Adds the
+    /// request to the list of polls, if it can be cancelled, and returns its serial number there.
     #[inline]
-    fn admit(&self, request: &OwnedCell) -> io::Result<()> {
+    fn admit(&self, request: &OwnedCell) -> io::Result<u64> {
         self.check()?;
         if request.has_eventfd_of_its_own() && !self.kernel.is_eventfd(request.eventfd()) {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        Ok(())
+        let serial = self.polls.add(request);
+        if serial != 0 {
+            // A thread that closes the context says so and then goes through the list: either it finds the
+            // request there, or this thread sees that it is closing.
+            self.check()?;
+        }
+        Ok(serial)
     }
 
     /// Takes the request out of the list of polls, because it goes back to its owner.
@@ -169,15 +201,25 @@ impl Engine {
         request
     }
 
-    /// A request may be complete already; with `help` this thread reaps it. A request that is not complete
-    /// may need the dispatcher, which may be parked because it had nothing to wait for.
+    /// Requests may be complete already: this thread reaps about as many as it has submitted that may be
+    /// reaped here. A request that is not complete may need the dispatcher, which may be parked because it had
+    /// nothing to wait for.
     #[inline]
-    fn after_submission(&self, help: bool) {
-        if help && user_code::innermost().is_none() {
-            self.reap(Role::HELPER, MOST);
+    fn after_submission(&self, submitted: usize) {
+        if submitted > 0 && user_code::innermost().is_none() {
+            self.reap_as_many(submitted);
         }
-        if self.is_here() {
+        if self.is_here() && self.run_deferred() {
             self.wake_idle_dispatcher();
+        }
+    }
+
+    /// Not until the ring is empty: under `Dispatch::Anywhere` callbacks may submit for ever.
+    #[inline]
+    fn reap_as_many(&self, submitted: usize) {
+        let mut left = submitted;
+        while self.reap(Role::BYSTANDER, MOST) >= MOST && left > MOST && self.is_here() {
+            left -= MOST;
         }
     }
 
@@ -185,7 +227,8 @@ impl Engine {
     pub(crate) fn help(&self) {
         if self.is_here() {
             self.unplug();
-            self.reap(Role::HELPER, MOST);
+            self.reap(Role::BYSTANDER, MOST);
+            self.run_deferred();
         }
     }
 
@@ -195,15 +238,27 @@ impl Engine {
         self.wait_for(watch, deadline)
     }
 
-    /// Completes a watched request that was refused.
-    pub(crate) fn settle_refused(&self, request: OwnedCell, why: &io::Error) {
-        self.settle_unsubmitted(request, completion::refused(why));
+    /// Stores the results of watched requests that were refused. Returns the others.
+    fn settle_refused(
+        &self,
+        refused: Vec<(io::Error, OwnedCell)>,
+        unsubmitted: &mut Unsubmitted,
+    ) -> Vec<(io::Error, OwnedCell)> {
+        let mut with_callbacks = Vec::new();
+        for (error, request) in refused {
+            if request.is_callback() {
+                with_callbacks.push((error, request));
+            } else {
+                self.settle(request, completion::refused(&error), unsubmitted);
+            }
+        }
+        with_callbacks
     }
 
     /// Cancels the request. Returns `false` if it is complete already. Blocks while another thread is inside
     /// `io_submit` with it.
     pub(crate) fn cancel<W: Work>(&self, watch: &Watch<W>) -> bool {
-        if watch.cancel_unsubmitted() {
+        if !watch.is_done() && watch.cancel_unsubmitted() {
             return true;
         }
         unplug_all();
@@ -219,7 +274,7 @@ impl Engine {
                 Some(false) => {}
                 None => has_asked = true,
             }
-            self.reap(Role::HELPER, MOST);
+            self.reap(Role::BYSTANDER, MOST);
             if !self.is_here() {
                 return false;
             }
@@ -235,7 +290,7 @@ impl Engine {
             if let Some(cancelled) = self.try_cancel(id.tag, Some(id.serial)) {
                 return cancelled;
             }
-            self.reap(Role::HELPER, MOST);
+            self.reap(Role::BYSTANDER, MOST);
             if !self.is_here() {
                 return false;
             }
@@ -255,6 +310,7 @@ impl Engine {
         match self.polls.cancel(tag, serial, &self.backlog, &self.kernel) {
             Cancelled::Queued(request) => {
                 self.complete_cancelled(vec![request]);
+                self.run_deferred();
                 Some(true)
             }
             Cancelled::InKernel => Some(true),
@@ -265,9 +321,8 @@ impl Engine {
 
     /// Cancels all polls, as the kernel does at the end of a context.
     pub(crate) fn cancel_all(&self) {
-        if self.polls.count() > 0 {
-            self.complete_cancelled(self.polls.retry(true, &self.backlog, &self.kernel));
-        }
+        self.complete_cancelled(self.polls.retry(true, &self.backlog, &self.kernel));
+        self.run_deferred();
     }
 }
 

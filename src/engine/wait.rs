@@ -6,17 +6,17 @@
 //! follower, which takes its place. So once the kernel has nothing more to deliver, no thread sleeps for what
 //! was delivered (I13).
 //!
-//! The fast version: while the leader sleeps, by pure wait, other threads may reap. They are *helpers*. A
-//! thread that submits and finds its event on the ring at once need not wake a leader. But then a helper
-//! could take the very event that the leader sleeps for. Three rules prevent that:
+//! The fast version: while the leader sleeps, by pure wait, other threads may reap in passing. They are
+//! *bystanders*. A thread that submits and finds its event on the ring at once need not wake a leader. But
+//! then a bystander could take the very event that the leader sleeps for. Three rules prevent that:
 //!
-//! 1. A helper leaves on the ring what only the leader can use: its own event, the dispatcher's callbacks,
+//! 1. A bystander leaves on the ring what only the leader can use: its own event, the dispatcher's callbacks,
 //!    the wake-up. An event that is left has woken the leader, or keeps it from falling asleep. The events
 //!    behind it stay on the ring as well.
 //! 2. Before it sleeps, the leader announces itself and then takes the consumer's lock once, then looks, then
-//!    sleeps. A helper that had the lock before has finished, and the leader sees what it settled. A helper
-//!    that comes later sees the announcement, and keeps to rule 1. This is why watched requests are settled
-//!    under the consumer's lock.
+//!    sleeps. A bystander that had the lock before has finished, and the leader sees which results it stored.
+//!    A bystander that comes later sees the announcement, and keeps to rule 1. This is why watched requests
+//!    are settled under the consumer's lock.
 //! 3. A thread that does something for the leader without an event (a late refusal, callbacks put into the
 //!    inbox, the order to stop) sends the wake-up afterwards: a read of zero bytes, tagged WAKE, that only
 //!    the leader takes off the ring. One wake-up at a time is on its way.
@@ -24,9 +24,10 @@
 //! In the syscall-only mode the leader sleeps in `io_getevents` with a real buffer and holds the consumer's
 //! lock, so no thread can help, and rules 1 and 2 do not apply. Rule 3 is the same.
 //!
-//! The completion thread that has no callback to expect stays in the kernel for 10 ms, then parks. The next
-//! submission that needs it wakes it, once. While every request in flight has a waiting thread of its own, it
-//! sleeps on: a wait costs no change of thread.
+//! When no request needs the completion thread any more, it parks. If its last round delivered something, it
+//! first stays in the kernel for 10 ms, in case another request comes. The next submission that needs it
+//! wakes it, once. While every request in flight has a waiting thread of its own, the completion thread goes
+//! on sleeping: a wait costs no change of thread.
 //!
 //! Every "announce, then look" of one thread meets a "make true, then look for announcements" of another,
 //! both sequentially consistent: one of the two threads sees the other. The pairs are: the leader and a
@@ -36,8 +37,8 @@
 //! last request.
 //!
 //! Tried and dropped: several threads asleep in the kernel at once (every event wakes them all), and a
-//! wake-up for every event that a helper takes on behalf of a sleeper (a system call each, where leaving it
-//! costs nothing).
+//! wake-up for every event that a bystander takes on behalf of a sleeper (a system call each, where leaving
+//! it costs nothing).
 
 use super::Engine;
 use super::account::is_over;
@@ -45,7 +46,7 @@ use super::dispatcher::{FOLLOWING, IDLE};
 use super::harvest::Harvest;
 use super::reap::MOST;
 use super::request::Watch;
-use super::roles::{DISPATCHER, NOBODY, Role, Submits};
+use super::roles::{DISPATCHER, NO_LEADER, Role, Submits};
 use crate::op::Work;
 use crate::sync::{Parker, now};
 use crate::sys::Mode;
@@ -67,11 +68,12 @@ impl Engine {
     ) -> bool {
         let role = Role::waiter(watch.tag(), deadline.is_some());
         let mut parker = None;
-        while self.is_here() && !watch.is_done() && !is_over(deadline) {
-            if self.reap(role, MOST) == 0 && self.is_here() && !watch.is_done() {
-                if self.pump_before_sleeping(role) {
-                    continue;
-                }
+        while self.is_here() && !watch.is_done() {
+            let ended = self.reap(role, MOST);
+            if !self.is_here() || watch.is_done() || is_over(deadline) {
+                break;
+            }
+            if ended == 0 && !self.pump_before_sleeping(role) {
                 let parker = parker.get_or_insert_with(Parker::current);
                 self.sleep_for(watch, role, deadline, parker);
             }
@@ -85,14 +87,15 @@ impl Engine {
         watch.is_done()
     }
 
-    /// A waker that waits has its reaper below it on the stack, which pumps only when the waker returns. Returns
-    /// whether something was submitted here.
+    /// If a waker waits, the reap that called the waker is below it on the stack, and pumps only when the
+    /// waker returns. So the wait pumps here. Returns whether something was submitted here.
     fn pump_before_sleeping(&self, role: Role) -> bool {
         if self.backlog.len() == 0 || self.slots.in_use() >= self.slots.depth() {
             return false;
         }
         if role.submits == Submits::Everything {
-            return self.pump();
+            let progress = self.pump();
+            return self.run_deferred() && progress;
         }
         self.pump_elsewhere();
         false
@@ -106,15 +109,15 @@ impl Engine {
         parker: &Arc<Parker>,
     ) {
         if self.is_lost() || self.end.is_destroying() {
-            // No event will come. Its batch may still be dropped or refused; otherwise the wait goes on, because
-            // the kernel may still write to the memory.
+            // No event will come. Its batch may still be dropped or refused; otherwise the wait goes on,
+            // because the kernel may still write to the memory.
             if watch.register_thread(parker) {
                 while !watch.is_done() && parker.park(deadline) {}
             }
         } else if self.roles.lead_or_follow(role.tag, parker) {
             self.lead(role, MOST, deadline, || watch.is_done());
         } else if watch.register_thread(parker) {
-            while !watch.is_done() && self.roles.leader() != NOBODY && parker.park(deadline) {}
+            while !watch.is_done() && self.roles.leader() != NO_LEADER && parker.park(deadline) {}
             self.roles.remove_follower(role.tag);
         }
     }
@@ -131,7 +134,7 @@ impl Engine {
     ) -> usize {
         let harvest = match self.kernel.mode() {
             Mode::Ring => self
-                .lead_beside_helpers(deadline, ready)
+                .lead_beside_bystanders(deadline, ready)
                 .map(|()| Harvest::default()),
             Mode::Syscalls => self.lead_alone(role.tag, most, deadline, ready),
         };
@@ -146,7 +149,7 @@ impl Engine {
         }
     }
 
-    fn lead_beside_helpers(
+    fn lead_beside_bystanders(
         &self,
         deadline: Option<Instant>,
         ready: impl Fn() -> bool,
@@ -196,7 +199,7 @@ impl Engine {
             return self.lead(role, most, deadline, ready);
         }
         self.dispatcher.park(FOLLOWING, deadline, parker, || {
-            ready() || self.roles.leader() == NOBODY
+            ready() || self.roles.leader() == NO_LEADER
         });
         self.roles.remove_follower(DISPATCHER);
         0
@@ -207,8 +210,7 @@ impl Engine {
         self.roles.pass_lead(DISPATCHER);
         self.dispatcher.park(IDLE, None, parker, || {
             !self.inbox.is_empty()
-                || self.counters.needs_dispatcher()
-                || self.is_lost()
+                || (self.counters.needs_dispatcher() && !self.is_lost())
                 || self.is_finished()
         });
     }

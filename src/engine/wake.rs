@@ -16,7 +16,8 @@ impl Engine {
         self.interrupt_leader(DISPATCHER);
     }
 
-    /// To be called after a request was counted for which only the dispatcher reaps.
+    /// To be called after a request was counted that no waiting thread will reap, so the dispatcher must
+    /// watch the ring for it.
     #[inline]
     pub(super) fn wake_idle_dispatcher(&self) {
         if self.counters.needs_dispatcher() {

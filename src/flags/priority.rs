@@ -45,7 +45,7 @@ impl IoPriority {
     /// Served only when no other request waits for the device.
     pub const IDLE: Self = Self((IoPriorityClass::Idle as u16) << CLASS_SHIFT);
 
-    /// Before everybody else: level 0 is the most urgent, 7 the least. Needs `CAP_SYS_NICE` or
+    /// Before all other requests: level 0 is the most urgent, 7 the least. Needs `CAP_SYS_NICE` or
     /// `CAP_SYS_ADMIN`.
     ///
     /// # Panics

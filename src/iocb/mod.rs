@@ -192,8 +192,8 @@ impl<S> Iocb<S> {
     ///
     /// It may submit further requests, which leave together when the batch of callbacks is done; it may wait
     /// for others, and drop the last `Aio`. It should not block for long, because other callbacks wait behind
-    /// it. A panic is logged and counted, and the others go on. What the closure has captured needs
-    /// no allocation if that is 48 bytes at most, beside an `Arc<File>` and a `Vec`; smaller files and buffers
+    /// it. A panic is logged and counted, and the others go on. What the closure has captured needs no
+    /// allocation if that is 48 bytes at most, beside an `Arc<File>` and a `Vec`; smaller files and buffers
     /// leave more for it.
     pub fn init_callback<C>(self, callback: C) -> Iocb<Callback<S, C>>
     where

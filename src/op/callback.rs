@@ -42,6 +42,7 @@ unsafe impl<S: Work, C: Receive<S::Output>> Work for Callback<S, C> {
         self.state.traits()
     }
 
+    #[inline]
     fn describe(&mut self, iocb: &mut iocb) {
         self.state.describe(iocb);
     }
@@ -50,6 +51,7 @@ unsafe impl<S: Work, C: Receive<S::Output>> Work for Callback<S, C> {
         self.state.proceed(iocb, result)
     }
 
+    #[inline]
     unsafe fn finish(self, result: i64) {
         // SAFETY: passed on.
         let output = unsafe { self.state.finish(result) };

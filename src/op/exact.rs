@@ -25,16 +25,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// [`Completion`](crate::Completion), as that of the plain read or write is.
 pub struct Exact<F, O: Operation<B>, B> {
     rw: Rw<F, O, B>,
-    /// Bytes of the whole, and of what is done.
-    whole: u64,
+    /// How many bytes are done.
     done: u64,
     /// Where the rest may begin.
     align: RestAlign,
-    /// Where it began, and whether the offset moves with the bytes.
-    offset: i64,
+    /// Whether the offset moves with the bytes.
     moves: bool,
-    /// What the kernel claimed to have transferred where it was asked for less.
-    excess: Option<(u64, u64)>,
+    /// What the kernel claimed to have transferred where it was asked for less. Boxed, because each byte here
+    /// is one less for a callback to be stored without an allocation.
+    excess: Option<Box<(u64, u64)>>,
 }
 
 /// What the place where the rest of a short transfer begins must be a multiple of: with O_DIRECT not any will
@@ -86,10 +85,8 @@ impl<F, O: Operation<B>, B> Exact<F, O, B> {
     pub(crate) fn new(rw: Rw<F, O, B>) -> Self {
         Exact {
             rw,
-            whole: 0,
             done: 0,
             align: RestAlign::Byte,
-            offset: 0,
             moves: true,
             excess: None,
         }
@@ -115,17 +112,17 @@ impl<F, O: Operation<B>, B> Exact<F, O, B> {
         if answer == -i64::from(libc::EINTR) {
             return Ok(Progress::Again);
         }
-        if answer == -i64::from(libc::ESPIPE) && iocb.aio_offset != self.offset {
+        if answer == -i64::from(libc::ESPIPE) && iocb.aio_offset != self.rw.offset() {
             // A socket, which has no offsets: it refuses any but the first.
             self.moves = false;
-            iocb.aio_offset = self.offset;
+            iocb.aio_offset = self.rw.offset();
             return Ok(Progress::Again);
         }
-        let begun = self.whole - self.rw.left(iocb);
+        let begun = self.rw.whole() - self.rw.left(iocb);
         let count = u64::try_from(answer).map_err(|_| self.failed(answer))?;
         let end = begun + self.believe(count, self.rw.asked(iocb));
-        if end >= self.whole {
-            return Err(self.whole.cast_signed());
+        if end >= self.rw.whole() {
+            return Err(self.rw.whole().cast_signed());
         }
         if end <= self.done {
             self.try_finer(begun)?;
@@ -139,7 +136,7 @@ impl<F, O: Operation<B>, B> Exact<F, O, B> {
     /// code, and this is under the reaper's lock.
     fn believe(&mut self, count: u64, asked: u64) -> u64 {
         if count > asked {
-            self.excess = Some((count, asked));
+            self.excess = Some(Box::new((count, asked)));
         }
         count.min(asked)
     }
@@ -253,10 +250,8 @@ unsafe impl<F: AsFd + Send, O: Operation<B>, B: Send> Work for Exact<F, O, B> {
 
     fn describe(&mut self, iocb: &mut iocb) {
         self.rw.describe(iocb);
-        self.offset = iocb.aio_offset;
-        self.whole = self.rw.whole();
         // Asked now: the reaper, who would need it, may not wait for a file server.
-        self.align = rest_align(iocb, Rw::<F, O, B>::READS, self.whole);
+        self.align = rest_align(iocb, Rw::<F, O, B>::READS, self.rw.whole());
         if self.rw.pieces().len() > MOST_PIECES {
             self.rw.advance(iocb, 0); // to as many as the kernel takes
         }
@@ -273,7 +268,7 @@ unsafe impl<F: AsFd + Send, O: Operation<B>, B: Send> Work for Exact<F, O, B> {
     }
 
     unsafe fn finish(self, answer: i64) -> Self::Output {
-        if let Some((count, asked)) = self.excess {
+        if let Some((count, asked)) = self.excess.map(|excess| *excess) {
             report_excess(count, asked);
         }
         let done = usize::try_from(self.done).unwrap_or(usize::MAX);
@@ -393,7 +388,10 @@ mod tests {
         let mut answer = i64::MAX;
         assert_eq!(read.proceed(&mut iocb, &mut answer), Progress::Done);
         assert_eq!(answer, 6000);
-        assert_eq!(read.excess, Some((i64::MAX.cast_unsigned(), 1904)));
+        assert_eq!(
+            read.excess.as_deref(),
+            Some(&(i64::MAX.cast_unsigned(), 1904))
+        );
         // SAFETY: the pieces are initialised, whatever the kernel did.
         let done = unsafe { read.finish(answer) };
         assert_eq!(done.result.unwrap(), 6000);

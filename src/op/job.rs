@@ -107,6 +107,7 @@ unsafe impl<S: Work> Work for Job<S> {
         self.state.proceed(iocb, result)
     }
 
+    #[inline]
     unsafe fn finish(self, result: i64) -> Self::Output {
         // SAFETY: passed on.
         unsafe { self.state.finish(result) }

@@ -43,6 +43,11 @@ impl<F, O: Operation<B>, B> Rw<F, O, B> {
         O::io_vecs(&self.pieces)
     }
 
+    /// Where it begins. The kernel's offset is signed: it refuses what is beyond i64::MAX with EINVAL.
+    pub(super) fn offset(&self) -> i64 {
+        self.offset.cast_signed()
+    }
+
     /// Bytes that the kernel was given in all.
     pub(super) fn whole(&self) -> u64 {
         self.whole
@@ -109,8 +114,7 @@ unsafe impl<F: AsFd + Send, O: Operation<B>, B: Send> Work for Rw<F, O, B> {
         iocb.aio_lio_opcode = O::OPCODE;
         iocb.aio_buf = address;
         iocb.aio_nbytes = length;
-        // The kernel's offset is signed: it refuses what is beyond i64::MAX with EINVAL.
-        iocb.aio_offset = self.offset.cast_signed();
+        iocb.aio_offset = self.offset();
         iocb.aio_fildes = descriptor(&self.file);
         self.whole = self.left(iocb);
     }
@@ -132,6 +136,7 @@ unsafe impl<F: AsFd + Send, O: Operation<B>, B: Send> Work for Rw<F, O, B> {
         Progress::Done
     }
 
+    #[inline]
     unsafe fn finish(mut self, result: i64) -> Self::Output {
         let result = transferred(result, self.whole);
         if let Ok(count) = result {

@@ -86,8 +86,9 @@ impl Condvar {
 
     #[inline]
     fn has_waiting(&self) -> bool {
-        // Relaxed: a thread that waits counted itself while it had the mutex. If it had it before the notifier,
-        // the mutex shows the count; if after, the thread has seen the change, and need not be woken.
+        // Relaxed: a thread that waits counted itself while it had the mutex. If it had it before the
+        // notifier, the mutex shows the count; if after, the thread has seen the change, and need not be
+        // woken.
         self.waiting.load(Ordering::Relaxed) > 0
     }
 

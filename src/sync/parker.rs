@@ -69,8 +69,8 @@ mod imp {
         static MINE: RefCell<Option<(Origin, Arc<Parker>)>> = const { RefCell::new(None) };
     }
 
-    /// A thread that is ending has no memory for one any more: it gets one for this once. In a forked child it
-    /// gets a new one: a thread of the parent's may have had the old one's lock.
+    /// A thread that is ending has no memory for one any more: it gets one for this once. In a forked child
+    /// it gets a new one: a thread of the parent's may have had the old one's lock.
     pub(super) fn current() -> Arc<Parker> {
         MINE.try_with(|mine| kept(&mut mine.borrow_mut()))
             .unwrap_or_else(|_| Arc::new(Parker::new()))

@@ -1,11 +1,14 @@
 //! Something that one thread at a time has, while others wait for their turn, with or without a deadline.
 
-use super::{Condvar, Mutex, now};
+use super::{AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, now};
 use std::time::Instant;
 
 #[derive(Debug)]
 pub(crate) struct Turn {
-    is_taken: Mutex<bool>,
+    is_taken: AtomicBool,
+    /// Threads that wait, or are about to.
+    waiting: AtomicUsize,
+    lock: Mutex<()>,
     is_over: Condvar,
 }
 
@@ -17,42 +20,64 @@ pub(crate) struct Taken<'a>(&'a Turn);
 impl Turn {
     pub(crate) fn new() -> Turn {
         Turn {
-            is_taken: Mutex::new(false),
+            is_taken: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            lock: Mutex::new(()),
             is_over: Condvar::new(),
         }
     }
 
-    /// Returns `None` if another thread has it, or is about to.
+    /// Returns `None` if another thread has it.
+    #[inline]
     pub(crate) fn try_take(&self) -> Option<Taken<'_>> {
-        let mut is_taken = self.is_taken.try_lock()?;
-        if *is_taken {
-            return None;
-        }
-        *is_taken = true;
-        Some(Taken(self))
+        // Acquire and Release, here and in `drop`: what a thread did in its turn comes before the next one's.
+        // SeqCst beyond that: a thread that waits counts itself and then looks here; one whose turn is over
+        // says so and then looks for the count. One of the two sees the other.
+        self.is_taken
+            .compare_exchange(false, true, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+            .then(|| Taken(self))
     }
 
     /// Waits for the turn; returns `None` after the deadline.
     pub(crate) fn take_until(&self, deadline: Option<Instant>) -> Option<Taken<'_>> {
-        let mut is_taken = self.is_taken.lock();
-        while *is_taken {
-            match deadline {
-                None => self.is_over.wait(&mut is_taken),
-                Some(deadline) if now() >= deadline => return None,
-                Some(deadline) => {
-                    self.is_over.wait_until(&mut is_taken, deadline);
+        self.try_take().or_else(|| self.wait_until(deadline))
+    }
+
+    #[cold]
+    fn wait_until(&self, deadline: Option<Instant>) -> Option<Taken<'_>> {
+        // SeqCst: see `try_take`. That there are fewer may be seen late.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let taken = self.take_or_wait(deadline);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        taken
+    }
+
+    fn take_or_wait(&self, deadline: Option<Instant>) -> Option<Taken<'_>> {
+        let mut guard = self.lock.lock();
+        loop {
+            match (self.try_take(), deadline) {
+                (Some(taken), _) => return Some(taken),
+                (None, None) => self.is_over.wait(&mut guard),
+                (None, Some(deadline)) if now() >= deadline => return None,
+                (None, Some(deadline)) => {
+                    self.is_over.wait_until(&mut guard, deadline);
                 }
             }
         }
-        *is_taken = true;
-        Some(Taken(self))
     }
 }
 
 impl Drop for Taken<'_> {
+    #[inline]
     fn drop(&mut self) {
-        *self.0.is_taken.lock() = false;
-        self.0.is_over.notify_all();
+        // SeqCst: see `try_take`.
+        self.0.is_taken.store(false, Ordering::SeqCst);
+        if self.0.waiting.load(Ordering::SeqCst) > 0 {
+            // Through the lock: a thread that found it taken is asleep by the time we have it.
+            drop(self.0.lock.lock());
+            self.0.is_over.notify_all();
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::BarrierCallback;
 use super::panics::Panics;
+use super::slot::Arrive;
 use crate::error::AioError;
 use std::io;
 use std::sync::Arc;
@@ -11,18 +12,47 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// crate or of std's: dropping or cloning it runs no user code, so both may be done under the lock.
 pub(super) type Cause = Arc<io::Error>;
 
-/// A barrier's callback, and the number by which the thread that makes the barrier knows it again.
+/// What a barrier tells its end, and the number by which the thread that makes the barrier knows it again.
 pub(super) struct Waiter {
     pub(super) number: u64,
-    pub(super) callback: BarrierCallback,
+    target: Target,
+}
+
+enum Target {
+    Callback(BarrierCallback),
+    Handle(Arc<dyn Arrive>),
 }
 
 impl Waiter {
-    pub(super) fn new(callback: BarrierCallback) -> Waiter {
+    pub(super) fn of_callback(callback: BarrierCallback) -> Waiter {
+        Waiter::new(Target::Callback(callback))
+    }
+
+    pub(super) fn of_handle(slot: Arc<dyn Arrive>) -> Waiter {
+        Waiter::new(Target::Handle(slot))
+    }
+
+    fn new(target: Target) -> Waiter {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         // Relaxed: only that numbers differ matters.
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Waiter { number, callback }
+        Waiter { number, target }
+    }
+
+    /// Runs user code: a callback, or a waker.
+    pub(super) fn tell(self, result: io::Result<()>) {
+        match self.target {
+            Target::Callback(callback) => callback(result),
+            Target::Handle(slot) => slot.arrive(result),
+        }
+    }
+
+    /// `None` for one with a handle.
+    pub(super) fn into_callback(self) -> Option<BarrierCallback> {
+        match self.target {
+            Target::Callback(callback) => Some(callback),
+            Target::Handle(_) => None,
+        }
     }
 }
 
@@ -71,7 +101,7 @@ impl Calls {
     fn run(&mut self) {
         for (waiter, result) in self.due.drain(..) {
             let result = result.map_err(|cause| again(&cause));
-            self.panics.catch(|| (waiter.callback)(result));
+            self.panics.catch(|| waiter.tell(result));
         }
     }
 }
@@ -95,7 +125,7 @@ mod tests {
 
     fn waiter(called: &Arc<AtomicU64>) -> Waiter {
         let called = Arc::clone(called);
-        Waiter::new(Box::new(move |_| {
+        Waiter::of_callback(Box::new(move |_| {
             called.fetch_add(1, Ordering::Relaxed);
         }))
     }
@@ -121,7 +151,7 @@ mod tests {
     #[test]
     fn the_barrier_that_cannot_come_back_for_a_panic_is_called() {
         let called = Arc::new(AtomicU64::new(0));
-        let panics = Waiter::new(Box::new(|_| resume_unwind(Box::new(7))));
+        let panics = Waiter::of_callback(Box::new(|_| resume_unwind(Box::new(7))));
         let own = waiter(&called);
         let number = own.number;
         let calls = due(vec![own, panics]);

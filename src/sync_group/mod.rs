@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `mod` | the group that users hold |
 //! | `write` | one of its writes |
+//! | `pending` | barriers and commits as handles; `slot`: where their outcome arrives |
 //! | `inner` | what its handles share: syncs submitted, and what follows from their end |
 //! | `calls` | callbacks of barriers that are due; `panics`: calling what the user gave |
 //!
@@ -13,6 +14,8 @@
 mod calls;
 mod inner;
 mod panics;
+mod pending;
+mod slot;
 mod write;
 
 use crate::aio::Aio;
@@ -25,6 +28,8 @@ use crate::op::Write;
 use crate::sync_scheduler::{Snapshot, SyncKind};
 use calls::{Cause, Waiter, again};
 use inner::Inner;
+pub use pending::{CommitError, PendingCommit, PendingSync};
+use slot::{Arrive, Slot};
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
@@ -58,6 +63,8 @@ pub type BarrierCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 /// log.barrier(SyncKind::Data, move |result| committed.send(result).unwrap())?;
 /// wait.recv().unwrap()?; // both are on the disk now
 /// # assert_eq!(std::fs::read(dir.path().join("log"))?, b"begin; commit");
+///
+/// log.commit("; in a line", 13).wait()?; // or .await
 /// # Ok(())
 /// # }
 /// ```
@@ -73,7 +80,8 @@ pub type BarrierCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 /// its next start.
 ///
 /// # Which writes
-/// Those by [`write`](SyncGroup::write) and [`write_durable`](SyncGroup::write_durable). Others ([waited
+/// Those by [`write`](SyncGroup::write), [`write_durable`](SyncGroup::write_durable) and
+/// [`commit`](SyncGroup::commit). Others ([waited
 /// for](Iocb::wait), awaited, vectored or in a batch) are tracked by hand, with [`track`](SyncGroup::track).
 /// A write that is not tracked is not waited for. What has completed is synced, however it was written.
 ///
@@ -84,7 +92,8 @@ pub type BarrierCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 /// # Fork
 /// In a forked child of the process that made the group, [`barrier`](SyncGroup::barrier),
 /// [`write`](SyncGroup::write) and [`write_durable`](SyncGroup::write_durable) return
-/// [`AioError::Forked`], [`take_error`](SyncGroup::take_error) returns `None`, and what
+/// [`AioError::Forked`], as do the handles of [`sync`](SyncGroup::sync) and [`commit`](SyncGroup::commit),
+/// also those made before the fork; [`take_error`](SyncGroup::take_error) returns `None`, and what
 /// [`track`](SyncGroup::track) returns tracks nothing. Barriers of the parent are called in the parent alone.
 /// None of these calls blocks in the child, and no drop does, also where another thread of the parent was
 /// inside one when it forked. The child makes a group of its own, over an [`Aio`] of its own.
@@ -217,8 +226,81 @@ impl<F: AsFd + Send + Sync + 'static> SyncGroup<F> {
         kind: SyncKind,
         callback: impl FnOnce(io::Result<()>) + Send + 'static,
     ) -> Result<(), SubmitError<BarrierCallback>> {
-        let made = self.0.barrier(kind, Waiter::new(Box::new(callback)));
-        made.map_err(|(waiter, cause)| SubmitError::new(again(&cause), waiter.callback))
+        let made = self
+            .0
+            .barrier(kind, Waiter::of_callback(Box::new(callback)));
+        made.map_err(|(waiter, cause)| {
+            let callback = waiter.into_callback().expect("made of one above");
+            SubmitError::new(again(&cause), callback)
+        })
+    }
+
+    /// A [barrier](SyncGroup::barrier) with a handle instead of a callback: to be waited for, also with a
+    /// deadline, or awaited. Where the barrier is refused, the handle's result says so. Blocks where
+    /// [`submit`](Iocb::submit) does.
+    ///
+    /// ```
+    /// use kiocb::{Aio, SyncGroup, SyncKind};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let log = SyncGroup::new(&Aio::global()?, tempfile::tempfile()?);
+    /// log.write("begin; ", 0, |done| drop(done.result))?;
+    /// log.write("commit", 7, |done| drop(done.result))?;
+    /// log.sync(SyncKind::Data).wait()?; // or .await: both are on the disk now
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sync(&self, kind: SyncKind) -> PendingSync<F> {
+        let slot = Slot::new(Some(()));
+        self.barrier_with_handle(kind, Arc::clone(&slot) as Arc<dyn Arrive>);
+        PendingSync::new(&self.0, slot)
+    }
+
+    /// Writes all of `buf` at `offset`, and makes a barrier after it: the handle's outcome is the buffer,
+    /// when the write and all writes that were begun before are durable ([`SyncKind::Data`]). Commits of
+    /// several threads share syncs. Blocks where [`submit`](Iocb::submit) does.
+    ///
+    /// ```
+    /// use kiocb::{Aio, SyncGroup};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let log = SyncGroup::new(&Aio::global()?, tempfile::tempfile()?);
+    /// let record = log.commit(b"record".to_vec(), 0).wait()?; // or .await
+    /// assert_eq!(record, b"record"); // the buffer, for the next one
+    ///
+    /// let (first, second) = (log.commit("first; ", 6), log.commit("second", 13));
+    /// first.wait()?;
+    /// second.wait()?; // likely by the same sync
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn commit<B>(&self, buf: B, offset: u64) -> PendingCommit<F, B>
+    where
+        B: IoBuf + Send + 'static,
+    {
+        let slot = Slot::new(None);
+        let request = self.request(buf, offset, RwFlags::empty());
+        let written = Arc::clone(&slot);
+        let callback = move |done: Completion<Arc<F>, B>| written.give_back(done.buf);
+        match write::submit(request, callback, self.track()) {
+            Ok(()) => {
+                self.barrier_with_handle(SyncKind::Data, Arc::clone(&slot) as Arc<dyn Arrive>)
+            }
+            Err(refused) => {
+                let (error, write) = refused.into_parts();
+                let (buf, _, write) = write.into_parts();
+                slot.give_back(buf);
+                slot.arrive(Err(again(&error)));
+                write.end::<()>(&Err(error));
+            }
+        }
+        PendingCommit::new(&self.0, slot)
+    }
+
+    fn barrier_with_handle(&self, kind: SyncKind, slot: Arc<dyn Arrive>) {
+        if let Err((waiter, cause)) = self.0.barrier(kind, Waiter::of_handle(slot)) {
+            waiter.tell(Err(again(&cause)));
+        }
     }
 
     /// Takes the error that [stays](SyncGroup#errors-stay), if there is one. Barriers made from here on are

@@ -265,8 +265,8 @@ fn nothing_is_remembered_of_what_is_over() {
 }
 type Story = fn(&mut SyncScheduler<u32, u32>, u32);
 
-/// Ways to make many barriers wait, and to end them: behind a write, behind a sync, doomed by many writes, doomed
-/// after errors that were taken.
+/// Ways to make many barriers wait, and to end them: behind a write, behind a sync, doomed by many writes,
+/// doomed after errors that were taken.
 const LONG: [Story; 4] = [
     |scheduler, count| {
         let write = scheduler.begin();

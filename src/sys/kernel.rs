@@ -88,7 +88,7 @@ impl Kernel {
         match kernel.try_calls() {
             Ok(()) => Ok(kernel),
             Err(failed) => {
-                // SAFETY: nobody else has it.
+                // SAFETY: no other thread has it.
                 let _ = unsafe { kernel.destroy() };
                 Err(failed)
             }
@@ -197,6 +197,21 @@ impl Kernel {
         self.ring.as_ref().is_some_and(|ring| !ring.is_empty())
     }
 
+    /// A place in the sequence of completions. Without a ring none is known.
+    #[inline]
+    pub(crate) fn completions(&self) -> Option<u32> {
+        self.ring.as_ref().map(Ring::tail)
+    }
+
+    /// How many requests have completed since then. Without a ring that is not known: all that is asked for.
+    #[inline]
+    pub(crate) fn completed_since(&self, then: Option<u32>) -> usize {
+        match (&self.ring, then) {
+            (Some(ring), Some(then)) => ring.added_since(then) as usize,
+            _ => usize::MAX,
+        }
+    }
+
     /// Sleeps until the ring is not empty, the time is over or a signal came; takes nothing. For
     /// [`Mode::Ring`].
     pub(crate) fn pure_wait(&self, timeout: Option<Duration>) -> Result<(), i32> {
@@ -224,13 +239,11 @@ impl Kernel {
         }
     }
 
-    /// Adds 1 to an eventfd, as the kernel does when an event comes. What is no eventfd is left alone.
+    /// Adds 1 to an eventfd, as the kernel does when an event comes. That it is one was asked before.
     pub(crate) fn raise(&self, eventfd: &OwnedFd) {
-        if self.is_eventfd(eventfd.as_raw_fd().cast_unsigned()) {
-            // It can only fail by a signal before anything was written, or where the counter is full: then
-            // the thread that waits for it is awake.
-            while nix::unistd::write(eventfd, &1u64.to_ne_bytes()) == Err(nix::Error::EINTR) {}
-        }
+        // It can only fail by a signal before anything was written, or where the counter is full: then the
+        // thread that waits for it is awake.
+        while nix::unistd::write(eventfd, &1u64.to_ne_bytes()) == Err(nix::Error::EINTR) {}
     }
 
     /// Whether the descriptor is an eventfd. The kernel looks at it before it looks at the flags, which are
@@ -247,7 +260,12 @@ impl Kernel {
         // would need no buffer.
         let refused = unsafe { self.submit(&[&raw mut iocb]) };
         debug_assert!(refused.is_err());
-        refused == Err(libc::EOPNOTSUPP)
+        match refused {
+            Err(libc::EOPNOTSUPP) => true,
+            // All slots are taken, so the kernel did not come to look.
+            Err(libc::EAGAIN) => is_eventfd_by_name(descriptor),
+            _ => false,
+        }
     }
 
     /// Puts an event tagged [`WAKE`] on the ring. One slot must be kept free for it.
@@ -287,8 +305,8 @@ impl Kernel {
                 "kernel AIO: pure wait does not work here, reading events by io_getevents"
             ));
             self.ring = None;
-            // SAFETY: the context is not shared yet. What the test left is taken here, so that it is nobody's
-            // event later.
+            // SAFETY: the context is not shared yet. What the test left is taken here, so that no thread
+            // takes it later.
             unsafe { self.take(FETCH, |_| Take::Taken) };
         }
     }
@@ -308,9 +326,9 @@ impl Kernel {
     }
 }
 
-/// A filter may allow `io_setup` and refuse a call that follows, even the one that would take the context down
-/// again. So each call is made once with a context that does not exist, or for no requests: the kernel answers
-/// EINVAL, a filter or a kernel without AIO something else.
+/// A filter may allow `io_setup` and refuse a call that follows, even the one that would take the context
+/// down again. So each call is made once with a context that does not exist, or for no requests: the kernel
+/// answers EINVAL, a filter or a kernel without AIO something else.
 fn refuse_if_calls_are_refused() -> Result<(), FailedCall> {
     let no_time = Some(Duration::ZERO);
     // SAFETY: a context for no requests is refused, so none is made.
@@ -356,6 +374,11 @@ fn scratch_file() -> io::Result<File> {
             io::Error::new(error.kind(), format!("no memfd and no /dev/null: {error}"))
         }),
     }
+}
+
+fn is_eventfd_by_name(descriptor: u32) -> bool {
+    std::fs::read_link(format!("/proc/self/fd/{descriptor}"))
+        .is_ok_and(|name| name.as_os_str() == "anon_inode:[eventfd]")
 }
 
 /// The number inside an error of a system call; there always is one.

@@ -22,7 +22,7 @@
 //! };
 //! let mut event = sys::io_event::default();
 //! // SAFETY: `file`, `buf` and `request` outlive the request: its event is taken before they are
-//! // looked at again. `context` is destroyed once, and nobody else has it.
+//! // looked at again. `context` is destroyed once, and nothing else has it.
 //! unsafe {
 //!     let context = sys::io_setup(1)?;
 //!     assert_eq!(sys::io_submit(context, [&raw mut request].as_ptr(), 1)?, 1);

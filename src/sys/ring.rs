@@ -104,6 +104,24 @@ impl Ring {
         header.head.load(Ordering::Relaxed) == header.tail.load(Ordering::Acquire)
     }
 
+    /// Where the kernel will put its next event.
+    #[inline]
+    pub(crate) fn tail(&self) -> u32 {
+        // Relaxed: no event is read because of it.
+        self.header().tail.load(Ordering::Relaxed)
+    }
+
+    /// How many events the kernel has added since the tail was there; fewer where it has been round.
+    #[inline]
+    pub(crate) fn added_since(&self, tail: u32) -> u32 {
+        let now = self.tail();
+        if now >= tail {
+            now - tail
+        } else {
+            (now + self.nr).saturating_sub(tail)
+        }
+    }
+
     /// Shows at most `most` events, oldest first, until `reader` leaves one; returns how many were taken.
     ///
     /// # Safety

@@ -1,9 +1,10 @@
-//! A kernel without a kernel, for tests of the engine: the same face as [`super::kernel::Kernel`], and a mind
-//! of its own about when a request completes, what is refused and how much of an `io_submit` is accepted.
+//! A kernel without a kernel, for tests of the engine: the same methods as [`super::kernel::Kernel`], and a
+//! mind of its own about when a request completes, what is refused and how much of an `io_submit` is
+//! accepted.
 //!
-//! What a request wants done with it stands in its iocb: the descriptor is a [`Behaviour`]'s number, the priority
-//! the errno with which it is refused, the length the result. What whole calls do is said beforehand by
-//! [`Kernel::script`].
+//! What a request wants done with it stands in its iocb: the descriptor is a [`Behaviour`]'s number, the
+//! priority the errno with which it is refused, the length the result. What whole calls do is said beforehand
+//! by [`Kernel::script`].
 #![allow(unsafe_code, reason = "reads iocbs, as a kernel does")]
 
 use super::kernel::{FailedCall, Mode, WAKE};
@@ -44,7 +45,7 @@ pub(crate) enum Next {
 pub(crate) struct Kernel {
     mode: Mode,
     inside: Mutex<Inside>,
-    /// There may be something for whoever sleeps in `inside`.
+    /// There may be something for the thread that sleeps in `inside`.
     news: Condvar,
     /// Events ever completed, and ever taken: the ring's tail and head, which are read without the lock.
     tail: AtomicUsize,
@@ -63,6 +64,8 @@ struct Inside {
     /// The results asked for by the requests accepted, in order: in tests, their names.
     accepted: Vec<u64>,
     interruptions: usize,
+    /// Events ever.
+    completed: u32,
     /// What it adds to every result.
     exaggeration: i64,
     destroyed: bool,
@@ -144,6 +147,7 @@ impl Kernel {
 
     fn publish(&self, inside: &mut MutexGuard<'_, Inside>, event: io_event) {
         inside.events.push_back(event);
+        inside.completed += 1;
         self.tail.fetch_add(1, Ordering::Release);
         self.news.notify_all();
     }
@@ -232,6 +236,17 @@ impl Kernel {
 
     pub(crate) fn has_events(&self) -> bool {
         self.mode == Mode::Ring && !self.is_ring_empty()
+    }
+
+    /// Not modelled: it decides only how many submissions leave together.
+    pub(crate) fn completions(&self) -> Option<u32> {
+        (self.mode == Mode::Ring && cfg!(not(loom))).then(|| self.inside.lock().completed)
+    }
+
+    pub(crate) fn completed_since(&self, then: Option<u32>) -> usize {
+        let now = self.completions();
+        now.zip(then)
+            .map_or(usize::MAX, |(now, then)| (now - then) as usize)
     }
 
     pub(crate) fn pure_wait(&self, timeout: Option<Duration>) -> Result<(), i32> {
@@ -354,7 +369,7 @@ impl Kernel {
     }
 }
 
-/// While it lives, nobody else may take events.
+/// While it lives, no other thread may take events.
 struct Reading<'a>(&'a Kernel);
 
 impl Reading<'_> {

@@ -1,5 +1,5 @@
-//! Claim → test: by file, a few words of the sentence as they stand there (white space collapsed), and what shows
-//! that it is true.
+//! Claim → test: by file, a few words of the sentence as they stand there (white space collapsed), and what
+//! shows that it is true.
 
 /// What shows it.
 #[derive(Clone, Copy)]
@@ -19,7 +19,7 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
     (
         "README.md",
         &[
-            ("the callback will be called once, whatever", By(&[
+            ("the callback will be called exactly once, unless", By(&[
                 "callback::each_callback_is_called_exactly_once",
                 "shutdown::whatever_was_submitted_is_completed_however_it_ends",
             ])),
@@ -27,7 +27,7 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
                 "errors::what_the_kernel_refuses_comes_from_submit_and_is_never_called_back",
                 "errors::an_error_brings_the_very_same_file_buffer_and_closure_back",
             ])),
-            ("with `EINVAL` as the result", By(&[
+            ("has `EINVAL` as the result, or", By(&[
                 "errors::misaligned_direct_requests_say_einval_in_the_result",
             ])),
             ("more than 2 GiB less 4 KiB always comes back short", By(&[
@@ -171,6 +171,14 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
         "src/buf/pool/mod.rs",
         &[
             ("no system call", By(&["documented::taking_a_buffer_and_giving_it_back_makes_no_system_call"])),
+        ],
+    ),
+    (
+        "src/buf/pool/take.rs",
+        &[
+            ("keeps its place until it polls", By(&[
+                "buf_pool_async::a_task_whose_buffer_a_thread_took_keeps_its_place",
+            ])),
         ],
     ),
     (
@@ -530,6 +538,10 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
                 "faults/results::an_errno_reaches_waiter_callback_and_future_and_spares_the_neighbours",
                 "errors::misaligned_direct_requests_say_einval_in_the_result",
             ])),
+            ("A misaligned transfer has `EINVAL` as its result", By(&[
+                "errors::misaligned_direct_requests_say_einval_in_the_result",
+                "direct::a_file_that_would_go_through_the_page_cache_unnoticed_is_refused",
+            ])),
             ("The global context is never dropped", By(&["shutdown::the_shared_context_can_be_drained"])),
             ("more than 2 GiB less 4 KiB is always short", By(&[
                 "read_write::more_than_two_gibibytes_come_back_short",
@@ -564,6 +576,34 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
             ("ECANCELED, or the events that came first", By(&[
                 "poll::a_batch_on_its_way_is_cancelled_by_another_thread",
                 "poll::cancelling_what_has_fired_changes_nothing",
+            ])),
+        ],
+    ),
+    (
+        "src/scope/alone.rs",
+        &[
+            ("EINVAL for more than 1024 buffers", By(&["borrowed::several_buffers_are_one_transfer"])),
+            ("Linux 4.18.", Not(OLDER_KERNEL)),
+            ("EINVAL for any [flags]", By(&[
+                "borrowed::options_reach_the_kernel_with_each_kind_of_request",
+            ])),
+        ],
+    ),
+    (
+        "src/scope/options.rs",
+        &[
+            ("A sync takes none (EINVAL)", By(&[
+                "borrowed::options_reach_the_kernel_with_each_kind_of_request",
+            ])),
+            ("Linux 4.13.", Not(OLDER_KERNEL)),
+            ("Linux 4.18.", Not(OLDER_KERNEL)),
+        ],
+    ),
+    (
+        "src/scope/with.rs",
+        &[
+            ("The result is EINVAL for any [flags]", By(&[
+                "borrowed::a_scopes_options_are_those_of_the_requests_made_by_them",
             ])),
         ],
     ),

@@ -13,7 +13,8 @@ use std::time::Duration;
 /// The cost of `count` of something, without what it took to make them.
 type Cost = fn(count: usize) -> Duration;
 
-/// Four times as many may cost eight times as much: a walk over all of them for each would cost sixteen times.
+/// Four times as many may cost eight times as much: a walk over all of them for each would cost sixteen
+/// times.
 #[track_caller]
 fn assert_grows_linearly(count: usize, cost: Cost) {
     // What the machine does besides only adds to it.

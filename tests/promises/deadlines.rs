@@ -56,8 +56,8 @@ fn drain_keeps_its_deadline_while_a_waker_is_stuck() {
     });
 }
 
-/// A context of one slot, in the backlog of which a read of an empty pipe comes first: who takes the readiness
-/// and submits it is blocked. Then a handle.
+/// A context of one slot, in the backlog of which a read of an empty pipe comes first: who takes the
+/// readiness and submits it is blocked. Then a handle.
 fn blocked_behind(dispatch: Dispatch) -> (Aio, Readable, PipeWriter, Counter) {
     let aio = build(Aio::builder().depth(1).dispatch(dispatch));
     let first = readable(&aio);
@@ -166,8 +166,8 @@ fn a_poll_keeps_its_deadline_while_the_second_part_blocks() {
     });
 }
 
-/// In a callback, submits a read of an empty pipe and then does `after`. Returns the pipe and a counter of the
-/// read's callback.
+/// In a callback, submits a read of an empty pipe and then does `after`. Returns the pipe and a counter of
+/// the read's callback.
 fn submits_what_blocks(
     aio: &Aio,
     after: impl FnOnce(&Aio) + Send + 'static,

@@ -1,5 +1,5 @@
-//! Each way in which a context can end, with each thing under way: every callback is called once, every waiter
-//! answered, all memory that was passed in dropped, and the kernel's context destroyed.
+//! Each way in which a context can end, with each thing under way: every callback is called once, every
+//! waiter answered, all memory that was passed in dropped, and the kernel's context destroyed.
 
 use crate::common::*;
 use crate::hostile::*;

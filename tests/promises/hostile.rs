@@ -85,7 +85,8 @@ pub(crate) fn waker_with_clone(deed: Deed) -> Waker {
         |_| (),
     );
     let deed: &'static Deed = Box::leak(Box::new(deed));
-    // SAFETY: the table's functions are safe to call with this pointer for ever, on any thread (`Deed: Sync`).
+    // SAFETY: the table's functions are safe to call with this pointer for ever, on any thread (`Deed:
+    // Sync`).
     unsafe { Waker::new(std::ptr::from_ref(deed).cast(), &TABLE) }
 }
 

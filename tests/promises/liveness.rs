@@ -163,8 +163,8 @@ fn a_batch_that_a_waker_submits_is_completed() {
     });
 }
 
-/// In a callback of a context, with a write into a pipe held back, does `deed`, which blocks until the other end
-/// of the pipe is read from.
+/// In a callback of a context, with a write into a pipe held back, does `deed`, which blocks until the other
+/// end of the pipe is read from.
 fn after_a_gathered_write(deed: impl FnOnce(&Aio, io::PipeReader) + Send + 'static) {
     let (aio, done) = (aio(), Latch::default());
     let (reader, writer) = io::pipe().unwrap();

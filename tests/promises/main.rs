@@ -1,5 +1,5 @@
-//! What the documentation promises about user code, about the end of things, and about time: one test for each
-//! promise, and two matrices.
+//! What the documentation promises about user code, about the end of things, and about time: one test for
+//! each promise, and two matrices.
 //!
 //! Most tests here would hang, or end their process, if the promise were broken. So each runs in a process of
 //! its own, once for each way of taking events ([`modes`]).

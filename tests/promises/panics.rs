@@ -1,5 +1,5 @@
-//! A panic of user code that the engine calls is caught, counted and logged, and loses nothing. One inside the
-//! caller's own call reaches the caller, and the memory that it had passed in is dropped.
+//! A panic of user code that the engine calls is caught, counted and logged, and loses nothing. One inside
+//! the caller's own call reaches the caller, and the memory that it had passed in is dropped.
 
 use crate::common::*;
 use crate::hostile::*;

@@ -121,8 +121,8 @@ fn the_helper_thread_blocks_what_the_completion_thread_does() {
 #[test]
 fn a_thread_that_ends_a_context_blocks_what_the_others_do() {
     in_both_modes(|| {
-        // What is left of a Manual context when its last handle goes inside user code runs on a thread that is
-        // made for it.
+        // What is left of a Manual context when its last handle goes inside user code runs on a thread that
+        // is made for it.
         let other = build(Aio::builder().dispatch(Dispatch::Manual));
         let (send, masks) = channel();
         for _ in 0..3 {

@@ -1,5 +1,5 @@
-//! The ways to drive a file, one per module. To add one: its module, its line in [`ENGINES`], and how it is drawn
-//! (`plot.rs`).
+//! The ways to drive a file, one per module. To add one: its module, its line in [`ENGINES`], and how it is
+//! drawn (`plot.rs`).
 
 mod batch;
 mod callback;

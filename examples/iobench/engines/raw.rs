@@ -1,8 +1,8 @@
 //! The yardstick: what kernel AIO costs with nothing around it.
 //!
 //! One context and one thread per loop: submit what is ready in one `io_submit`, read the completion ring in
-//! user space, sleep in `io_getevents` only when it is empty, make each completed request ready again. What is
-//! ready leaves when all completions are seen to, or before, when `--group` of them have come together.
+//! user space, sleep in `io_getevents` only when it is empty, make each completed request ready again. What
+//! is ready leaves when all completions are seen to, or before, when `--group` of them have come together.
 #![allow(
     unsafe_code,
     reason = "the system calls and the ring shared with the kernel, by hand"

@@ -1,5 +1,5 @@
-//! kiocb over borrowed memory: `read_many` and `write_many` carry out a round of requests into frames that
-//! stay where they are.
+//! kiocb over borrowed memory: `read_many_into` and `write_many_into` carry out a round of requests into
+//! frames that stay where they are.
 
 use std::io;
 use std::sync::Arc;
@@ -23,9 +23,10 @@ pub(crate) fn run(job: &Arc<Job>) -> io::Result<()> {
 fn drive(job: &Arc<Job>, aio: &Aio, index: usize) {
     let mut slots: Vec<Slot> = job.slots(index).collect();
     let mut frames: Vec<AlignedBuf> = slots.iter().map(|_| job.buffer()).collect();
+    let mut results = Vec::with_capacity(slots.len());
     while slots[0].goes_on() {
-        let results = transfer(job, aio, &mut slots, &mut frames);
-        for ((slot, frame), result) in slots.iter_mut().zip(&frames).zip(results) {
+        transfer(job, aio, &mut slots, &mut frames, &mut results);
+        for ((slot, frame), result) in slots.iter_mut().zip(&frames).zip(results.drain(..)) {
             slot.end(result, frame);
         }
     }
@@ -36,15 +37,17 @@ fn transfer(
     aio: &Aio,
     slots: &mut [Slot],
     frames: &mut [AlignedBuf],
-) -> Vec<io::Result<usize>> {
+    results: &mut Vec<io::Result<usize>>,
+) {
     let pieces = slots.iter_mut().zip(frames);
     let pieces = pieces.map(|(slot, frame)| {
         let offset = slot.begin(frame);
         (&mut frame[..], offset)
     });
     if job.rw.writes() {
-        aio.write_many(&job.file, pieces.map(|(frame, offset)| (&*frame, offset)))
+        let pieces = pieces.map(|(frame, offset)| (&*frame, offset));
+        aio.write_many_into(&job.file, pieces, results);
     } else {
-        aio.read_many(&job.file, pieces)
+        aio.read_many_into(&job.file, pieces, results);
     }
 }

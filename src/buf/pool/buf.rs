@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "its bytes are a piece of the pool's mapping")]
 
 use super::Shared;
+use super::take::wake;
 use crate::buf::{IoBuf, IoBufMut};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -14,6 +15,30 @@ use std::sync::Arc;
 ///
 /// It dereferences to its bytes, all of which are initialised: zero at first, and after that what the last
 /// user of the same memory left there. [`buf_slice`](IoBuf::buf_slice) makes a shorter request of it.
+///
+/// As an `Arc<PoolBuf>` it can be written to a file while others read it: the frame of a page cache. When the
+/// write is complete and the readers are gone, `Arc::try_unwrap` makes it a buffer again that can be changed.
+///
+/// ```
+/// use kiocb::op::Write;
+/// use kiocb::{BufPool, Iocb};
+/// use std::sync::Arc;
+///
+/// # fn main() -> std::io::Result<()> {
+/// # let file = tempfile::tempfile()?;
+/// let mut page = BufPool::new(1, 4096)?.take();
+/// page[0] = 7;
+/// let page = Arc::new(page);
+/// let write = Iocb::alloc().init_rw(file, Write, Arc::clone(&page), 0).start()?;
+/// assert_eq!(page[0], 7); // while it is being written
+/// let (count, written, _file) = write.wait().ok()?;
+/// assert_eq!(count, 4096);
+/// drop(written);
+/// let mut page = Arc::try_unwrap(page).expect("no other reader");
+/// page[0] = 8;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// One that is forgotten (`mem::forget`) never comes back, and the pool's memory stays for ever. In a forked
 /// child of the process that made the pool none comes back.
@@ -48,9 +73,11 @@ impl Drop for PoolBuf {
         let Some(mut free) = self.shared.free.lock() else {
             return; // a forked child: this is a copy, and the buffer comes back in the parent
         };
-        free.push(self.index);
+        free.buffers.push(self.index);
+        let task = free.queue.wake_oldest();
         drop(free);
         self.shared.returned.notify_one();
+        wake(task);
     }
 }
 
@@ -96,6 +123,17 @@ unsafe impl IoBufMut for PoolBuf {
 
     unsafe fn set_init(&mut self, n: usize) {
         debug_assert!(n <= self.shared.size);
+    }
+}
+
+// SAFETY: as above. While it is shared no thread can write: `DerefMut` needs a `PoolBuf` of one's own.
+unsafe impl IoBuf for Arc<PoolBuf> {
+    fn buf_ptr(&self) -> *const u8 {
+        self.start().as_ptr()
+    }
+
+    fn buf_len(&self) -> usize {
+        self.shared.size
     }
 }
 

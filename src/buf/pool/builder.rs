@@ -1,7 +1,8 @@
 //! How to make a pool of buffers.
 
 use super::mapping::{HugePages, Mapping};
-use super::{BufPool, Shared};
+use super::queue::Queue;
+use super::{BufPool, Free, Shared};
 use crate::sync::lock::Condvar;
 use crate::sys::process_mutex::ProcessMutex;
 use std::io;
@@ -81,7 +82,10 @@ impl BufPoolBuilder {
                 count,
                 alignment: self.alignment,
                 huge_pages,
-                free: ProcessMutex::new(free),
+                free: ProcessMutex::new(Free {
+                    buffers: free,
+                    queue: Queue::default(),
+                }),
                 returned: Condvar::new(),
             }),
         })

@@ -3,15 +3,19 @@
 mod buf;
 mod builder;
 mod mapping;
+mod queue;
+mod take;
 
 pub use buf::PoolBuf;
 pub use builder::BufPoolBuilder;
 pub use mapping::HugePages;
+pub use take::TakeBuf;
 
 use crate::sync::about_to_block;
 use crate::sync::lock::{Condvar, MutexGuard};
 use crate::sys::process_mutex::ProcessMutex;
 use mapping::Mapping;
+use queue::Queue;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -61,17 +65,25 @@ struct Shared {
     count: u32,
     alignment: usize,
     huge_pages: HugePages,
-    /// The buffers that are free, last in, first out: the one given back last is the one that caches still
-    /// know. Every number below `count` is either in here, once, or in exactly one [`PoolBuf`]. Its capacity
-    /// is `count`, so it never grows. In a forked child it can't be locked: of the copies of a buffer only
-    /// the parent's counts.
-    free: ProcessMutex<Vec<u32>>,
+    /// In a forked child it can't be locked: of the copies of a buffer only the parent's counts.
+    free: ProcessMutex<Free>,
     /// Notified for each buffer that comes back, in the process that made the pool.
     returned: Condvar,
 }
 
-/// The free buffers, while this thread may take of them.
-type Free<'a> = MutexGuard<'a, Vec<u32>>;
+/// What is there to be taken, and what waits for it.
+struct Free {
+    /// The buffers that are free, last in, first out: the one given back last is the one that caches still
+    /// know. Every number below `count` is either in here, once, or in exactly one [`PoolBuf`]. Its capacity
+    /// is `count`, so it never grows.
+    buffers: Vec<u32>,
+    /// Tasks that wait. Threads wait at `returned`.
+    queue: Queue,
+}
+
+/// Why a child gets no buffer.
+const IN_CHILD: &str =
+    "a BufPool belongs to the process that made it: build one in the forked child";
 
 impl BufPool {
     /// A pool of `count` buffers of `size` bytes each, aligned to 4096, on ordinary pages that are populated
@@ -93,7 +105,7 @@ impl BufPool {
     ///
     /// Its bytes are zero if it is used for the first time; otherwise they are what its last user left there.
     pub fn try_take(&self) -> Option<PoolBuf> {
-        PoolBuf::pop(&self.shared, &mut *self.shared.free.lock()?)
+        PoolBuf::pop(&self.shared, &mut self.shared.free.lock()?.buffers)
     }
 
     /// Returns a buffer, as [`try_take`](Self::try_take); blocks the thread while none is free.
@@ -106,8 +118,7 @@ impl BufPool {
     ///
     /// In a forked child of the process that made the pool: no buffer could ever come back.
     pub fn take(&self) -> PoolBuf {
-        self.take_until(None)
-            .expect("a BufPool belongs to the process that made it: build one in the forked child")
+        self.take_until(None).expect(IN_CHILD)
     }
 
     /// Returns a buffer, as [`take`](Self::take), or `None` if none is free until `timeout` has passed. In a
@@ -128,9 +139,13 @@ impl BufPool {
         self.wait_for_one(self.shared.free.lock()?, deadline)
     }
 
-    fn wait_for_one(&self, mut free: Free<'_>, deadline: Option<Instant>) -> Option<PoolBuf> {
+    fn wait_for_one(
+        &self,
+        mut free: MutexGuard<'_, Free>,
+        deadline: Option<Instant>,
+    ) -> Option<PoolBuf> {
         loop {
-            let taken = PoolBuf::pop(&self.shared, &mut free);
+            let taken = PoolBuf::pop(&self.shared, &mut free.buffers);
             if taken.is_some() {
                 return taken;
             }
@@ -140,7 +155,7 @@ impl BufPool {
                 Some(deadline) if returned.wait_until(&mut free, deadline).timed_out() => {
                     // Looked at once more: a buffer may have come back between the deadline and getting the
                     // lock again.
-                    return PoolBuf::pop(&self.shared, &mut free);
+                    return PoolBuf::pop(&self.shared, &mut free.buffers);
                 }
                 Some(_) => {}
             }
@@ -160,7 +175,7 @@ impl BufPool {
     /// How many buffers are free right now; another thread may take them before this one looks again. In a
     /// forked child 0.
     pub fn available(&self) -> usize {
-        self.shared.free.lock().map_or(0, |free| free.len())
+        self.shared.free.lock().map_or(0, |free| free.buffers.len())
     }
 
     /// What the address of each buffer is a multiple of.
@@ -177,7 +192,7 @@ impl BufPool {
 impl fmt::Debug for BufPool {
     /// Does not wait for the lock, and does not hold it while it writes: what it writes to may use the pool.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let available = self.shared.free.try_lock().map(|free| free.len());
+        let available = self.shared.free.try_lock().map(|free| free.buffers.len());
         let mut fields = f.debug_struct("BufPool");
         fields.field("count", &self.count());
         match available {

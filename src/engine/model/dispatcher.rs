@@ -42,8 +42,8 @@ fn a_callback_anywhere() {
     one_callback(Dispatch::Anywhere, Mode::Ring, Behaviour::AtOnce);
 }
 
-/// The waiter may take the callback's event, but may not run the callback. Only the waiter may take its own event
-/// while it leads.
+/// The waiter may take the callback's event, but may not run the callback. Only the waiter may take its own
+/// event while it leads.
 fn a_callback_beside_a_waiter(dispatch: Dispatch, mode: Mode) {
     explore(move || {
         let (ends, calls) = (Count::new(), Count::new());

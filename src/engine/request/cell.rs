@@ -11,9 +11,9 @@
 //! afterwards, at its final address, and no thread moves or touches it before the event has been taken (I2).
 //!
 //! A cell has one owner at a time, and owning it is having its `OwnedCell`: submitter → backlog → kernel →
-//! reaper → dispatcher. While the kernel has it, the `OwnedCell` is the number in `aio_data`. Only a *watched*
-//! request is shared, between the thread or future that waits for it (which has the `Watch`) and the reaper
-//! that finishes it, and they share it by its state word, see [`Header::state`].
+//! reaper → dispatcher. While the kernel has it, the `OwnedCell` is the number in `aio_data`. Only a
+//! *watched* request is shared, between the thread or future that waits for it (which has the `Watch`) and
+//! the reaper that finishes it, and they share it by its state word, see [`Header::state`].
 #![allow(unsafe_code, reason = "type-erased memory shared with the kernel")]
 
 use super::pool;
@@ -43,9 +43,9 @@ pub(super) const SENT: u32 = 1;
 pub(super) const UNWANTED: u32 = 2;
 /// Its watcher takes the body back while it is new.
 pub(super) const TAKING: u32 = 3;
-/// The body is gone, and only the batch has the cell.
+/// The watcher has taken the body, and does not use the cell any more.
 pub(super) const HOLLOW: u32 = 4;
-/// The batch let go of the cell while the body was being taken back.
+/// The batch does not use the cell any more.
 pub(super) const LEFT: u32 = 5;
 
 /// The operations on a cell that depend on the type of its body.
@@ -83,7 +83,16 @@ pub(super) struct Header {
     /// | `ABANDONED` | the watcher went first | the owner's, to drop the body | empty |
     /// | `CALLBACK` | always, where there is no watcher | the owner's | empty |
     pub(super) state: AtomicU32,
-    /// Between a batch and the watcher of a request in it: `NEW` to `LEFT`.
+    /// Between a batch and the watcher of a request in it.
+    ///
+    /// | admission | when | next |
+    /// | --- | --- | --- |
+    /// | `NEW` | the batch is not submitted | `SENT`, `UNWANTED`, `TAKING` |
+    /// | `SENT` | the batch was submitted or dropped; from the beginning, without a batch | – |
+    /// | `UNWANTED` | the watcher cancelled before that: the batch completes the request | – |
+    /// | `TAKING` | the watcher waited before that, and takes the body out now | `HOLLOW`, `LEFT` |
+    /// | `HOLLOW` | the watcher has taken the body | `LEFT`: the batch gives the cell back |
+    /// | `LEFT` | the batch has let go of the cell | `HOLLOW`: the watcher gives the cell back |
     pub(super) admission: AtomicU32,
     /// Whether it waits in the backlog, if it can be cancelled. Changes under the backlog's lock.
     pub(super) queued: AtomicBool,

@@ -51,7 +51,17 @@ impl List {
 
     #[inline]
     pub(crate) fn push(&mut self, request: OwnedCell) {
-        self.append(List::of(request));
+        self.len += 1;
+        self.cancellable |= request.is_cancellable();
+        let Some(last) = self.last.replace(share(&request.0)) else {
+            self.first = Some(request);
+            return;
+        };
+        if self.cancellable {
+            set_prev(&request.0, Some(&last));
+        }
+        let behind = replace_next(&last, Some(request.0));
+        debug_assert!(behind.is_none());
     }
 
     /// Puts all of `other` behind all of this.

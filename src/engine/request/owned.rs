@@ -10,7 +10,7 @@ use super::cell::{
 };
 use super::vtable::{Callbacks, Watched};
 use super::watch::Watch;
-use crate::op::{Progress, Work};
+use crate::op::{Progress, Traits, Work};
 use crate::sync::Ordering;
 use crate::sys::{RWF_NOWAIT, io_event, iocb};
 use std::marker::PhantomData;
@@ -66,7 +66,17 @@ impl OwnedCell {
         // that the watcher does not take the body back.
         match admission.compare_exchange(NEW, SENT, Ordering::Relaxed, Ordering::Acquire) {
             Ok(_) | Err(SENT) => Admitted::Sent(self),
-            Err(UNWANTED) => Admitted::Unwanted(self),
+            Err(UNWANTED) => self.admit_unwanted(),
+            Err(_) => Admitted::TakenBack(TakenBack(self)),
+        }
+    }
+
+    /// Its watcher cancelled it, and may be about to take it back.
+    fn admit_unwanted(self) -> Admitted {
+        let admission = &self.header().admission;
+        // Relaxed and Acquire: as in `admit`.
+        match admission.compare_exchange(UNWANTED, SENT, Ordering::Relaxed, Ordering::Acquire) {
+            Ok(_) => Admitted::Unwanted(self),
             Err(_) => Admitted::TakenBack(TakenBack(self)),
         }
     }
@@ -118,6 +128,12 @@ impl OwnedCell {
         // Relaxed: this never changes after the cell was filled, and the cell reached this thread by a
         // synchronising way.
         self.header().state.load(Ordering::Relaxed) == CALLBACK
+    }
+
+    /// Whether its first answer is its end, and all that there is to know of it.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.header().traits == Traits::default()
     }
 
     /// Whether the kernel can cancel it.

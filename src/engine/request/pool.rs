@@ -141,11 +141,18 @@ mod imp {
         /// # Safety
         /// As [`super::give`].
         pub(super) unsafe fn give(&mut self, cell: NonNull<u8>) {
-            if self.cells.len() == MAGAZINE {
+            if self.cells.len() == self.cells.capacity() {
+                self.make_room();
+            }
+            self.cells.push(cell);
+        }
+
+        #[cold]
+        fn make_room(&mut self) {
+            if self.cells.len() >= MAGAZINE {
                 self.unload(HALF);
             }
-            self.cells.reserve(MAGAZINE - self.cells.len());
-            self.cells.push(cell);
+            self.cells.reserve_exact(MAGAZINE - self.cells.len());
         }
 
         /// Takes half a magazine from the depot, if it has that much.
@@ -154,7 +161,7 @@ mod imp {
                 return;
             };
             let rest = depot.0.len().saturating_sub(HALF);
-            self.cells.reserve(MAGAZINE);
+            self.cells.reserve_exact(MAGAZINE);
             self.cells.extend(depot.0.drain(rest..));
         }
 
@@ -210,7 +217,7 @@ mod tests {
         assert!(sorted.windows(2).all(|pair| pair[1] - pair[0] >= CELL));
         assert!(sorted.iter().all(|address| address % ALIGN == 0));
         for cell in cells {
-            // SAFETY: taken above, used by nobody.
+            // SAFETY: taken above, and not used.
             unsafe { give(cell) }
         }
     }
@@ -218,7 +225,7 @@ mod tests {
     #[test]
     fn a_cell_given_back_is_the_next_one_taken() {
         let cell = take();
-        // SAFETY: taken above, used by nobody.
+        // SAFETY: taken above, and not used.
         unsafe { give(cell) };
         let again = take();
         assert_eq!(cell, again);
@@ -246,7 +253,7 @@ mod tests {
     fn give_all(mut magazine: imp::Magazine, cells: &[usize]) {
         for &address in cells {
             let cell = std::ptr::with_exposed_provenance_mut(address);
-            // SAFETY: taken by the test, used by nobody.
+            // SAFETY: taken by the test, and not used.
             unsafe { magazine.give(NonNull::new(cell).expect("not null")) }
         }
     }

@@ -103,8 +103,8 @@ impl<W: Work> Watch<W> {
         // SAFETY: the state is PENDING, or DONE by a reaper that came from PENDING: the slot is the
         // watcher's, and empty.
         unsafe { self.header().waker.put(waker) };
-        // Release: the reaper that leaves WAITING sees the waker. SeqCst: see `OwnedCell::settle`. Acquire: of
-        // DONE, the result.
+        // Release: the reaper that leaves WAITING sees the waker. SeqCst: see `OwnedCell::settle`. Acquire:
+        // of DONE, the result.
         let state = &self.header().state;
         if state
             .compare_exchange(PENDING, WAITING, Ordering::SeqCst, Ordering::Acquire)
@@ -166,8 +166,8 @@ impl<W: Work> Watch<W> {
     /// The finished work, by a watcher that took the event itself.
     ///
     /// # Safety
-    /// `result` is what the request's event said, the event was taken by the caller, and no other thread has the
-    /// OwnedCell.
+    /// `result` is what the request's event said, the event was taken by the caller, and no other thread has
+    /// the OwnedCell.
     pub(crate) unsafe fn finish(mut self, result: i64) -> W::Output {
         drop_waker(self.take_waker().unwrap_or(None)); // it will not be called
         // SAFETY: with its event the caller took the cell.
@@ -199,15 +199,9 @@ impl<W: Work> Watch<W> {
 
     /// Takes the request back, if it is in a batch that has not been submitted.
     pub(crate) fn take_unsubmitted(self) -> Result<W::Output, Watch<W>> {
-        let admission = &self.header().admission;
-        // Relaxed: the batch and its watcher agree on one word; what the batch's maker wrote to the cell came
-        // to this thread with the watch.
-        if admission
-            .compare_exchange(NEW, TAKING, Ordering::Relaxed, Ordering::Relaxed)
-            .is_err()
-        {
+        let Some(result) = self.claim_unsubmitted() else {
             return Err(self);
-        }
+        };
         let mut watch = self;
         drop_waker(watch.take_waker().unwrap_or(None)); // it will not be called
         let cell = watch.into_cell();
@@ -218,8 +212,24 @@ impl<W: Work> Watch<W> {
             // SAFETY: LEFT: the batch does not use the cell any more, and the body was taken.
             unsafe { cell.give_back() }
         }
-        // SAFETY: a number that stands for "never submitted".
-        Ok(unsafe { work.finish(NOT_SUBMITTED) })
+        // SAFETY: a number that stands for "never submitted", or for "cancelled".
+        Ok(unsafe { work.finish(result) })
+    }
+
+    /// Makes the request the watcher's alone, if it is in a batch that has not been submitted. Returns what is
+    /// its result then.
+    fn claim_unsubmitted(&self) -> Option<i64> {
+        let admission = &self.header().admission;
+        // Relaxed: the batch and its watcher agree on one word; what the batch's maker wrote to the cell came
+        // to this thread with the watch.
+        let claim = |from| {
+            admission
+                .compare_exchange(from, TAKING, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        };
+        [(NEW, NOT_SUBMITTED), (UNWANTED, CANCELLED)]
+            .into_iter()
+            .find_map(|(from, result)| claim(from).then_some(result))
     }
 
     /// Cancels the request, if it is in a batch that has not been submitted.
@@ -234,11 +244,15 @@ impl<W: Work> Watch<W> {
     /// The finished work in a forked child: the result, if it was there at the fork; else one that says
     /// `Forked`. The request itself is the parent's.
     pub(crate) fn take_in_child(self) -> W::Output {
-        let watch = match self.take_unsubmitted() {
+        let is_done = self.is_done();
+        let watch = match if is_done {
+            Err(self)
+        } else {
+            self.take_unsubmitted()
+        } {
             Ok(output) => return output,
             Err(watch) => watch,
         };
-        let is_done = watch.is_done();
         let cell = watch.into_cell();
         // SAFETY: in the child this thread is the cell's only user: reapers, submitters and the kernel are
         // the parent's, and it is the parent's memory that they use. (A child's engine does nothing.)

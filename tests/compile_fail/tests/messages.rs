@@ -27,6 +27,11 @@ const CARRIERS: &[(&str, &str)] = &[
     ("ScopedIo", "ignored_handle_of_a_scope"),
     ("Result", "ignored_result_of_a_scope"),
     ("Pending", "ignored_pending"),
+    ("Drain", "ignored_drain"),
+    ("TakeBuf", "ignored_take_of_a_pool"),
+    ("Shutdown", "ignored_shutdown"),
+    ("PendingCommit", "ignored_commit_of_a_group"),
+    ("PendingSync", "ignored_sync_of_a_group"),
     ("Submission", "ignored_submission"),
     ("Iocb", "ignored_iocb"),
     ("Stats", "ignored_stats"),
@@ -37,7 +42,10 @@ const CARRIERS: &[(&str, &str)] = &[
 /// Items with `#[must_use = "…"]` that carry no result.
 const NO_CARRIERS: &[&str] = &[
     "AioBuilder",
+    "AioWith",
     "BufPoolBuilder",
+    "IoOptions",
+    "ScopeWith",
     "TrackedWrite",
     "UnsubmittedWrite",
 ];

@@ -1,5 +1,5 @@
-//! Deadlines and ends while the kernel keeps requests for as long as the test wants: a file server that does not
-//! answer, a file system that is frozen.
+//! Deadlines and ends while the kernel keeps requests for as long as the test wants: a file server that does
+//! not answer, a file system that is frozen.
 
 mod kit;
 

@@ -138,8 +138,8 @@ fn asking_a_file_for_writing_only_leaves_the_locks_alone() {
     assert_eq!(lock.l_len, 10);
 }
 
-/// Where nothing can be asked: what `fcntl` says of a file system that keeps its files itself is its own word,
-/// and that of an overlay is not.
+/// Where nothing can be asked: what `fcntl` says of a file system that keeps its files itself is its own
+/// word, and that of an overlay is not.
 #[test]
 fn an_overlay_that_cannot_be_asked_is_not_direct() {
     need_root!();

@@ -145,6 +145,33 @@ fn parts_smaller_than_a_block_of_a_direct_file_add_up() {
 }
 
 #[test]
+fn borrowed_memory_is_filled_across_short_reads() {
+    need_root!();
+    let _watchdog = Watchdog::new("short reads into borrowed memory");
+    for dispatch in ALL {
+        let (fs, aio) = (need!(SlowFs::new()), of(dispatch));
+        let content = bytes(10_000);
+        fs.file("f", content.clone());
+        let file = fs.open("f", 0).unwrap();
+        fs.on(Op::Read).short(1000);
+        let mut back = vec![0; 10_000];
+        aio.read_exact_at(&file, &mut back, 0).unwrap();
+        assert!(back == content);
+        let mut halves = [vec![0; 5000], vec![0; 5000]];
+        aio.scope(|s| {
+            for (half, offset) in halves.iter_mut().zip([0, 5000]) {
+                drop(s.read_exact_at(&file, half, offset));
+            }
+        });
+        assert!(halves.concat() == content);
+        assert_eq!(aio.stats().completed, 3);
+        fs.on(Op::Read).at(5000..6000).fail(libc::EIO);
+        let failed = aio.read_exact_at(&file, &mut back, 0);
+        assert_eq!(errno(&failed.map(|()| 0)), Some(libc::EIO));
+    }
+}
+
+#[test]
 fn the_end_comes_when_the_server_gives_nothing_more() {
     need_root!();
     let _watchdog = Watchdog::new("early end");

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use kiocb::{AlignedBuf, Completion, SyncGroup, SyncKind};
 use kiocb_faults::raw::BLOCK;
@@ -146,4 +147,28 @@ fn a_write_that_fails_in_the_middle_fails_its_barrier_and_no_earlier_one() {
     reports.sort_by_key(|(number, _)| *number);
     let codes = reports.map(|(_, result)| errno(&result));
     assert_eq!(codes, [None, Some(libc::ENOSPC)]);
+}
+
+#[test]
+fn a_failed_sync_fails_its_commits_and_gives_their_buffers_back() {
+    need_root!();
+    let _watchdog = Watchdog::new("failed commit");
+    let s = Setting::on(need!(SlowFs::new()));
+    let sync = s.fs.on(Op::Sync).hold();
+    let commit = s.group.commit(AlignedBuf::from(&[99; BLOCK]), 0);
+    sync.wait_for(1);
+    let commit = commit.wait_timeout(Duration::ZERO).expect_err("it is held");
+    let waits = std::thread::spawn(|| commit.wait());
+    sync.fail_one(0, libc::EIO);
+    let error = waits.join().unwrap().unwrap_err();
+    assert_eq!(error.errno(), Some(libc::EIO));
+    assert_eq!(
+        error.into_parts().1.expect("the write is over")[..],
+        [99; BLOCK]
+    );
+    sync.release();
+    let refused = s.group.sync(SyncKind::Data).wait();
+    assert_eq!(errno(&refused), Some(libc::EIO), "it stays");
+    assert!(s.group.take_error().is_some());
+    s.group.sync(SyncKind::Data).wait().unwrap();
 }

@@ -1,9 +1,9 @@
-//! Everything at once: all verbs on eight threads, every byte looked at, with wakers, destructors, callbacks and
-//! a logger that do the worst they may.
+//! Everything at once: all verbs on eight threads, every byte looked at, with wakers, destructors, callbacks
+//! and a logger that do the worst they may.
 //!
-//! Each page of a file has one operation at a time, and a version that says what must be in it. A run takes some
-//! seconds; `KIOCB_CHAOS_SECONDS` has another number, and `KIOCB_CHAOS_SEED` repeats the choices of a run that
-//! failed (not its timing).
+//! Each page of a file has one operation at a time, and a version that says what must be in it. A run takes
+//! some seconds; `KIOCB_CHAOS_SECONDS` has another number, and `KIOCB_CHAOS_SEED` repeats the choices of a
+//! run that failed (not its timing).
 
 #[path = "../kit/mod.rs"]
 mod kit;

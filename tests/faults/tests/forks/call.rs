@@ -153,8 +153,8 @@ impl Call {
         }
     }
 
-    /// At the end of a cell, in case nothing else has run the user code: in the child that comes back here the
-    /// drain says so, too.
+    /// At the end of a cell, in case nothing else has run the user code: in the child that comes back here
+    /// the drain says so, too.
     pub(crate) fn drain(world: &World) -> Result<(), String> {
         let Some(aio) = &world.aio else { return Ok(()) };
         let outcome = aio.drain_timeout(LONG);

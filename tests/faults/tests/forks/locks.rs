@@ -294,7 +294,8 @@ fn beside_allocations(dispatch: Dispatch, step: usize) -> Vec<String> {
     faults
 }
 
-/// A thread that takes the step when it is told at which of its allocations to stop, and says when it is done.
+/// A thread that takes the step when it is told at which of its allocations to stop, and says when it is
+/// done.
 fn stoppable(run: Step) -> (Sender<i32>, Receiver<()>) {
     let (order, orders) = channel();
     let (tell, done) = channel();

@@ -1,0 +1,49 @@
+//! Why a request was not submitted, and whether it may be refused at all.
+
+use crate::error::AioError;
+use std::io;
+
+/// Why the kernel did not take a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The errno of `io_submit`.
+    Errno(i32),
+    /// The context is gone.
+    ContextGone,
+    /// EAGAIN again and again, with nothing in flight that could free a slot: the kernel has no memory for
+    /// requests.
+    Stalled,
+    /// The engine takes no more requests.
+    ShutDown,
+}
+
+impl Refusal {
+    /// The errno that becomes the result of a request which was accepted before the kernel refused it.
+    pub(super) fn errno(self) -> i32 {
+        match self {
+            Refusal::Errno(errno) => errno,
+            Refusal::ContextGone | Refusal::ShutDown => libc::ECANCELED,
+            Refusal::Stalled => libc::ENOMEM,
+        }
+    }
+}
+
+impl From<Refusal> for io::Error {
+    fn from(refusal: Refusal) -> io::Error {
+        match refusal {
+            Refusal::Errno(errno) => io::Error::from_raw_os_error(errno),
+            Refusal::ContextGone => AioError::ContextGone.into(),
+            Refusal::Stalled => AioError::Stalled.into(),
+            Refusal::ShutDown => AioError::ShutDown.into(),
+        }
+    }
+}
+
+/// Whether requests may be refused because the engine is closing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// New requests: they may be refused once shutdown has begun.
+    New,
+    /// Requests that were accepted earlier: they must not be refused.
+    Accepted,
+}
