@@ -24,7 +24,7 @@ use std::time::Duration;
 #[track_caller]
 fn fork(child: impl FnOnce()) {
     // Sooner than the parent's watchdog, so that the child is the one that is named.
-    let bound = patience().as_secs() as u32 / 3;
+    let bound = u32::try_from(patience().as_secs()).unwrap_or(u32::MAX) / 3;
     // SAFETY: the child uses what a fork leaves usable: glibc's allocator, its own memory, and our locks as
     // far as they are what is tried here.
     match unsafe { libc::fork() } {
