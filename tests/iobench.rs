@@ -61,7 +61,10 @@ struct Ran {
 
 /// The program with these arguments; short, and without a plot.
 fn command(file: &Path, more: &[&str]) -> Command {
-    let mut command = Command::new(program().unwrap());
+    // A shell has its background jobs ignore SIGINT, and started programs inherit it: iobench would leave it ignored.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT,HUP,TERM");
+    command.arg(program().unwrap());
     command.arg("--file").arg(file).args(["--seconds", "0.1"]);
     command.args(["--json", "--engine", "pread", "--depth", "2"]);
     command.args(more);
