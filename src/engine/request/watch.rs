@@ -299,7 +299,9 @@ impl<W: Work> Drop for Watch<W> {
         // SAFETY: it takes the place of the Watch's own, which ends here.
         let cell = unsafe { self.cell.share() };
         // SAFETY: the state is DONE: the cell is the watcher's alone.
-        drop(unsafe { cell.empty::<W>() });
+        let work = unsafe { cell.empty::<W>() };
+        // The destructor of a file or a buffer is user code, on this thread as on the one that completes.
+        user_code::drop_value("dropping a request", work);
     }
 }
 
