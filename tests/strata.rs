@@ -11,6 +11,7 @@ const STRATA: &[&str] = &[
     "wake",
     "account",
     "deliver",
+    "submission",
     "submit",
     "unplug",
     "reap",

@@ -97,13 +97,17 @@ impl Harvest {
         self.callbacks.len() + self.settled
     }
 
-    /// Its end, when all that was in it has gone where it belongs. Most hold nothing that has a destructor.
+    /// Its end, when all that was in it has gone where it belongs, for a caller that does not drop it. Most hold
+    /// nothing that has a destructor; wakers of watched requests may have left the memory of a vector.
     #[inline]
-    pub(super) fn end(self) {
-        if self.settled == 0 {
-            debug_assert!(self.wakers.is_empty() && self.threads.is_empty());
-            debug_assert!(self.eventfds.is_empty());
-            std::mem::forget(self);
+    pub(super) fn end(&mut self) {
+        debug_assert!(self.wakers.is_empty() && self.threads.is_empty());
+        if self.settled > 0 {
+            drop(std::mem::take(&mut self.wakers));
+            drop(std::mem::take(&mut self.threads));
+        }
+        if self.eventfds.capacity() > 0 {
+            drop(std::mem::take(&mut self.eventfds));
         }
     }
 }

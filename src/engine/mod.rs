@@ -9,6 +9,7 @@
 //! | `wake` | wakes the thread that sleeps for something |
 //! | `account` | knows what is outstanding, and tells the threads that wait until nothing is |
 //! | `deliver` | calls user code: wakers, destructors |
+//! | `submission` | passes one array to the kernel, and sorts what it takes from what it refuses |
 //! | `submit` | passes requests to the kernel: the way in. Also the loop of the helper thread |
 //! | `unplug` | holds back what callbacks submit, and sends it |
 //! | `reap` | takes events off the ring, and runs callbacks: the way out |
@@ -50,6 +51,7 @@ mod run;
 #[cfg(all(test, not(loom)))]
 mod schedules;
 mod slots;
+mod submission;
 mod submit;
 #[cfg(test)]
 mod testing;

@@ -14,6 +14,7 @@ use super::{Engine, clock};
 use crate::op::Work;
 use crate::sync::before_blocking;
 use crate::sys::{Mode, Take, WAKE, io_event};
+use std::mem::ManuallyDrop;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ impl Engine {
     /// Takes what is on the ring, at most `most` events, and does what follows. Returns how many requests
     /// came to their end; 0 also if another thread is the consumer.
     pub(super) fn reap(&self, role: Role, most: usize) -> usize {
-        let mut harvest = Harvest::default();
+        let mut harvest = ManuallyDrop::new(Harvest::default());
         {
             let Some(mut consumer) = self.consumer.try_lock() else {
                 return 0;

@@ -1,4 +1,4 @@
-//! From an accepted request to the kernel: slots, backlog, partial acceptance.
+//! From an accepted request to the kernel: slots and backlog. `submission` has the calls themselves.
 //!
 //! The short way, if a slot is free and the backlog is empty: one `io_submit` on the submitting thread. The
 //! long way: the request goes behind the backlog, and a thread that frees a slot pumps it from there. Inside
@@ -9,43 +9,19 @@
 //! consumes. A thread with a deadline calls no `io_submit` that may block: it leaves that to the helper
 //! thread.
 
-use super::clock::{self, Trouble};
+use super::clock;
 use super::iocb_array::IocbArray;
 use super::refusal::{Admission, Refusal};
 use super::request::{List, OwnedCell};
+use super::submission::{FirstCall, SubmitOutcome};
 use super::{Engine, threads};
-use crate::sync::sleep;
 use crate::user_code;
 use std::io;
-use std::time::Duration;
 
 /// Requests in one `io_submit`: beyond this a larger group gains nothing measurable (DESIGN.md, "Numbers").
 pub(super) const BATCH: usize = 64;
 /// The same where a user asks for many at once: the kernel merges adjacent ones within one call.
 pub(super) const LARGE_BATCH: usize = 1024;
-/// How often a submission is tried again that meets EAGAIN with nothing in flight, after 1, 2, … 256 ms: 511
-/// ms in all.
-const TRIES: u32 = 9;
-
-/// What the first `io_submit` for an array said.
-#[derive(Debug)]
-struct FirstCall {
-    submitted: Result<usize, i32>,
-    took_all: bool,
-    trouble: Option<Trouble>,
-}
-
-/// What is left to do after one or more calls of `io_submit`.
-#[derive(Debug)]
-struct SubmitOutcome {
-    /// Requests that met EAGAIN while others are in flight.
-    rest: List,
-    /// Slots that were taken and not used: those of the rest and of refused requests.
-    unused: usize,
-    trouble: Option<Trouble>,
-    /// A request in the array can be cancelled, and a canceller may have looked for it meanwhile.
-    may_be_cancelled: bool,
-}
 
 impl Engine {
     pub(super) fn send_for_dispatcher(
@@ -225,13 +201,13 @@ impl Engine {
         let mut rest = std::mem::take(&mut outcome.rest);
         if rest.len() == 0 {
             self.refund(outcome.unused);
-            self.conclude_submission(&outcome);
+            self.conclude_submission(outcome);
             return following;
         }
         rest.append(following);
         self.backlog.push(rest);
         self.refund(outcome.unused);
-        self.conclude_submission(&outcome);
+        self.conclude_submission(outcome);
         if self.is_here() {
             self.pump();
         }
@@ -273,7 +249,7 @@ impl Engine {
             self.fail(late);
             // An accepted request may be complete by now, and the thread that reaped it saw it as queued.
             self.notify_if_idle();
-            self.conclude_submission(&outcome);
+            self.conclude_submission(outcome);
             // If the kernel has no room, the thread that reaps what is in flight pumps. It may have come and
             // gone already: then nothing is in flight, and this thread goes on.
             if (stuck && self.slots.in_use() > 0) || !self.is_here() {
@@ -290,96 +266,6 @@ impl Engine {
         }
     }
 
-    /// Makes the first call for an array, for which slots were taken. As a rule it takes all.
-    #[inline]
-    fn begin_submission<const N: usize>(&self, array: &mut IocbArray<N>) -> FirstCall {
-        let mut trouble = None;
-        let submitted = self.io_submit(array, N, &mut trouble);
-        FirstCall {
-            took_all: array.len() == 0,
-            submitted,
-            trouble,
-        }
-    }
-
-    /// Submits, in order, what the first call for the array did not take (I6): if `io_submit` took k of its
-    /// requests, the kernel has those k, request k gets the errno, and the rest is submitted next. A request
-    /// that the kernel refuses goes to `refused`; those that met EAGAIN are returned as the rest.
-    fn end_submission<const N: usize>(
-        &self,
-        first: FirstCall,
-        array: &mut IocbArray<N>,
-        refused: &mut impl FnMut(OwnedCell, Refusal),
-    ) -> SubmitOutcome {
-        let mut outcome = SubmitOutcome {
-            rest: List::new(),
-            unused: 0,
-            trouble: first.trouble,
-            may_be_cancelled: array.may_be_cancelled(),
-        };
-        let mut submitted = Some(first.submitted);
-        let mut tries = 0;
-        while array.len() > 0 {
-            let before = array.len();
-            // After an EAGAIN one at a time: the kernel may have memory for one request, or a filter may
-            // refuse calls with many.
-            let most = if tries == 0 { N } else { 1 };
-            let answer = submitted.take();
-            match answer.unwrap_or_else(|| self.io_submit(array, most, &mut outcome.trouble)) {
-                Ok(count) if count > 0 => {
-                    tries = 0;
-                    continue;
-                }
-                Ok(_) | Err(libc::EAGAIN)
-                    if self.slots.in_use() > (outcome.unused + before) as u64 =>
-                {
-                    break;
-                }
-                Ok(_) | Err(libc::EAGAIN) if tries < TRIES => {
-                    // Nothing is in flight, so no completion will free memory: give the kernel some time.
-                    sleep(Duration::from_millis(1 << tries));
-                    tries += 1;
-                }
-                Ok(_) | Err(libc::EAGAIN) => {
-                    outcome.trouble = Some(Trouble::Stalled);
-                    let head = array.pop().into_iter();
-                    head.for_each(|request| refused(request, Refusal::Stalled));
-                }
-                Err(libc::EINTR) => {}
-                Err(errno) => self.refuse(errno, array, refused),
-            }
-            outcome.unused += before - array.len();
-        }
-        outcome.unused += array.len();
-        outcome.rest = array.rest();
-        outcome
-    }
-
-    /// Refuses the head of the array (I6), or all of it if the context is gone: EINVAL can mean either, and a
-    /// submission of nothing tells them apart. Where a file system does not know NOWAIT (EOPNOTSUPP), the
-    /// helper thread submits the request without it.
-    fn refuse<const N: usize>(
-        &self,
-        errno: i32,
-        array: &mut IocbArray<N>,
-        refused: &mut impl FnMut(OwnedCell, Refusal),
-    ) {
-        if errno == libc::EINVAL && !self.kernel.is_alive() {
-            while let Some(request) = array.pop() {
-                refused(request, Refusal::ContextGone);
-            }
-            return;
-        }
-        match array.pop() {
-            Some(request) if request.wants_offload(errno) => {
-                self.counters.begin_completing_without_event(1);
-                self.offload(List::of(request));
-            }
-            Some(request) => refused(request, Refusal::Errno(errno)),
-            None => {}
-        }
-    }
-
     #[inline]
     fn refund(&self, slots: usize) {
         if slots > 0 {
@@ -390,30 +276,14 @@ impl Engine {
         }
     }
 
+    /// Starts the helper and logs what went wrong. To be called when this thread holds neither slots nor the
+    /// pump, because a logger is user code, and where no helper thread can be started this thread submits.
     #[inline]
-    fn io_submit<const N: usize>(
-        &self,
-        array: &mut IocbArray<N>,
-        most: usize,
-        trouble: &mut Option<Trouble>,
-    ) -> Result<usize, i32> {
-        let head = array.head();
-        let started = clock::now();
-        let submitted = array.submit(&self.kernel, most);
-        if let Some(millis) = clock::slow_since(started) {
-            *trouble = Some(Trouble::Blocked { millis, head });
-        }
-        self.counters.count_call(submitted.unwrap_or(0));
-        submitted
-    }
-
-    /// Logs what went wrong. To be called when this thread holds neither slots nor the pump, because a logger
-    /// is user code.
-    #[inline]
-    fn conclude_submission(&self, outcome: &SubmitOutcome) {
+    fn conclude_submission(&self, outcome: SubmitOutcome) {
+        self.offload(outcome.offload);
         self.retry_cancelling(outcome.may_be_cancelled);
-        if let Some(trouble) = &outcome.trouble {
-            clock::report(&self.config.thread_name, trouble);
+        if let Some(trouble) = outcome.trouble {
+            clock::report(&self.config.thread_name, &trouble);
             self.collect_panics();
         }
     }
@@ -447,14 +317,6 @@ impl Engine {
                 self.config.thread_name
             ));
         }
-    }
-
-    /// Begins to complete a request for which `Ok` was returned, with the refusal as its result.
-    fn refuse_late(&self, mut request: OwnedCell, why: Refusal) -> OwnedCell {
-        request.set_result(-i64::from(why.errno()));
-        self.counters.begin_completing_without_event(1);
-        self.counters.refused_late.add(1);
-        request
     }
 
     /// Lets the helper thread submit `list` again, without NOWAIT. The requests count as completing already.
