@@ -4,11 +4,14 @@
 //!
 //! `cargo bench --bench instructions`; needs valgrind, whose callgrind counts. Each loop is run twice, the
 //! second time with twice as many requests: the difference has no start and no end in it.
-#![allow(unsafe_code, reason = "an allocator that counts")]
+#![allow(unsafe_code, reason = "takes a variable out of the environment")]
+
+#[path = "../examples/iobench/alloc_count.rs"]
+#[allow(dead_code, reason = "no thread is exempt here")]
+mod alloc_count;
 
 use kiocb::op::Read;
 use kiocb::{Aio, Dispatch, Pending, Stats};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::env;
 use std::fs::File;
 use std::future::Future;
@@ -16,7 +19,6 @@ use std::io;
 use std::pin::Pin;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
@@ -27,26 +29,8 @@ const TRIES: usize = 4;
 /// As the argument of this program: run one loop.
 const LOOP: &str = "loop";
 
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: the system's allocator does it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, address: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(address, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: alloc_count::Counting = alloc_count::Counting;
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -91,7 +75,7 @@ fn run(way: &str, depth: usize, requests: usize) -> io::Result<()> {
         _ => callbacks(&aio, &file, dispatch, depth, requests)?,
     }
     let Stats { submits, waits, .. } = aio.stats();
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed);
+    let allocations = alloc_count::total();
     println!("{} {allocations}", submits + waits);
     Ok(())
 }

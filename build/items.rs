@@ -44,8 +44,8 @@ fn tokens(text: &str) -> Vec<&str> {
             let word = rest
                 .find(|c: char| !c.is_alphanumeric() && c != '_')
                 .unwrap_or(rest.len());
-            let (token, after) =
-                rest.split_at(word.max(if word == 0 { first.len_utf8() } else { 0 }));
+            let end = if word == 0 { first.len_utf8() } else { word };
+            let (token, after) = rest.split_at(end);
             tokens.push(token);
             rest = after.trim_start();
         }

@@ -47,7 +47,9 @@ impl Cache {
     /// The page, to be read for as long as the caller likes.
     fn read(&mut self, page: u64) -> io::Result<Arc<PoolBuf>> {
         if let Some(frame) = self.frames.get(&page) {
-            return Ok(Arc::clone(frame));
+            let frame = Arc::clone(frame);
+            self.touch(page);
+            return Ok(frame);
         }
         let (mut buf, offset) = (self.free_frame()?, page * PAGE as u64);
         self.aio.read_exact_at(&self.file, &mut buf, offset)?;
@@ -68,9 +70,14 @@ impl Cache {
     fn put(&mut self, page: u64, buf: PoolBuf) -> Arc<PoolBuf> {
         let frame = Arc::new(buf);
         self.frames.insert(page, Arc::clone(&frame));
+        self.touch(page);
+        frame
+    }
+
+    /// The page is used now, so it is the last to go.
+    fn touch(&mut self, page: u64) {
         self.used.retain(|&other| other != page);
         self.used.push_back(page);
-        frame
     }
 
     /// A free frame, or else that of the page that was used longest ago and that no reader has.
@@ -81,19 +88,22 @@ impl Cache {
         let is_free = |page: &u64| Arc::strong_count(&self.frames[page]) == 1;
         let place = self.used.iter().position(is_free);
         let place = place.expect("readers have fewer pages than there are frames");
-        let page = self.used.remove(place).expect("it was found");
-        let frame = self.frames.remove(&page).expect("it is cached");
-        if self.dirty.remove(&page) {
+        let page = self.used[place];
+        if self.dirty.contains(&page) {
             let offset = page * PAGE as u64;
-            self.aio.write_all_at(&self.file, &frame, offset)?;
+            self.aio
+                .write_all_at(&self.file, &self.frames[&page], offset)?;
+            self.dirty.remove(&page); // not before: a page whose write fails is still dirty
         }
+        self.used.remove(place);
+        let frame = self.frames.remove(&page).expect("it is cached");
         self.evicted += 1;
         Ok(Arc::into_inner(frame).expect("it was the last one"))
     }
 
     /// Writes all dirty pages at once, while readers go on, and syncs the file.
     fn checkpoint(&mut self) -> io::Result<()> {
-        let dirty: Vec<_> = self.dirty.drain().collect();
+        let dirty: Vec<_> = self.dirty.iter().copied().collect();
         self.aio.scope(|s| {
             let frame = |page| (&self.frames[page][..], page * PAGE as u64);
             let write = |(frame, offset)| s.write_all_at(&self.file, frame, offset);
@@ -101,7 +111,9 @@ impl Cache {
             let mut results = writes.into_iter().map(|write| write.wait());
             results.try_for_each(|result| result.map(drop))
         })?;
-        self.aio.fdatasync(&self.file)
+        self.aio.fdatasync(&self.file)?;
+        self.dirty.clear(); // not before: what failed is written again
+        Ok(())
     }
 }
 

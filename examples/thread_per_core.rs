@@ -18,14 +18,14 @@ use std::thread;
 const BLOCK: usize = 64 * 1024;
 const DEPTH: u32 = 16;
 
-/// What one core has to do and has done. Only its own thread touches it: the lock is never waited for.
+/// What one core has to do.
 struct Core {
     aio: Aio,
     file: Arc<DirectFile>,
     left: RefCell<Range<u64>>,
 }
 
-/// What comes out of it.
+/// What comes out of it. Only the core's own thread touches it: the lock is never waited for.
 #[derive(Clone, Default)]
 struct Totals {
     zeros: u64,

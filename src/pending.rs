@@ -171,7 +171,9 @@ impl<S: Work> Future for Pending<S> {
         let watch = this.watch.as_mut().expect("a request answers once");
         if !watch.is_done() {
             this.engine.help();
-            if this.engine.is_here() && watch.register_waker(context.waker()) {
+            let waits = this.engine.is_here() && watch.register_waker(context.waker());
+            // Cloning or dropping a waker may fork.
+            if waits && this.engine.is_here() {
                 return Poll::Pending;
             }
         }

@@ -1,36 +1,23 @@
 //! In the steady state nothing is allocated. Alone in its program: the allocator counts for all threads.
-#![allow(unsafe_code, reason = "an allocator that counts")]
 
+#[path = "../examples/iobench/alloc_count.rs"]
+#[allow(dead_code, reason = "no thread is exempt here")]
+mod alloc_count;
 mod common;
 
 use common::*;
 use kiocb::op::Read;
 use kiocb::{Aio, AlignedBuf, Dispatch, RwFlags, SyncGroup, SyncKind};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: the system's allocator does it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, address: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(address, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: alloc_count::Counting = alloc_count::Counting;
+
+fn allocations() -> usize {
+    usize::try_from(alloc_count::total()).expect("fits")
+}
 
 /// Everything that one request hands to the next.
 struct Chain {
@@ -79,13 +66,13 @@ impl Chain {
         if let Some(meter) = &mut self.meter
             && self.left == meter.half
         {
-            meter.before = ALLOCATIONS.load(Ordering::SeqCst);
+            meter.before = allocations();
         }
     }
 
     fn end(self) {
         if let Some(meter) = &self.meter {
-            let count = ALLOCATIONS.load(Ordering::SeqCst) - meter.before;
+            let count = allocations() - meter.before;
             self.round.measured.store(count, Ordering::SeqCst);
         }
         self.round.ended.fetch_add(1, Ordering::SeqCst);
@@ -127,7 +114,7 @@ fn allocations_of_a_stream(aio: &Aio, count: usize) -> usize {
     let mut before = 0;
     for index in 0..2 * count {
         if index == count {
-            before = ALLOCATIONS.load(Ordering::SeqCst);
+            before = allocations();
         }
         let give = give.clone();
         let request = aio
@@ -139,7 +126,7 @@ fn allocations_of_a_stream(aio: &Aio, count: usize) -> usize {
             .unwrap();
     }
     aio.drain().unwrap();
-    ALLOCATIONS.load(Ordering::SeqCst) - before
+    allocations() - before
 }
 
 fn allocations_of_waits(aio: &Aio, count: usize) -> usize {
@@ -148,12 +135,12 @@ fn allocations_of_waits(aio: &Aio, count: usize) -> usize {
     let mut before = 0;
     for index in 0..2 * count {
         if index == count {
-            before = ALLOCATIONS.load(Ordering::SeqCst);
+            before = allocations();
         }
         let done = aio.alloc().init_rw(file, Read, buf, 0).wait().unwrap();
         (file, buf) = (done.file, done.buf);
     }
-    ALLOCATIONS.load(Ordering::SeqCst) - before
+    allocations() - before
 }
 
 /// Calls over borrowed memory: one at a time, in scopes, and scopes of many.
@@ -163,7 +150,7 @@ fn allocations_of_borrowed_calls(aio: &Aio, count: usize) -> usize {
     let mut before = 0;
     for index in 0..2 * count {
         if index == count {
-            before = ALLOCATIONS.load(Ordering::SeqCst);
+            before = allocations();
         }
         aio.read_exact_at(&zeroes, &mut pages[0], 0).unwrap();
         aio.with(RwFlags::DSYNC)
@@ -181,7 +168,7 @@ fn allocations_of_borrowed_calls(aio: &Aio, count: usize) -> usize {
         aio.read_many_into(&zeroes, pieces, &mut results);
         assert!(results.iter().all(Result::is_ok));
     }
-    ALLOCATIONS.load(Ordering::SeqCst) - before
+    allocations() - before
 }
 
 /// For each of so many: a barrier with a callback, one with a handle; a write and a barrier, a commit.
@@ -194,9 +181,9 @@ fn allocations_of_barriers(aio: &Aio, count: usize) -> [usize; 4] {
     };
     let measure = |what: &mut dyn FnMut()| {
         (0..count).for_each(|_| what());
-        let before = ALLOCATIONS.load(Ordering::SeqCst);
+        let before = allocations();
         (0..count).for_each(|_| what());
-        ALLOCATIONS.load(Ordering::SeqCst) - before
+        allocations() - before
     };
     [
         measure(&mut || {

@@ -89,7 +89,7 @@ impl AioBuilder {
     /// # }
     /// ```
     pub fn on_thread_start(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
-        self.config.on_thread_start = Some(StartHook(Arc::new(hook)));
+        self.config.on_thread_start = Some(StartHook::new(hook));
         self
     }
 

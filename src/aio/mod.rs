@@ -141,6 +141,7 @@ impl Aio {
             engine.stop();
         }
         let outcome = drained.and_then(|()| self.0.await_end(deadline));
+        self.check_origin()?; // a callback may have forked
         if outcome == Err(AioError::TimedOut) {
             self.engines()
                 .iter()

@@ -109,7 +109,8 @@ impl<const N: usize> Deref for IoVecArray<N> {
 ///
 /// An implementation promises, from the call of [`io_vecs`](Self::io_vecs) until the value is next moved,
 /// borrowed mutably or dropped, that each of the answered pieces keeps the promise of [`IoBuf`]: valid for
-/// reads, initialised, not written.
+/// reads, initialised, not written. What it answers dereferences to the same pieces at the same address each
+/// time, and that neither panics nor blocks: the crate does it again after a short transfer, under a lock.
 ///
 /// # Examples
 ///
@@ -146,7 +147,9 @@ pub unsafe trait IoBufs {
 /// moved, borrowed or dropped:
 ///
 /// - each of the answered pieces keeps the promise of [`IoBufMut`]: valid for writes, not touched;
-/// - no two pieces overlap.
+/// - no two pieces overlap;
+/// - what is answered dereferences to the same pieces at the same address each time, and that neither panics
+///   nor blocks: the crate does it again after a short transfer, under a lock.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be read into: a vectored read needs a collection of buffers that the kernel may write",
     label = "the kernel may not write here",

@@ -65,12 +65,13 @@ impl Limits {
     }
 
     fn ask(fd: BorrowedFd<'_>) -> io::Result<Answer> {
-        let is_device = match statx::kind(fd)? {
+        let told = statx::statx(fd).ok();
+        let kind = told.as_ref().map(Statx::kind);
+        let is_device = match kind.map_or_else(|| statx::kind(fd), Ok)? {
             libc::S_IFBLK => true,
             libc::S_IFREG => false,
             _ => return Ok(Answer::Never), // of a pipe O_DIRECT makes one that loses bytes
         };
-        let told = statx::statx(fd).ok();
         Ok(
             match told.filter(|stat| stat.mask & statx::STATX_DIOALIGN != 0) {
                 Some(stat) if stat.dio_mem_align == 0 => Answer::Never,

@@ -62,12 +62,11 @@ impl IdleSignal {
     pub(super) fn register(
         &self,
         task: &mut IdleTask,
-        waker: &Waker,
+        waker: Waker,
         is_so: impl Fn() -> bool,
     ) -> bool {
-        // User code, as is the drop of the one before: not under the lock.
-        let waker = user_code::clone_waker(waker);
         let mut tasks = self.tasks.lock();
+        // Wakers are dropped without the lock: that is user code.
         if is_so() {
             drop(tasks);
             user_code::drop_value("dropping a waker", waker);

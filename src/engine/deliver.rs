@@ -88,10 +88,8 @@ impl Engine {
     fn wake_and_drop(&self, wakers: impl Iterator<Item = Waker>, mut abandoned: List) -> bool {
         self.dispatcher.note_delivery();
         let _inside = Inside::enter(Frame::Other);
-        for waker in wakers {
-            if !self.call("a waker", || waker.wake()) {
-                return false;
-            }
+        if !self.wake_each(wakers) {
+            return false;
         }
         while let Some(request) = abandoned.pop() {
             if !self.call("dropping an abandoned request", || request.finish()) {
@@ -102,6 +100,17 @@ impl Engine {
         true
     }
 
+    /// Calls wakers, in the caller's frame. Returns `false` in a forked child: there the rest is the parent's,
+    /// and forgotten.
+    fn wake_each(&self, wakers: impl Iterator<Item = Waker>) -> bool {
+        let mut is_here = true;
+        wakers.for_each(|waker| match is_here {
+            true => is_here = self.call("a waker", || waker.wake()),
+            false => std::mem::forget(waker),
+        });
+        is_here
+    }
+
     /// Runs deferred user code, if no user code is on this thread's stack. Returns `false` in a forked child.
     #[inline]
     pub(super) fn run_deferred(&self) -> bool {
@@ -110,14 +119,15 @@ impl Engine {
 
     #[cold]
     fn run_what_was_deferred(&self) -> bool {
-        while self.inbox.has_deferred() && user_code::innermost().is_none() {
+        while self.is_here() && self.inbox.has_deferred() && user_code::innermost().is_none() {
+            self.roles.pass_lead(NO_LEADER); // user code may wait: another thread has to lead
             let (wakers, abandoned) = self.inbox.take_deferred();
             if !self.wake_and_drop(wakers.into_iter(), abandoned) {
                 return false;
             }
             self.notify_if_idle();
         }
-        true
+        self.is_here()
     }
 
     fn keep_spare(&self, harvest: &mut Harvest) {
@@ -201,15 +211,13 @@ impl Engine {
             mut abandoned,
             mut callbacks,
         } = unsubmitted;
-        threads.into_iter().for_each(Waker::wake);
         if self.is_here() {
+            threads.into_iter().for_each(Waker::wake);
             // Rule 3 of `wait`: no event comes.
             tags.into_iter().for_each(|tag| self.interrupt_leader(tag));
         }
         let inside = Inside::enter(Frame::Other);
-        let wakers = wakers.into_iter();
-        let mut all = wakers.map(|waker| self.call("a waker", || waker.wake()));
-        let mut is_here = all.all(|is_here| is_here);
+        let mut is_here = self.wake_each(wakers.into_iter());
         while is_here && let Some(request) = abandoned.pop() {
             is_here = self.call("dropping an abandoned request", || request.finish());
         }

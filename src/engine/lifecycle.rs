@@ -90,6 +90,9 @@ impl Engine {
     /// Begins the end: once nothing is outstanding, the dispatcher destroys the context. New requests are
     /// refused already, or impossible. Returns whether the end had begun before.
     pub(crate) fn stop(&self) -> bool {
+        if !self.is_here() {
+            return true; // user code has forked: the end is the parent's
+        }
         let before = self.counters.stop();
         self.wake_dispatcher();
         before
@@ -101,6 +104,9 @@ impl Engine {
     /// The deadline covers requests and user code. The time in which the kernel destroys an idle context
     /// comes on top.
     pub(crate) fn await_end(&self, deadline: Option<Instant>) -> bool {
+        if !self.is_here() {
+            return false; // as in `stop`
+        }
         let deadline = deadline.map(|deadline| deadline.max(now() + GRACE));
         if self.dispatch == Dispatch::Manual && !self.end.is_in_background() {
             return self.finish_here(deadline);
@@ -134,9 +140,7 @@ impl Engine {
         task: &mut IdleTask,
         waker: &Waker,
     ) -> Poll<Result<(), AioError>> {
-        if let Err(forked) = self.check_origin() {
-            return Poll::Ready(Err(forked));
-        }
+        let waker = self.clone_waker(waker)?;
         let idle = Cell::new(false);
         let is_so = || {
             idle.set(self.outstanding() == 0);
@@ -145,7 +149,11 @@ impl Engine {
         if !task.is_waiting() {
             self.counters.add_listener();
         }
-        if !self.idle.register(task, waker, is_so) {
+        let is_over = self.idle.register(task, waker, is_so);
+        if let Err(forked) = self.check_origin() {
+            return Poll::Ready(Err(forked)); // the destructor of the waker before forked
+        }
+        if !is_over {
             return Poll::Pending;
         }
         self.remove_listener(task);
@@ -154,6 +162,19 @@ impl Engine {
         } else {
             Err(AioError::ContextGone)
         })
+    }
+
+    /// Cloning a waker is user code, which may panic or fork: before anything is counted or locked for it.
+    fn clone_waker(&self, waker: &Waker) -> Result<Waker, AioError> {
+        self.check_origin()?;
+        let waker = user_code::clone_waker(waker);
+        match self.check_origin() {
+            Ok(()) => Ok(waker),
+            Err(forked) => {
+                user_code::drop_value("dropping a waker", waker);
+                Err(forked)
+            }
+        }
     }
 
     /// The task of `poll_idle` waits no longer.
@@ -174,10 +195,12 @@ impl Engine {
         task: &mut IdleTask,
         waker: &Waker,
     ) -> Poll<Result<(), AioError>> {
+        let waker = self.clone_waker(waker)?;
+        let is_over = self.idle.register(task, waker, || self.end.is_over());
         if let Err(forked) = self.check_origin() {
-            return Poll::Ready(Err(forked));
+            return Poll::Ready(Err(forked)); // as in `poll_idle`
         }
-        if !self.idle.register(task, waker, || self.end.is_over()) {
+        if !is_over {
             return Poll::Pending;
         }
         self.idle.forget(task);
@@ -197,7 +220,7 @@ impl Engine {
 
     /// Lets the end, which has begun, go on in the background.
     pub(crate) fn end_in_background(&self) {
-        if self.dispatch != Dispatch::Manual || self.end.is_over() {
+        if !self.is_here() || self.dispatch != Dispatch::Manual || self.end.is_over() {
             return;
         }
         if self.end.begin_in_background() {

@@ -140,6 +140,7 @@ impl Engine {
 
     /// Logs the depth that was asked for and the depth of the context.
     pub(crate) fn log(&self) {
+        self.kernel.log();
         let (asked, got) = (self.config.depth, self.slots.depth());
         let (name, mode) = (&self.config.thread_name, self.kernel.mode());
         user_code::info(format_args!(

@@ -45,6 +45,9 @@ impl Engine {
     /// Takes what is on the ring, at most `most` events, and does what follows. Returns how many requests
     /// came to their end; 0 also if another thread is the consumer.
     pub(super) fn reap(&self, role: Role, most: usize) -> usize {
+        if !self.is_here() {
+            return 0; // user code has forked: the ring is not mapped in the child
+        }
         let mut harvest = ManuallyDrop::new(Harvest::default());
         {
             let Some(mut consumer) = self.consumer.try_lock() else {
@@ -63,7 +66,7 @@ impl Engine {
     /// The short way for a waiting thread whose own event is the oldest on the ring: takes that one event and
     /// returns the result. No other thread need be woken.
     pub(super) fn take_own<W: Work>(&self, watch: Watch<W>) -> Result<W::Output, Watch<W>> {
-        if self.kernel.mode() != Mode::Ring || watch.is_special() {
+        if !self.is_here() || self.kernel.mode() != Mode::Ring || watch.is_special() {
             return Err(watch);
         }
         let Some(result) = self.take_event_of(watch.tag()) else {

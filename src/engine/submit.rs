@@ -77,7 +77,7 @@ impl Engine {
         // The ring stays where it is: the callbacks that submitted these count as completing until afterwards.
         let before = self.kernel.completions();
         self.send_at_once(plugged);
-        if self.backlog.len() == 0 {
+        if self.is_here() && self.backlog.len() == 0 {
             let completed = self.kernel.completed_since(before);
             self.medium.note(completed >= count);
         }
@@ -291,7 +291,7 @@ impl Engine {
     /// Cancels requests that a canceller looked for while this thread was moving them.
     #[inline]
     fn retry_cancelling(&self, may_be_cancelled: bool) {
-        if may_be_cancelled && self.polls.has_unfinished() {
+        if may_be_cancelled && self.is_here() && self.polls.has_unfinished() {
             self.complete_cancelled(self.polls.retry(false, &self.backlog, &self.kernel));
         }
     }
@@ -353,9 +353,11 @@ impl Engine {
 
     fn help_out(&self, linger: bool) {
         self.collect_panics(); // of the hook
-        while let Some(work) = self.helper.take(linger) {
+        while self.is_here()
+            && let Some(work) = self.helper.take(linger)
+        {
             self.send_again(work.list);
-            if work.pump {
+            if work.pump && self.is_here() {
                 self.pump();
             }
             self.run_deferred();

@@ -26,9 +26,26 @@ const OPEN: [Signal; 8] = [
     Signal::SIGPROF,
 ];
 
-/// What each thread calls when it starts: the user's hook.
+/// What each thread calls when it starts: the user's hook. Empty only while it is dropped.
 #[derive(Clone)]
-pub(crate) struct StartHook(pub(crate) Arc<dyn Fn() + Send + Sync>);
+pub(crate) struct StartHook(Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl StartHook {
+    pub(crate) fn new(hook: impl Fn() + Send + Sync + 'static) -> StartHook {
+        StartHook(Some(Arc::new(hook)))
+    }
+
+    fn call(&self) {
+        self.0.iter().for_each(|hook| hook());
+    }
+}
+
+impl Drop for StartHook {
+    /// The last one drops what the hook has captured: that is user code.
+    fn drop(&mut self) {
+        user_code::drop_value("dropping the hook on_thread_start", self.0.take());
+    }
+}
 
 impl fmt::Debug for StartHook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,8 +61,8 @@ pub(super) fn start(
 ) -> io::Result<JoinHandle<()>> {
     let body = move || {
         user_code::adopt_thread();
-        if let Some(StartHook(hook)) = hook {
-            user_code::call("the hook on_thread_start", || hook());
+        if let Some(hook) = hook {
+            user_code::call("the hook on_thread_start", || hook.call());
         }
         body();
     };

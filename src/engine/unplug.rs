@@ -31,24 +31,20 @@ impl Engine {
     /// and is forgotten.
     #[inline]
     pub(super) fn unplug(&self) {
-        let (plugged, may_block) = plug::take(self.id());
-        if plugged.len() > 0 && self.is_here() {
-            self.counters
-                .add_for_dispatcher(plugged.len().cast_signed());
-            if may_block {
-                self.send_plugged(plugged);
-            } else {
-                self.send_elsewhere(plugged);
-            }
-        }
+        self.unplug_before(false);
     }
 
-    /// As `unplug`, for a thread with a deadline: the helper thread submits.
-    fn unplug_without_blocking(&self) {
-        let (plugged, _) = plug::take(self.id());
-        if plugged.len() > 0 && self.is_here() {
-            self.counters
-                .add_for_dispatcher(plugged.len().cast_signed());
+    /// As `unplug`. For a thread with a deadline the helper thread submits.
+    fn unplug_before(&self, has_deadline: bool) {
+        let (plugged, may_block) = plug::take(self.id());
+        if plugged.len() == 0 || !self.is_here() {
+            return;
+        }
+        self.counters
+            .add_for_dispatcher(plugged.len().cast_signed());
+        if may_block && !has_deadline {
+            self.send_plugged(plugged);
+        } else {
             self.send_elsewhere(plugged);
         }
     }
@@ -66,19 +62,10 @@ impl Engine {
 /// blocks, whatever it waits for.
 #[inline]
 pub(super) fn unplug_all() {
-    plug::for_each_engine(Engine::unplug);
+    unplug_all_before(false);
 }
 
-/// As `unplug_all`, for a thread with a deadline: the helper thread submits.
-fn unplug_all_without_blocking() {
-    plug::for_each_engine(Engine::unplug_without_blocking);
-}
-
-/// Calls the one that suits a thread with or without a deadline.
+/// As `unplug_all`. For a thread with a deadline the helper thread submits.
 pub(super) fn unplug_all_before(has_deadline: bool) {
-    if has_deadline {
-        unplug_all_without_blocking();
-    } else {
-        unplug_all();
-    }
+    plug::for_each_engine(|engine| engine.unplug_before(has_deadline));
 }

@@ -235,6 +235,10 @@ impl Engine {
     /// Blocks until the result is there or the time is over. Returns whether it is there.
     pub(crate) fn wait<W: Work>(&self, watch: &mut Watch<W>, deadline: Option<Instant>) -> bool {
         unplug_all_before(deadline.is_some());
+        if self.is_here() {
+            // User code, so not as a follower: a leader that goes relies on those.
+            watch.forget_waker();
+        }
         self.wait_for(watch, deadline)
     }
 
@@ -264,6 +268,9 @@ impl Engine {
         unplug_all();
         let mut has_asked = false;
         for round in 0.. {
+            if !self.is_here() || self.is_lost() {
+                return false; // user code has forked, or no event will come
+            }
             // A submitter may have cancelled it for this thread meanwhile.
             if watch.is_done() {
                 return has_asked && watch.was_cancelled();
@@ -275,9 +282,6 @@ impl Engine {
                 None => has_asked = true,
             }
             self.reap(Role::BYSTANDER, MOST);
-            if !self.is_here() {
-                return false;
-            }
             pause(round);
         }
         false
@@ -287,13 +291,13 @@ impl Engine {
     pub(crate) fn cancel_by_id(&self, id: RequestId) -> bool {
         unplug_all();
         for round in 0.. {
+            if !self.is_here() || self.is_lost() {
+                return false; // user code has forked, or no event will come
+            }
             if let Some(cancelled) = self.try_cancel(id.tag, Some(id.serial)) {
                 return cancelled;
             }
             self.reap(Role::BYSTANDER, MOST);
-            if !self.is_here() {
-                return false;
-            }
             pause(round);
         }
         false

@@ -73,7 +73,7 @@ impl Engine {
             if !self.is_here() || watch.is_done() || is_over(deadline) {
                 break;
             }
-            if ended == 0 && !self.pump_before_sleeping(role) {
+            if ended == 0 && !self.pump_before_sleeping(role) && self.is_here() {
                 let parker = parker.get_or_insert_with(Parker::current);
                 self.sleep_for(watch, role, deadline, parker);
             }
@@ -94,6 +94,7 @@ impl Engine {
             return false;
         }
         if role.submits == Submits::Everything {
+            self.roles.pass_lead(role.tag); // io_submit may block
             let progress = self.pump();
             return self.run_deferred() && progress;
         }
@@ -142,6 +143,7 @@ impl Engine {
         match harvest {
             Ok(mut harvest) => self.conclude(&mut harvest, role),
             Err(errno) => {
+                self.roles.pass_lead(role.tag); // a logger is user code
                 self.on_wait_failed(errno);
                 self.nap(deadline);
                 0
@@ -155,7 +157,8 @@ impl Engine {
         ready: impl Fn() -> bool,
     ) -> Result<(), i32> {
         let consumer = self.consumer.lock();
-        let stay_awake = consumer.is_closed() || ready() || self.kernel.has_events();
+        let ending = consumer.is_closed() || self.end.is_destroying();
+        let stay_awake = ending || ready() || self.kernel.has_events();
         drop(consumer);
         if stay_awake {
             return Ok(());

@@ -1,8 +1,7 @@
 //! Requests that go on until all is transferred.
 
 use super::Iocb;
-use crate::op::{Exact, ReadOp, WriteOp};
-use crate::op::{Operation, Rw};
+use crate::op::{Exact, Operation, ReadOp, Rw, WriteOp};
 use std::os::fd::AsFd;
 
 impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Rw<F, O, B>> {

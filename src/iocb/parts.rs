@@ -1,10 +1,7 @@
 //! What a request can be taken apart into: to use it again, or what a refused one carried.
 
 use super::Iocb;
-use crate::op::Exact;
-use crate::op::PollReady;
-use crate::op::Request;
-use crate::op::{Callback, Fsync, Operation, Rw};
+use crate::op::{Callback, Exact, Fsync, Operation, PollReady, Request, Rw};
 use std::os::fd::AsFd;
 
 impl<S: Request, C> Iocb<Callback<S, C>> {

@@ -86,26 +86,54 @@ impl<V: Deref<Target = [IoVec]>> Pieces<V> {
         self.rest = None;
         self.whole.insert(whole)
     }
+}
 
-    pub(super) fn whole(&self) -> &[IoVec] {
+/// What an operation keeps beside its buffer, and what that says of the transfer: `()` where the iocb says it
+/// all, [`Pieces`] where there is an iovec array.
+pub trait View: Default + Send + 'static {
+    /// The iovec array, where there is one.
+    fn whole(&self) -> &[IoVec] {
+        &[]
+    }
+
+    /// How many bytes are left of the transfer that `iocb` describes.
+    fn left(&self, iocb: &iocb) -> u64 {
+        iocb.aio_nbytes
+    }
+
+    /// How many of them the kernel is asked for at once.
+    fn asked(&self, iocb: &iocb) -> u64 {
+        self.left(iocb)
+    }
+
+    /// The pieces that are left, to be shortened, where there is an iovec array.
+    fn rest(&mut self) -> Option<&mut Rest> {
+        None
+    }
+}
+
+impl View for () {}
+
+impl<V: Deref<Target = [IoVec]> + Send + 'static> View for Pieces<V> {
+    fn whole(&self) -> &[IoVec] {
         self.whole.as_deref().unwrap_or_default()
     }
 
-    pub(super) fn left(&self) -> u64 {
+    fn left(&self, _: &iocb) -> u64 {
         let rest = self.rest.as_deref();
         rest.map_or_else(|| total(self.whole()), Rest::len)
     }
 
-    pub(super) fn asked(&self) -> u64 {
+    fn asked(&self, _: &iocb) -> u64 {
         let rest = self.rest.as_deref();
         rest.map_or_else(|| total(self.whole()), Rest::asked)
     }
 
-    pub(super) fn rest(&mut self) -> &mut Rest {
+    fn rest(&mut self) -> Option<&mut Rest> {
         if self.rest.is_none() {
             self.rest = Some(Box::new(Rest::of(self.whole())));
         }
-        self.rest.as_mut().expect("made in the line above")
+        self.rest.as_deref_mut()
     }
 }
 

@@ -4,7 +4,7 @@
     reason = "promises that an iocb points to memory its request owns"
 )]
 
-use super::rest;
+use super::rest::{self, View};
 use super::transfer::Operation;
 use super::work::{Progress, Work, descriptor};
 use crate::buf::IoVec;
@@ -40,7 +40,7 @@ impl<F, O: Operation<B>, B> Rw<F, O, B> {
     }
 
     pub(super) fn pieces(&self) -> &[IoVec] {
-        O::io_vecs(&self.pieces)
+        self.pieces.whole()
     }
 
     /// Where it begins. The kernel's offset is signed: it refuses what is beyond i64::MAX with EINVAL.
@@ -57,17 +57,17 @@ impl<F, O: Operation<B>, B> Rw<F, O, B> {
 
     /// How many bytes are left of the transfer that `iocb` describes.
     pub(super) fn left(&self, iocb: &iocb) -> u64 {
-        O::left(iocb, &self.pieces)
+        self.pieces.left(iocb)
     }
 
     /// How many of them the kernel is asked for at once.
     pub(super) fn asked(&self, iocb: &iocb) -> u64 {
-        O::asked(iocb, &self.pieces)
+        self.pieces.asked(iocb)
     }
 
     /// Points the iocb to what lies `step` bytes further on in memory.
     pub(super) fn advance(&mut self, iocb: &mut iocb, step: u64) {
-        rest::advance(iocb, O::rest(&mut self.pieces), step);
+        rest::advance(iocb, self.pieces.rest(), step);
     }
 
     /// Whether a plain call would go on after a short transfer with NOWAIT: it reads a stored file to its

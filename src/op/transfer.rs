@@ -4,9 +4,9 @@
     reason = "promises that an address stays good as long as its buffer does"
 )]
 
-use super::rest::{Pieces, Rest};
+use super::rest::{Pieces, View};
 use crate::buf::{IoBuf, IoBufMut, IoBufs, IoBufsMut, IoVec};
-use crate::sys::{self, iocb};
+use crate::sys;
 use std::fmt;
 use std::ops::Deref;
 
@@ -21,36 +21,13 @@ pub trait Operation<B>: Transfer<B> + Copy + Send + fmt::Debug + 'static {}
 /// are not moved, touched or dropped.
 pub unsafe trait Transfer<B> {
     /// An iovec array, where one is needed.
-    type Pieces: Default + Send + 'static;
+    type Pieces: View;
 
     /// `IOCB_CMD_…`.
     const OPCODE: u16;
 
     /// Address and length (or number of pieces).
     fn memory(buf: &mut B, pieces: &mut Self::Pieces) -> (u64, u64);
-
-    /// The iovec array, where there is one.
-    fn io_vecs(pieces: &Self::Pieces) -> &[IoVec] {
-        let _ = pieces;
-        &[]
-    }
-
-    /// How many bytes are left of the transfer that `iocb` describes.
-    fn left(iocb: &iocb, pieces: &Self::Pieces) -> u64 {
-        let _ = pieces;
-        iocb.aio_nbytes
-    }
-
-    /// How many of them the kernel is asked for at once.
-    fn asked(iocb: &iocb, pieces: &Self::Pieces) -> u64 {
-        Self::left(iocb, pieces)
-    }
-
-    /// The pieces that are left, to be shortened, where there is an iovec array.
-    fn rest(pieces: &mut Self::Pieces) -> Option<&mut Rest> {
-        let _ = pieces;
-        None
-    }
 
     /// # Safety
     /// The kernel transferred `count` bytes by this operation.
@@ -120,22 +97,6 @@ unsafe impl<B: IoBufsMut> Transfer<B> for ReadV {
         place(pieces.insert(vecs))
     }
 
-    fn io_vecs(pieces: &Self::Pieces) -> &[IoVec] {
-        pieces.whole()
-    }
-
-    fn left(_: &iocb, pieces: &Self::Pieces) -> u64 {
-        pieces.left()
-    }
-
-    fn asked(_: &iocb, pieces: &Self::Pieces) -> u64 {
-        pieces.asked()
-    }
-
-    fn rest(pieces: &mut Self::Pieces) -> Option<&mut Rest> {
-        Some(pieces.rest())
-    }
-
     unsafe fn transferred(buf: &mut B, count: usize) {
         // SAFETY: the kernel filled the pieces in order with `count` bytes in all.
         unsafe { buf.set_init(count) }
@@ -149,22 +110,6 @@ unsafe impl<B: IoBufs> Transfer<B> for WriteV {
 
     fn memory(buf: &mut B, pieces: &mut Self::Pieces) -> (u64, u64) {
         place(pieces.insert(buf.io_vecs()))
-    }
-
-    fn io_vecs(pieces: &Self::Pieces) -> &[IoVec] {
-        pieces.whole()
-    }
-
-    fn left(_: &iocb, pieces: &Self::Pieces) -> u64 {
-        pieces.left()
-    }
-
-    fn asked(_: &iocb, pieces: &Self::Pieces) -> u64 {
-        pieces.asked()
-    }
-
-    fn rest(pieces: &mut Self::Pieces) -> Option<&mut Rest> {
-        Some(pieces.rest())
     }
 }
 

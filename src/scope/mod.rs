@@ -163,7 +163,9 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     /// In a forked child the request is the parent's: here nothing will ever write to the memory.
     fn wait_until_done(&self, mut watch: Watch<Job<BorrowedWork>>) -> io::Result<usize> {
         if self.engine.is_here() {
+            let never_left_early = AbortOnUnwind;
             self.engine.wait(&mut watch, None);
+            std::mem::forget(never_left_early);
         }
         if !self.engine.is_here() {
             return watch.take_in_child();

@@ -7,7 +7,6 @@ use std::cell::Cell;
 use std::io;
 
 /// In the order in which they were made.
-#[derive(Default)]
 pub(super) struct Requests {
     /// Made and not yet submitted.
     unsent: List,

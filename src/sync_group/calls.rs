@@ -4,6 +4,8 @@ use super::BarrierCallback;
 use super::panics::Panics;
 use super::slot::Arrive;
 use crate::error::AioError;
+use crate::origin::Origin;
+use crate::user_code::{self, Frame, Inside};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,10 +59,20 @@ impl Waiter {
 }
 
 /// Callbacks that are due, with their results; and the first panic so far.
-#[derive(Default)]
 pub(super) struct Calls {
+    origin: Origin,
     due: Vec<(Waiter, Result<(), Cause>)>,
     pub(super) panics: Panics,
+}
+
+impl Default for Calls {
+    fn default() -> Calls {
+        Calls {
+            origin: Origin::here(),
+            due: Vec::new(),
+            panics: Panics::default(),
+        }
+    }
 }
 
 impl Calls {
@@ -98,10 +110,20 @@ impl Calls {
         own
     }
 
+    /// In a frame, also on a thread of the program's: a callback there that waited for a barrier behind it
+    /// would wait for ever.
     fn run(&mut self) {
-        for (waiter, result) in self.due.drain(..) {
+        let is_outermost = !self.due.is_empty() && user_code::innermost().is_none();
+        let _inside = is_outermost.then(|| Inside::enter(Frame::Callback));
+        let mut due = std::mem::take(&mut self.due).into_iter();
+        while self.origin.is_here()
+            && let Some((waiter, result)) = due.next()
+        {
             let result = result.map_err(|cause| again(&cause));
             self.panics.catch(|| waiter.tell(result));
+        }
+        if !self.origin.is_here() {
+            std::mem::forget(due); // a callback forked, and this is the child: the others are the parent's
         }
     }
 }

@@ -43,6 +43,15 @@ struct Handle<F, B> {
     slot: Option<Arc<Slot<B>>>,
 }
 
+impl<F, B> Drop for Handle<F, B> {
+    /// A buffer that came back is dropped with the slot: that is user code.
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            user_code::drop_value("dropping a commit", slot);
+        }
+    }
+}
+
 /// What a handle answers where the outcome is not to be had.
 struct Refusal(AioError);
 
@@ -92,7 +101,7 @@ impl<F: AsFd + Send + Sync + 'static, B: Send + 'static> Handle<F, B> {
         let slot = self.slot();
         let answer = match slot.take() {
             Some(outcome) => Ok(outcome),
-            None if slot.is_settled() => Err(Refusal(AioError::Forked)),
+            None if slot.is_forked() => Err(Refusal(AioError::Forked)),
             None => return None,
         };
         self.slot = None;

@@ -80,6 +80,11 @@ impl<B: Send> Slot<B> {
         self.state.lock().is_none_or(|state| state.is_complete())
     }
 
+    /// Whether this is a forked child: nothing will arrive here.
+    pub(super) fn is_forked(&self) -> bool {
+        !self.state.is_here()
+    }
+
     /// Sleeps until it is settled, or until the deadline.
     pub(super) fn wait(&self, deadline: Option<Instant>) {
         let Some(mut state) = self.state.lock() else {

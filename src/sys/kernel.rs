@@ -58,6 +58,9 @@ pub(crate) struct Kernel {
     /// A private empty file: reading zero bytes of it completes at once, which wakes a thread that waits for
     /// an event.
     scratch: File,
+    /// For the log: a logger may ask for the context that is just being made.
+    dont_fork: io::Result<()>,
+    is_distrusted: bool,
 }
 
 impl Kernel {
@@ -70,6 +73,8 @@ impl Kernel {
             id,
             ring: None,
             scratch,
+            dont_fork: Ok(()),
+            is_distrusted: false,
         };
         // SAFETY: made just now, and destroyed only by `destroy`, whose caller promises that no thread reads
         // the ring any more.
@@ -77,9 +82,7 @@ impl Kernel {
         if let Some(ring) = &ring {
             // A child that can't see the ring can't harm it. Failing here only loses that second line of
             // defence: handles refuse to work in a child.
-            if let Err(error) = ring.dont_fork() {
-                user_code::debug(format_args!("madvise(MADV_DONTFORK) on the ring: {error}"));
-            }
+            kernel.dont_fork = ring.dont_fork();
         }
         if !force_syscalls {
             kernel.ring = ring;
@@ -92,6 +95,18 @@ impl Kernel {
                 let _ = unsafe { kernel.destroy() };
                 Err(failed)
             }
+        }
+    }
+
+    /// Logs what an operator may want to know of how the context was made.
+    pub(crate) fn log(&self) {
+        if let Err(error) = &self.dont_fork {
+            user_code::debug(format_args!("madvise(MADV_DONTFORK) on the ring: {error}"));
+        }
+        if self.is_distrusted {
+            user_code::info(format_args!(
+                "kernel AIO: pure wait does not work here, reading events by io_getevents"
+            ));
         }
     }
 
@@ -301,9 +316,7 @@ impl Kernel {
     /// The self-test: a waiter with the unwritable buffer must leave the event where it is.
     fn distrust_unless_pure_wait_works(&mut self) {
         if self.ring.is_some() && !self.pure_wait_works() {
-            user_code::info(format_args!(
-                "kernel AIO: pure wait does not work here, reading events by io_getevents"
-            ));
+            self.is_distrusted = true;
             self.ring = None;
             // SAFETY: the context is not shared yet. What the test left is taken here, so that no thread
             // takes it later.

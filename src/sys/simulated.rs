@@ -93,6 +93,8 @@ impl Kernel {
         })
     }
 
+    pub(crate) fn log(&self) {}
+
     pub(crate) fn mode(&self) -> Mode {
         self.mode
     }

@@ -14,6 +14,8 @@ mod common;
 mod hostile;
 mod logger;
 mod modes;
+#[path = "../common/seccomp.rs"]
+mod seccomp;
 
 mod call_outs;
 mod cancel;
@@ -23,6 +25,7 @@ mod end_matrix;
 mod ends;
 mod liveness;
 mod other_ends;
+mod own_thread;
 mod panics;
 mod readiness;
 mod refused;

@@ -38,6 +38,9 @@ unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
 
+/// No page is smaller.
+const PAGE: usize = 4096;
+
 impl Mapping {
     /// The first byte, aligned as asked.
     pub(super) fn start(&self) -> NonNull<u8> {
@@ -56,7 +59,7 @@ impl Mapping {
         kind: HugePages,
     ) -> io::Result<(Self, HugePages)> {
         if kind == HugePages::Never {
-            return Ok((Self::new(len, align, MapFlags::empty())?, kind));
+            return Ok((Self::new(len, align, PAGE, MapFlags::empty())?, kind));
         }
         let page = huge_page_size();
         let rounded = len
@@ -65,11 +68,11 @@ impl Mapping {
             .and_then(NonZeroUsize::new);
         let (len, align) = (rounded.ok_or(Errno::ENOMEM)?, align.max(page));
         if kind == HugePages::Reserved
-            && let Ok(mapping) = Self::new(len, align, MapFlags::MAP_HUGETLB)
+            && let Ok(mapping) = Self::new(len, align, page, MapFlags::MAP_HUGETLB)
         {
             return Ok((mapping, kind));
         }
-        let mapping = Self::new(len, align, MapFlags::empty())?;
+        let mapping = Self::new(len, align, PAGE, MapFlags::empty())?;
         let kind = match mapping.advise(MmapAdvise::MADV_HUGEPAGE) {
             Ok(()) => HugePages::Transparent,
             // The kernel was built without.
@@ -78,17 +81,10 @@ impl Mapping {
         Ok((mapping, kind))
     }
 
-    /// At least `len` bytes; `align` is a power of two. With `MAP_HUGETLB` both have to be multiples of a
-    /// huge page.
-    fn new(len: NonZeroUsize, align: usize, flags: MapFlags) -> io::Result<Self> {
-        // The kernel aligns a mapping to its page, whatever that is, and no page is smaller than this.
-        let spare = if align <= 4096
-            || (flags.contains(MapFlags::MAP_HUGETLB) && align <= huge_page_size())
-        {
-            0
-        } else {
-            align
-        };
+    /// At least `len` bytes; `align` is a power of two. The kernel aligns the mapping to its pages, which are
+    /// at least `page` bytes. With `MAP_HUGETLB` both have to be multiples of a huge page.
+    fn new(len: NonZeroUsize, align: usize, page: usize, flags: MapFlags) -> io::Result<Self> {
+        let spare = if align <= page { 0 } else { align };
         let whole_len = len.checked_add(spare).ok_or(Errno::ENOMEM)?;
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.

@@ -118,21 +118,22 @@ impl BufPool {
     ///
     /// In a forked child of the process that made the pool: no buffer could ever come back.
     pub fn take(&self) -> PoolBuf {
-        self.take_until(None).expect(IN_CHILD)
+        self.take_until(|| None).expect(IN_CHILD)
     }
 
     /// Returns a buffer, as [`take`](Self::take), or `None` if none is free until `timeout` has passed. In a
     /// forked child it returns `None` at once.
     pub fn take_timeout(&self, timeout: Duration) -> Option<PoolBuf> {
-        self.take_until(Instant::now().checked_add(timeout))
+        self.take_until(|| Instant::now().checked_add(timeout))
     }
 
     /// `None` after the deadline, and in a forked child.
-    fn take_until(&self, deadline: Option<Instant>) -> Option<PoolBuf> {
+    fn take_until(&self, deadline: impl FnOnce() -> Option<Instant>) -> Option<PoolBuf> {
         let free_now = self.try_take();
         if free_now.is_some() || !self.shared.free.is_here() {
             return free_now;
         }
+        let deadline = deadline(); // not before: the clock need not be read while buffers are free
         // The buffer may be coming back by what this thread has submitted and not sent. Without the lock:
         // sending may block.
         about_to_block(deadline.is_some());

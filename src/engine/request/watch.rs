@@ -82,6 +82,11 @@ impl<W: Work> Watch<W> {
         }
     }
 
+    /// Drops the waker that was registered, if there was one: it will not be called. That is user code.
+    pub(crate) fn forget_waker(&mut self) {
+        drop_waker(self.take_waker().unwrap_or(None));
+    }
+
     /// As `register_waker`, for a thread that waits in this crate.
     pub(crate) fn register_thread(&mut self, parker: &Arc<Parker>) -> bool {
         let Ok(old) = self.take_waker() else {
@@ -169,7 +174,7 @@ impl<W: Work> Watch<W> {
     /// `result` is what the request's event said, the event was taken by the caller, and no other thread has
     /// the OwnedCell.
     pub(crate) unsafe fn finish(mut self, result: i64) -> W::Output {
-        drop_waker(self.take_waker().unwrap_or(None)); // it will not be called
+        self.forget_waker();
         // SAFETY: with its event the caller took the cell.
         let work = unsafe { self.into_cell().empty::<W>() };
         // SAFETY: the caller's promise.
@@ -203,7 +208,7 @@ impl<W: Work> Watch<W> {
             return Err(self);
         };
         let mut watch = self;
-        drop_waker(watch.take_waker().unwrap_or(None)); // it will not be called
+        watch.forget_waker();
         let cell = watch.into_cell();
         // SAFETY: TAKING: the batch lets go of the cell without a look at its body.
         let work = unsafe { cell.take_body::<W>() };
