@@ -111,7 +111,7 @@ struct Trial {
     aio: Aio,
     /// What went wrong where a panic would not be heard.
     faults: Arc<Mutex<Vec<String>>>,
-    /// How often the deed was done.
+    /// How often the deed was done: counted when it is over, also by a panic.
     done: Counter,
     /// Callbacks of what the deed submitted, or left with another context.
     inner: Counter,
@@ -149,7 +149,10 @@ impl Trial {
         let (file, content) = (Arc::clone(&self.file), Arc::clone(&self.content));
         let other = (act == Act::DropsTheLastHandle).then(|| left_with_another(dispatch, &inner));
         once(move || {
-            done.add();
+            // A drain does not wait for wakers: who counts on `done` must find all over that the deed does.
+            let _over = OnDrop(Arc::new(move || {
+                done.add();
+            }));
             let check = |what: &str, good: bool| {
                 if !good {
                     faults.lock().unwrap().push(what.to_owned());
