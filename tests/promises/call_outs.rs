@@ -288,13 +288,7 @@ const LEFT: usize = 5;
 /// The last handle of another context that has something outstanding.
 fn left_with_another(dispatch: Dispatch, calls: &Counter) -> Aio {
     let other = build(Aio::builder().depth(1).dispatch(dispatch));
-    for _ in 0..LEFT {
-        let calls = calls.clone();
-        let request = nothing(&other).init_callback(move |_| {
-            calls.add();
-        });
-        request.submit().unwrap();
-    }
+    submit_counted(&other, calls, LEFT);
     other
 }
 

@@ -4,7 +4,8 @@ use crate::common::*;
 use crate::hostile::*;
 use crate::modes::in_both_modes;
 use kiocb::op::{PollReady, Read};
-use kiocb::{Aio, Dispatch, Pending, PollFlags, SyncGroup, SyncKind};
+use kiocb::{Aio, AioBuilder, Dispatch, Pending, PollFlags, SyncGroup, SyncKind};
+use std::fs::File;
 use std::io::{self, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -42,17 +43,26 @@ fn queued_polls(aio: &Aio, count: usize) -> (Vec<Wait>, PipeWriter) {
 
 type Wait = Pending<PollReady<Arc<OwnedFd>>>;
 
+/// What `body` costs, which is given `count` waits behind an occupied slot.
+fn cost_with_queued_polls(
+    builder: AioBuilder,
+    count: usize,
+    body: impl FnOnce(&mut Vec<Wait>),
+) -> Duration {
+    let aio = build(builder.depth(1));
+    let occupied = occupy(&aio);
+    let (mut polls, _writer) = queued_polls(&aio, count);
+    let cost = time(|| body(&mut polls));
+    drop(occupied);
+    aio.drain().unwrap();
+    cost
+}
+
 #[test]
 fn dropping_queued_polls_costs_the_same_for_each() {
     in_both_modes(|| {
         assert_grows_linearly(1000, |count| {
-            let aio = build(Aio::builder().depth(1));
-            let occupied = occupy(&aio);
-            let (polls, _writer) = queued_polls(&aio, count);
-            let cost = time(|| drop(polls));
-            drop(occupied);
-            aio.drain().unwrap();
-            cost
+            cost_with_queued_polls(Aio::builder(), count, Vec::clear)
         });
     });
 }
@@ -61,13 +71,8 @@ fn dropping_queued_polls_costs_the_same_for_each() {
 fn dropping_queued_polls_from_the_last_costs_the_same_for_each() {
     in_both_modes(|| {
         assert_grows_linearly(1000, |count| {
-            let aio = build(Aio::builder().depth(1).dispatch(Dispatch::Manual));
-            let occupied = occupy(&aio);
-            let (mut polls, _writer) = queued_polls(&aio, count);
-            let cost = time(|| while polls.pop().is_some() {});
-            drop(occupied);
-            aio.drain().unwrap();
-            cost
+            let builder = Aio::builder().dispatch(Dispatch::Manual);
+            cost_with_queued_polls(builder, count, |polls| while polls.pop().is_some() {})
         });
     });
 }
@@ -76,13 +81,9 @@ fn dropping_queued_polls_from_the_last_costs_the_same_for_each() {
 fn cancelling_queued_polls_costs_the_same_for_each() {
     in_both_modes(|| {
         assert_grows_linearly(1000, |count| {
-            let aio = build(Aio::builder().depth(1));
-            let occupied = occupy(&aio);
-            let (polls, _writer) = queued_polls(&aio, count);
-            let cost = time(|| polls.iter().for_each(|poll| assert!(poll.cancel())));
-            drop(occupied);
-            aio.drain().unwrap();
-            cost
+            cost_with_queued_polls(Aio::builder(), count, |polls| {
+                polls.iter().for_each(|poll| assert!(poll.cancel()));
+            })
         });
     });
 }
@@ -100,6 +101,14 @@ fn the_end_of_many_polls_costs_the_same_for_each() {
     });
 }
 
+fn counted_barrier(log: &SyncGroup<File>, called: &Counter) {
+    let called = called.clone();
+    let barrier = log.barrier(SyncKind::Data, move |_| {
+        called.add();
+    });
+    barrier.unwrap();
+}
+
 #[test]
 fn barriers_cost_the_same_for_each() {
     in_both_modes(|| {
@@ -109,13 +118,7 @@ fn barriers_cost_the_same_for_each() {
             let write = log.track(); // they all wait for it
             let called = Counter::default();
             let cost = time(|| {
-                for _ in 0..count {
-                    let called = called.clone();
-                    let barrier = log.barrier(SyncKind::Data, move |_| {
-                        called.add();
-                    });
-                    barrier.unwrap();
-                }
+                (0..count).for_each(|_| counted_barrier(&log, &called));
             });
             write.end(&Ok(()));
             aio.drain().unwrap();
@@ -132,17 +135,11 @@ fn barriers_during_a_sync_cost_the_same_for_each() {
             let aio = aio();
             let log = SyncGroup::new(&aio, scratch());
             let called = Counter::default();
-            let counted = || {
-                let called = called.clone();
-                move |_| {
-                    called.add();
-                }
-            };
             let busy = keep_busy(&aio); // the end of the sync is not noticed
-            log.barrier(SyncKind::Data, counted()).unwrap();
+            counted_barrier(&log, &called);
             let cost = time(|| {
                 for _ in 0..count {
-                    log.barrier(SyncKind::Data, counted()).unwrap();
+                    counted_barrier(&log, &called);
                     log.track().end(&Ok(()));
                 }
             });
@@ -195,11 +192,7 @@ fn barriers_between_writes_cost_the_same_for_each() {
                 let mut writes = Vec::new();
                 for _ in 0..count {
                     writes.push(log.track());
-                    let called = called.clone();
-                    let barrier = log.barrier(SyncKind::Data, move |_| {
-                        called.add();
-                    });
-                    barrier.unwrap();
+                    counted_barrier(&log, &called);
                 }
                 writes
                     .into_iter()

@@ -5,12 +5,13 @@ use crate::common::*;
 use crate::hostile::*;
 use crate::modes::in_both_modes;
 use kiocb::op::{Read, Write};
-use kiocb::{Aio, Dispatch};
+use kiocb::{Aio, Dispatch, PollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fs::File;
-use std::io::{self, ErrorKind, PipeWriter, Write as _};
+use std::io::{self, PipeReader, PipeWriter, Write as _};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(100);
@@ -21,17 +22,12 @@ fn manual(depth: u32) -> Aio {
 
 /// A context whose completion thread is inside a waker until the gate opens. The handle's result is there.
 fn stuck_in_a_waker() -> (Aio, Latch, Readable) {
-    let (aio, inside, go_on) = (aio(), Latch::default(), Latch::default());
-    let (there, released) = (inside.clone(), go_on.clone());
+    let (aio, block) = (aio(), block());
     let mut readable = readable(&aio);
-    let deed = once(move || {
-        there.open();
-        released.wait();
-    });
-    leave(&mut readable.pending, &waker(deed));
+    leave(&mut readable.pending, &waker(block.deed));
     poke(&readable.writer);
-    inside.wait();
-    (aio, go_on, readable)
+    block.inside.wait();
+    (aio, block.go_on, readable)
 }
 
 #[test]
@@ -56,13 +52,8 @@ fn drain_keeps_its_deadline_while_a_waker_is_stuck() {
     });
 }
 
-/// A context of one slot, in the backlog of which a read of an empty pipe comes first: who takes the
-/// readiness and submits it is blocked. Then a handle.
-fn blocked_behind(dispatch: Dispatch) -> (Aio, Readable, PipeWriter, Counter) {
-    let aio = build(Aio::builder().depth(1).dispatch(dispatch));
-    let first = readable(&aio);
-    let (reader, writer) = io::pipe().unwrap();
-    let calls = Counter::default();
+/// Submits a read of one byte. Blocks if nobody has written one, unless it is queued.
+fn submit_read(aio: &Aio, reader: PipeReader, calls: &Counter) {
     let count = calls.clone();
     let read = aio.alloc().init_rw(OwnedFd::from(reader), Read, [0; 1], 0);
     let read = read.init_callback(move |done| {
@@ -70,6 +61,15 @@ fn blocked_behind(dispatch: Dispatch) -> (Aio, Readable, PipeWriter, Counter) {
         count.add();
     });
     read.submit().unwrap();
+}
+
+/// A context of one slot, in the backlog of which a read of an empty pipe comes first: who takes the
+/// readiness and submits it is blocked. Then a handle.
+fn blocked_behind(dispatch: Dispatch) -> (Aio, Readable, PipeWriter, Counter) {
+    let aio = build(Aio::builder().depth(1).dispatch(dispatch));
+    let first = readable(&aio);
+    let ((reader, writer), calls) = (io::pipe().unwrap(), Counter::default());
+    submit_read(&aio, reader, &calls);
     (aio, first, writer, calls)
 }
 
@@ -102,8 +102,7 @@ fn drain_keeps_its_deadline_while_a_submission_blocks() {
         for dispatch in ALL {
             let (aio, first, writer, calls) = blocked_behind(dispatch);
             poke(&first.writer);
-            let late = aio.drain_timeout(SHORT).unwrap_err();
-            assert_eq!(late.kind(), ErrorKind::TimedOut);
+            assert_too_late(aio.drain_timeout(SHORT));
             release(&aio, &writer, &calls);
         }
     });
@@ -129,8 +128,7 @@ fn shutdown_keeps_its_deadline_while_a_submission_blocks() {
         for dispatch in ALL {
             let (aio, first, writer, calls) = blocked_behind(dispatch);
             poke(&first.writer);
-            let late = aio.shutdown(SHORT).unwrap_err();
-            assert_eq!(late.kind(), ErrorKind::TimedOut);
+            assert_too_late(aio.shutdown(SHORT));
             poke(&writer);
             drop(aio);
             calls.until(1);
@@ -139,27 +137,30 @@ fn shutdown_keeps_its_deadline_while_a_submission_blocks() {
     });
 }
 
+/// Submits a read that wants two bytes, of which the pipe has one, "1"; the other is to be a "2".
+fn submit_read_in_two_parts(aio: &Aio) -> (PipeWriter, Counter) {
+    let ((reader, mut writer), calls) = (io::pipe().unwrap(), Counter::default());
+    writer.write_all(b"1").unwrap();
+    let read = aio.alloc().init_rw(OwnedFd::from(reader), Read, [0; 2], 0);
+    let count = calls.clone();
+    let read = read.read_exact().init_callback(move |done| {
+        assert_eq!((done.result.unwrap(), done.buf), (2, *b"12"));
+        count.add();
+    });
+    read.submit().unwrap();
+    (writer, calls)
+}
+
 #[test]
 fn a_poll_keeps_its_deadline_while_the_second_part_blocks() {
     in_both_modes(|| {
         let aio = manual(4);
-        let (reader, mut writer) = io::pipe().unwrap();
-        writer.write_all(b"1").unwrap();
-        let read = aio.alloc().init_rw(OwnedFd::from(reader), Read, [0; 2], 0);
-        let (calls, last) = (Counter::default(), nothing(&aio));
-        let count = calls.clone();
-        let read = read.read_exact().init_callback(move |done| {
-            assert_eq!((done.result.unwrap(), done.buf), (2, *b"12"));
-            count.add();
-        });
-        read.submit().unwrap();
+        let last = nothing(&aio);
+        let (mut writer, calls) = submit_read_in_two_parts(&aio);
         let _ = aio.poll(1, usize::MAX, Some(SHORT)).unwrap();
         let last = last.start().unwrap();
         let _ = last.wait_timeout(SHORT);
-        assert_eq!(
-            aio.drain_timeout(SHORT).unwrap_err().kind(),
-            ErrorKind::TimedOut
-        );
+        assert_too_late(aio.drain_timeout(SHORT));
         writer.write_all(b"2").unwrap();
         aio.drain().unwrap();
         assert_eq!(calls.get(), 1);
@@ -175,14 +176,7 @@ fn submits_what_blocks(
     let ((reader, writer), calls) = (io::pipe().unwrap(), Counter::default());
     let (inner, count) = (aio.clone(), calls.clone());
     let request = nothing(aio).init_callback(move |_| {
-        let read = inner
-            .alloc()
-            .init_rw(OwnedFd::from(reader), Read, [0; 1], 0);
-        let read = read.init_callback(move |done| {
-            assert_eq!(done.result.unwrap(), 1);
-            count.add();
-        });
-        read.submit().unwrap();
+        submit_read(&inner, reader, &count);
         after(&inner);
     });
     request.submit().unwrap();
@@ -195,8 +189,7 @@ fn drain_keeps_its_deadline_while_what_a_callback_submitted_blocks() {
         for dispatch in [Dispatch::Manual, Dispatch::Thread] {
             let aio = build(Aio::builder().depth(4).dispatch(dispatch));
             let (writer, calls) = submits_what_blocks(&aio, |_| ());
-            let late = aio.drain_timeout(SHORT).unwrap_err();
-            assert_eq!(late.kind(), ErrorKind::TimedOut);
+            assert_too_late(aio.drain_timeout(SHORT));
             release(&aio, &writer, &calls);
         }
     });
@@ -247,44 +240,48 @@ fn a_drain_without_a_deadline_is_never_too_late() {
     });
 }
 
+/// One destruction after the other takes 64 times as long as one. What `end` returns is dropped outside its
+/// time.
+#[track_caller]
+fn assert_shards_end_as_one<R>(end: impl Fn(Aio) -> R) {
+    let time = |shards: usize| {
+        let aio = build(Aio::builder().depth(1).shards(shards));
+        let began = Instant::now();
+        let rest = end(aio);
+        let time = began.elapsed();
+        drop(rest);
+        time
+    };
+    let median = |shards: usize| {
+        let mut times = [(); 3].map(|()| time(shards));
+        times.sort();
+        times[1]
+    };
+    let (one, many) = (median(1), median(64));
+    assert!(many < 20 * one, "one: {one:?}, 64: {many:?}");
+}
+
 #[test]
 fn many_idle_shards_are_shut_down_as_one() {
     in_both_modes(|| {
-        let median = |shards: usize| {
-            let mut times: Vec<_> = (0..3).map(|_| time_of_shutdown(shards)).collect();
-            times.sort();
-            times[1]
-        };
-        // One destruction after the other takes 64 times as long as one.
-        let (one, many) = (median(1), median(64));
-        assert!(many < 20 * one, "one: {one:?}, 64: {many:?}");
+        assert_shards_end_as_one(|aio| {
+            let _ = aio.shutdown(Duration::from_millis(10));
+            aio
+        });
     });
-}
-
-fn time_of_shutdown(shards: usize) -> Duration {
-    let aio = build(Aio::builder().depth(1).shards(shards));
-    let began = Instant::now();
-    let _ = aio.shutdown(Duration::from_millis(10));
-    began.elapsed()
 }
 
 #[test]
 fn many_idle_shards_are_dropped_as_one() {
     in_both_modes(|| {
-        let time = |shards: usize| {
-            let aio = build(Aio::builder().depth(1).shards(shards));
-            let began = Instant::now();
-            drop(aio);
-            began.elapsed()
-        };
-        let median = |shards: usize| {
-            let mut times: Vec<_> = (0..3).map(|_| time(shards)).collect();
-            times.sort();
-            times[1]
-        };
-        let (one, many) = (median(1), median(64));
-        assert!(many < 20 * one, "one: {one:?}, 64: {many:?}");
+        assert_shards_end_as_one(drop);
     });
+}
+
+/// A thread of the name "poller" that polls for one request.
+fn poller(aio: &Aio) -> JoinHandle<usize> {
+    let aio = aio.clone();
+    named("poller", move || aio.poll(1, usize::MAX, None).unwrap())
 }
 
 #[test]
@@ -292,10 +289,7 @@ fn a_poll_for_nothing_does_not_wait_for_another_poller() {
     in_both_modes(|| {
         let aio = manual(4);
         let never = readable(&aio);
-        let poller = {
-            let aio = aio.clone();
-            named("poller", move || aio.poll(1, usize::MAX, None).unwrap())
-        };
+        let poller = poller(&aio);
         until_leading("poller");
         for _ in 0..100 {
             let _ = aio.poll(0, usize::MAX, None).unwrap();
@@ -312,17 +306,15 @@ fn a_poll_for_nothing_does_not_wait_for_another_poller() {
 #[test]
 fn a_poll_for_nothing_does_not_wait_for_a_callback() {
     in_both_modes(|| {
-        let (aio, go_on, inside) = (manual(4), Latch::default(), Latch::default());
-        let (released, there) = (go_on.clone(), inside.clone());
-        let request = nothing(&aio).init_callback(move |_| {
-            there.open();
-            released.wait();
-        });
+        let aio = manual(4);
+        let Block {
+            deed,
+            inside,
+            go_on,
+        } = block();
+        let request = nothing(&aio).init_callback(move |_| deed());
         request.submit().unwrap();
-        let poller = {
-            let aio = aio.clone();
-            named("poller", move || aio.poll(1, usize::MAX, None).unwrap())
-        };
+        let poller = poller(&aio);
         inside.wait();
         for _ in 0..100 {
             let _ = aio.poll(0, usize::MAX, None).unwrap();
@@ -336,16 +328,8 @@ fn a_poll_for_nothing_does_not_wait_for_a_callback() {
 #[test]
 fn poll_counts_a_request_at_its_end() {
     in_both_modes(|| {
-        let (aio, calls) = (manual(4), Counter::default());
-        let (reader, mut writer) = io::pipe().unwrap();
-        writer.write_all(b"1").unwrap();
-        let read = aio.alloc().init_rw(OwnedFd::from(reader), Read, [0; 2], 0);
-        let count = calls.clone();
-        let read = read.read_exact().init_callback(move |done| {
-            assert_eq!((done.result.unwrap(), done.buf), (2, *b"12"));
-            count.add();
-        });
-        read.submit().unwrap();
+        let aio = manual(4);
+        let (mut writer, calls) = submit_read_in_two_parts(&aio);
         let feeder = std::thread::spawn(move || {
             // It need not be late: the first byte was read by itself.
             writer.write_all(b"2").unwrap();
@@ -361,13 +345,7 @@ fn poll_counts_a_request_at_its_end() {
 fn poll_never_brings_more_than_it_was_asked_for() {
     in_both_modes(|| {
         let (aio, calls) = (manual(64), Counter::default());
-        for _ in 0..100 {
-            let count = calls.clone();
-            let request = nothing(&aio).init_callback(move |_| {
-                count.add();
-            });
-            request.submit().unwrap();
-        }
+        submit_counted(&aio, &calls, 100);
         let mut sum = 0;
         while sum < 100 {
             let brought = aio.poll(1, 7, None).unwrap();
@@ -437,19 +415,22 @@ fn an_eventfd_counts_a_request_that_was_refused_late() {
     });
 }
 
+#[track_caller]
+fn assert_a_cancelled_poll_counts_one(aio: &Aio) {
+    let ((fd, count), (reader, _writer)) = (eventfd(), io::pipe().unwrap());
+    let poll = aio.alloc().init_poll(OwnedFd::from(reader), PollFlags::IN);
+    let pending = poll.eventfd(fd).start().unwrap();
+    assert!(pending.cancel());
+    assert!(is_cancelled(&pending.wait().result));
+    assert_eq!(count.read().unwrap(), 1);
+}
+
 #[test]
 fn an_eventfd_counts_a_poll_cancelled_while_it_was_queued() {
     in_both_modes(|| {
-        let (aio, (fd, count)) = (build(Aio::builder().depth(1)), eventfd());
+        let aio = build(Aio::builder().depth(1));
         let occupied = occupy(&aio);
-        let (reader, _writer) = io::pipe().unwrap();
-        let poll = aio
-            .alloc()
-            .init_poll(OwnedFd::from(reader), kiocb::PollFlags::IN);
-        let pending = poll.eventfd(fd).start().unwrap();
-        assert!(pending.cancel());
-        assert!(is_cancelled(&pending.wait().result));
-        assert_eq!(count.read().unwrap(), 1);
+        assert_a_cancelled_poll_counts_one(&aio);
         drop(occupied);
         aio.drain().unwrap();
     });
@@ -457,15 +438,5 @@ fn an_eventfd_counts_a_poll_cancelled_while_it_was_queued() {
 
 #[test]
 fn an_eventfd_counts_a_poll_cancelled_in_flight() {
-    in_both_modes(|| {
-        let (aio, (fd, count)) = (aio(), eventfd());
-        let (reader, _writer) = io::pipe().unwrap();
-        let poll = aio
-            .alloc()
-            .init_poll(OwnedFd::from(reader), kiocb::PollFlags::IN);
-        let pending = poll.eventfd(fd).start().unwrap();
-        assert!(pending.cancel());
-        assert!(is_cancelled(&pending.wait().result));
-        assert_eq!(count.read().unwrap(), 1);
-    });
+    in_both_modes(|| assert_a_cancelled_poll_counts_one(&aio()));
 }

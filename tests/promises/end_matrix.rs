@@ -105,13 +105,7 @@ fn called(calls: &Counter, count: usize) -> (LetGo, Check) {
 }
 
 fn count_calls(aio: &Aio, calls: &Counter, count: usize) -> usize {
-    for _ in 0..count {
-        let calls = calls.clone();
-        let request = nothing(aio).init_callback(move |_| {
-            calls.add();
-        });
-        request.submit().unwrap();
-    }
+    submit_counted(aio, calls, count);
     count
 }
 

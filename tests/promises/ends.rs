@@ -4,8 +4,8 @@ use crate::common::*;
 use crate::hostile::*;
 use crate::modes::in_both_modes;
 use kiocb::op::Read;
-use kiocb::{Aio, Dispatch};
-use std::io::{self, ErrorKind, PipeWriter};
+use kiocb::{Aio, Batch, Dispatch};
+use std::io::{self, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -31,26 +31,22 @@ fn in_flight(aio: &Aio, calls: &Counter) -> (PipeWriter, JoinHandle<()>) {
     (writer, submitter)
 }
 
-/// Queues requests with callbacks behind it.
-fn queue(aio: &Aio, calls: &Counter, count: usize) {
-    for _ in 0..count {
-        let calls = calls.clone();
-        let request = nothing(aio).init_callback(move |_| {
-            calls.add();
-        });
-        request.submit().unwrap();
-    }
-}
-
 /// A context of its own kind that is past the deadline of its shutdown, with one request in flight and four
 /// queued.
 fn past_its_deadline(calls: &Counter) -> (Aio, PipeWriter, JoinHandle<()>) {
     let aio = manual(1);
     let (writer, submitter) = in_flight(&aio, calls);
-    queue(&aio, calls, 4);
-    let late = aio.shutdown(SHORT).unwrap_err();
-    assert_eq!(late.kind(), ErrorKind::TimedOut);
+    submit_counted(&aio, calls, 4);
+    assert_too_late(aio.shutdown(SHORT));
     (aio, writer, submitter)
+}
+
+/// As [`past_its_deadline`]; then the first request has been completed, and the others may go on.
+fn completed_past_its_deadline(calls: &Counter) -> Aio {
+    let (aio, writer, submitter) = past_its_deadline(calls);
+    poke(&writer);
+    submitter.join().unwrap();
+    aio
 }
 
 #[test]
@@ -70,9 +66,7 @@ fn a_manual_context_dropped_past_its_deadline_ends() {
 fn a_manual_context_completed_past_its_deadline_ends() {
     in_both_modes(|| {
         let calls = Counter::default();
-        let (aio, writer, submitter) = past_its_deadline(&calls);
-        poke(&writer);
-        submitter.join().unwrap();
+        let aio = completed_past_its_deadline(&calls);
         drop(aio);
         calls.until(5);
         until(|| count_contexts() == 0);
@@ -83,9 +77,7 @@ fn a_manual_context_completed_past_its_deadline_ends() {
 fn a_manual_context_drained_past_its_deadline_ends() {
     in_both_modes(|| {
         let calls = Counter::default();
-        let (aio, writer, submitter) = past_its_deadline(&calls);
-        poke(&writer);
-        submitter.join().unwrap();
+        let aio = completed_past_its_deadline(&calls);
         aio.drain().unwrap();
         assert_eq!(calls.get(), 5);
         drop(aio);
@@ -99,8 +91,7 @@ fn a_manual_context_whose_waiter_came_past_its_deadline_ends() {
         let aio = manual(1);
         let occupied = occupy(&aio);
         until_any_submitting(); // it has been let in
-        let late = aio.shutdown(SHORT).unwrap_err();
-        assert_eq!(late.kind(), ErrorKind::TimedOut);
+        assert_too_late(aio.shutdown(SHORT));
         drop(occupied); // the thread has taken its own event
         aio.drain().unwrap();
         drop(aio);
@@ -112,9 +103,7 @@ fn a_manual_context_whose_waiter_came_past_its_deadline_ends() {
 fn a_manual_context_polled_past_its_deadline_ends() {
     in_both_modes(|| {
         let calls = Counter::default();
-        let (aio, writer, submitter) = past_its_deadline(&calls);
-        poke(&writer);
-        submitter.join().unwrap();
+        let aio = completed_past_its_deadline(&calls);
         while calls.get() < 5 {
             aio.poll(1, 1, None).unwrap();
         }
@@ -127,9 +116,7 @@ fn a_manual_context_polled_past_its_deadline_ends() {
 fn a_manual_context_shut_down_twice_ends() {
     in_both_modes(|| {
         let calls = Counter::default();
-        let (aio, writer, submitter) = past_its_deadline(&calls);
-        poke(&writer);
-        submitter.join().unwrap();
+        let aio = completed_past_its_deadline(&calls);
         let second = aio.shutdown(Duration::from_secs(3600));
         drop((second, aio));
         calls.until(5);
@@ -141,7 +128,7 @@ fn a_manual_context_shut_down_twice_ends() {
 fn a_manual_context_that_nobody_polls_ends_when_it_is_dropped() {
     in_both_modes(|| {
         let (aio, calls) = (manual(2), Counter::default());
-        queue(&aio, &calls, 100);
+        submit_counted(&aio, &calls, 100);
         drop(aio);
         assert_eq!(calls.get(), 100);
         until(|| count_contexts() == 0);
@@ -163,7 +150,7 @@ fn a_manual_context_ends_in_a_destructor() {
                 .unwrap(),
         );
         let waited = nothing(&aio).start().unwrap();
-        queue(&aio, &calls, 4);
+        submit_counted(&aio, &calls, 4);
         drop(aio);
         drop(occupied);
         assert_eq!(waited.wait().result.unwrap(), 0);
@@ -182,7 +169,7 @@ fn a_manual_context_ends_in_a_waker() {
         let mut woken = nothing(&aio).start().unwrap();
         leave(&mut woken, &waker(once(move || drop(last))));
         let waited = nothing(&aio).start().unwrap();
-        queue(&aio, &calls, 4);
+        submit_counted(&aio, &calls, 4);
         drop(aio);
         drop(occupied);
         assert_eq!(waited.wait().result.unwrap(), 0);
@@ -203,11 +190,11 @@ fn a_context_that_ends_in_its_own_callback_completes_the_rest() {
             let occupied = occupy(&aio);
             let (last, count) = (aio.clone(), calls.clone());
             let request = nothing(&aio).init_callback(move |_| {
-                queue(&last, &count, 10);
+                submit_counted(&last, &count, 10);
                 drop(last);
             });
             request.submit().unwrap();
-            queue(&aio, &calls, 10);
+            submit_counted(&aio, &calls, 10);
             let dropped = thread::spawn(move || drop(aio));
             drop(occupied);
             dropped.join().unwrap();
@@ -224,7 +211,7 @@ fn a_context_that_ends_in_anothers_callback_completes_the_rest() {
             let other = build(Aio::builder().depth(1).dispatch(dispatch));
             let calls = Counter::default();
             let (writer, submitter) = in_flight(&other, &calls);
-            queue(&other, &calls, 10);
+            submit_counted(&other, &calls, 10);
             let (aio, done) = (aio(), Latch::default());
             let gone = done.clone();
             let request = nothing(&aio).init_callback(move |_| {
@@ -264,19 +251,25 @@ fn a_wait_for_what_was_never_submitted_takes_no_processor() {
     });
 }
 
+/// Shuts the context down while a thread waits, with a far deadline, for a request of the batch, which nobody
+/// has submitted.
+fn shut_down_beside_a_waiter(aio: &Aio, batch: &mut Batch<'_>) -> JoinHandle<io::Result<usize>> {
+    let (handle, hour) = (batch.push(nothing(aio)), Duration::from_secs(3600));
+    let waiter = named("waiter", move || {
+        handle.wait_timeout(hour).ok().unwrap().result
+    });
+    until_asleep("waiter");
+    aio.shutdown(hour).unwrap();
+    waiter
+}
+
 #[test]
 fn shutdown_does_not_wait_for_what_was_never_submitted() {
     in_both_modes(|| {
         for dispatch in [Dispatch::Thread, Dispatch::Anywhere, Dispatch::Manual] {
             let aio = build(Aio::builder().dispatch(dispatch));
             let mut batch = aio.batch();
-            let handle = batch.push(nothing(&aio));
-            let hour = Duration::from_secs(3600);
-            let waiter = named("waiter", move || {
-                handle.wait_timeout(hour).ok().unwrap().result
-            });
-            until_asleep("waiter");
-            aio.shutdown(hour).unwrap();
+            let waiter = shut_down_beside_a_waiter(&aio, &mut batch);
             drop(batch);
             assert!(is_cancelled(&waiter.join().unwrap()));
         }
@@ -289,13 +282,7 @@ fn a_batch_submitted_after_the_end_answers_who_waits() {
         for dispatch in [Dispatch::Thread, Dispatch::Anywhere, Dispatch::Manual] {
             let aio = build(Aio::builder().dispatch(dispatch));
             let mut batch = aio.batch();
-            let handle = batch.push(nothing(&aio));
-            let hour = Duration::from_secs(3600);
-            let waiter = named("waiter", move || {
-                handle.wait_timeout(hour).ok().unwrap().result
-            });
-            until_asleep("waiter");
-            aio.shutdown(hour).unwrap();
+            let waiter = shut_down_beside_a_waiter(&aio, &mut batch);
             assert!(batch.submit().is_empty());
             assert!(is_cancelled(&waiter.join().unwrap()));
         }

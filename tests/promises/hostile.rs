@@ -1,7 +1,7 @@
 //! User code that does what a test tells it to: wakers, files, buffers, payloads; and looks at threads from
 //! outside.
 
-use crate::common::{null, until};
+use crate::common::{Counter, Latch, null, until};
 use kiocb::buf::{IoBuf, IoBufMut};
 use kiocb::op::{Read, Rw};
 use kiocb::{Aio, Iocb, Pending, PollFlags};
@@ -36,6 +36,29 @@ pub(crate) fn once(deed: impl FnOnce() + Send + 'static) -> Deed {
             deed();
         }
     })
+}
+
+/// Blocks whoever does it, once.
+pub(crate) struct Block {
+    pub(crate) deed: Deed,
+    /// Opens when somebody is inside.
+    pub(crate) inside: Latch,
+    /// The test opens it, and he goes on.
+    pub(crate) go_on: Latch,
+}
+
+pub(crate) fn block() -> Block {
+    let (inside, go_on) = (Latch::default(), Latch::default());
+    let (there, released) = (inside.clone(), go_on.clone());
+    let deed = once(move || {
+        there.open();
+        released.wait();
+    });
+    Block {
+        deed,
+        inside,
+        go_on,
+    }
 }
 
 /// Does it when it is dropped.
@@ -186,6 +209,17 @@ pub(crate) fn nothing(aio: &Aio) -> Iocb<Rw<Arc<fs::File>, Read, Vec<u8>>> {
     aio.alloc().init_rw(null(), Read, Vec::new(), 0)
 }
 
+/// Submits such reads, whose callbacks count.
+pub(crate) fn submit_counted(aio: &Aio, calls: &Counter, count: usize) {
+    for _ in 0..count {
+        let calls = calls.clone();
+        let request = nothing(aio).init_callback(move |_| {
+            calls.add();
+        });
+        request.submit().unwrap();
+    }
+}
+
 /// A wait that takes as long as the test likes: until a byte is in the pipe.
 pub(crate) struct Readable {
     pub(crate) pending: Pending<kiocb::op::PollReady<OwnedFd>>,
@@ -287,9 +321,19 @@ pub(crate) fn is_cancelled<T>(result: &io::Result<T>) -> bool {
         .is_err_and(|error| error.raw_os_error() == Some(libc::ECANCELED))
 }
 
+/// Panics unless the deadline came first.
+#[track_caller]
+pub(crate) fn assert_too_late(result: io::Result<()>) {
+    assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
+}
+
 /// The processor time of this process.
 pub(crate) fn processor_time() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    processor_time_of(UsageWho::RUSAGE_SELF)
+}
+
+pub(crate) fn processor_time_of(whom: UsageWho) -> Duration {
+    let usage = getrusage(whom).unwrap();
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Duration::from_micros(micros.unsigned_abs())
 }

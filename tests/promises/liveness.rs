@@ -3,8 +3,8 @@
 use crate::common::*;
 use crate::hostile::*;
 use crate::modes::in_both_modes;
-use kiocb::op::{Read, Write};
-use kiocb::{Aio, BufPool, Dispatch};
+use kiocb::op::{PollReady, Read, Write};
+use kiocb::{Aio, BufPool, Dispatch, Pending};
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -21,6 +21,22 @@ fn busy(depth: u32) -> (Aio, Busy) {
     (aio, busy)
 }
 
+/// Waits inline for other things, in which this thread takes the event.
+fn read_until_complete(aio: &Aio, pending: &Pending<PollReady<OwnedFd>>) {
+    while !pending.is_complete() {
+        assert_eq!(aio.read_at(&null(), &mut [0], 0).unwrap(), 0);
+    }
+}
+
+/// Has `deed` done by a waker, in a wait of this thread if no other is free. The handle's result is there.
+fn do_in_a_waker(aio: &Aio, deed: impl FnOnce() + Send + 'static) -> Readable {
+    let mut readable = readable(aio);
+    leave(&mut readable.pending, &waker(once(deed)));
+    poke(&readable.writer);
+    read_until_complete(aio, &readable.pending);
+    readable
+}
+
 /// Returns when the completion thread has found nothing to do and sleeps.
 fn let_it_park(busy: Busy) {
     busy.release();
@@ -33,23 +49,11 @@ fn let_it_park(busy: Busy) {
 fn what_a_waker_submits_is_completed_while_the_thread_is_idle() {
     in_both_modes(|| {
         let ((aio, busy), calls) = (busy(8), Counter::default());
-        let Readable {
-            mut pending,
-            writer,
-        } = readable(&aio);
         let (inner, count) = (aio.clone(), calls.clone());
-        let deed = once(move || {
+        let _handle = do_in_a_waker(&aio, move || {
             let_it_park(busy);
-            let request = nothing(&inner).init_callback(move |_| {
-                count.add();
-            });
-            request.submit().unwrap();
+            submit_counted(&inner, &count, 1);
         });
-        leave(&mut pending, &waker(deed));
-        poke(&writer);
-        while !pending.is_complete() {
-            assert_eq!(aio.read_at(&null(), &mut [0], 0).unwrap(), 0);
-        }
         calls.until(1);
         aio.drain().unwrap();
     });
@@ -64,10 +68,7 @@ fn what_a_destructor_submits_is_completed_while_the_thread_is_idle() {
         let was_dropped = dropped.clone();
         let deed = once(move || {
             let_it_park(busy);
-            let request = nothing(&inner).init_callback(move |_| {
-                count.add();
-            });
-            request.submit().unwrap();
+            submit_counted(&inner, &count, 1);
             dropped.open();
         });
         let buf = DeedBuf::new(At::Dropped, deed);
@@ -87,22 +88,8 @@ fn what_a_waker_submits_while_the_thread_looks_away_is_completed() {
     in_both_modes(|| {
         let (aio, calls) = (build(Aio::builder().depth(8)), Counter::default());
         for round in 1..=300 {
-            let Readable {
-                mut pending,
-                writer,
-            } = readable(&aio);
             let (inner, count) = (aio.clone(), calls.clone());
-            let deed = once(move || {
-                let request = nothing(&inner).init_callback(move |_| {
-                    count.add();
-                });
-                request.submit().unwrap();
-            });
-            leave(&mut pending, &waker(deed));
-            poke(&writer);
-            while !pending.is_complete() {
-                assert_eq!(aio.read_at(&null(), &mut [0], 0).unwrap(), 0);
-            }
+            let _handle = do_in_a_waker(&aio, move || submit_counted(&inner, &count, 1));
             calls.until(round);
         }
         aio.drain().unwrap();
@@ -113,21 +100,12 @@ fn what_a_waker_submits_while_the_thread_looks_away_is_completed() {
 fn what_user_code_starts_and_leaves_is_completed() {
     in_both_modes(|| {
         let ((aio, busy), fates) = (busy(8), Fates::default());
-        let Readable {
-            mut pending,
-            writer,
-        } = readable(&aio);
         let (inner, count) = (aio.clone(), fates.clone());
-        let deed = once(move || {
+        let _handle = do_in_a_waker(&aio, move || {
             let_it_park(busy);
             let (file, buf) = (count.file(null()), count.buffer(vec![0; 4]));
             drop(inner.alloc().init_rw(file, Read, buf, 0).start().unwrap());
         });
-        leave(&mut pending, &waker(deed));
-        poke(&writer);
-        while !pending.is_complete() {
-            assert_eq!(aio.read_at(&null(), &mut [0], 0).unwrap(), 0);
-        }
         until(|| fates.seen() == [1, 1, 0, 0]);
         aio.drain().unwrap();
     });
@@ -137,12 +115,8 @@ fn what_user_code_starts_and_leaves_is_completed() {
 fn a_batch_that_a_waker_submits_is_completed() {
     in_both_modes(|| {
         let ((aio, busy), calls) = (busy(8), Counter::default());
-        let Readable {
-            mut pending,
-            writer,
-        } = readable(&aio);
         let (inner, count) = (aio.clone(), calls.clone());
-        let deed = once(move || {
+        let _handle = do_in_a_waker(&aio, move || {
             let_it_park(busy);
             let mut batch = inner.batch();
             for _ in 0..20 {
@@ -153,11 +127,6 @@ fn a_batch_that_a_waker_submits_is_completed() {
             }
             assert!(batch.submit().is_empty());
         });
-        leave(&mut pending, &waker(deed));
-        poke(&writer);
-        while !pending.is_complete() {
-            assert_eq!(aio.read_at(&null(), &mut [0], 0).unwrap(), 0);
-        }
         calls.until(20);
         aio.drain().unwrap();
     });
@@ -183,31 +152,29 @@ fn after_a_gathered_write(deed: impl FnOnce(&Aio, io::PipeReader) + Send + 'stat
     aio.drain().unwrap();
 }
 
+/// A pool whose only buffer comes back when the other end of the pipe has been written to.
+fn empty_until_read(mut reader: io::PipeReader) -> BufPool {
+    let pool = BufPool::new(1, 4096).unwrap();
+    let only = pool.take();
+    thread::spawn(move || {
+        reader.read_exact(&mut [0]).unwrap();
+        drop(only);
+    });
+    pool
+}
+
 #[test]
 fn what_was_gathered_is_sent_before_a_pool_is_waited_for() {
     in_both_modes(|| {
-        after_a_gathered_write(|_, mut reader| {
-            let pool = BufPool::new(1, 4096).unwrap();
-            let only = pool.take();
-            thread::spawn(move || {
-                reader.read_exact(&mut [0]).unwrap();
-                drop(only);
-            });
-            drop(pool.take());
-        });
+        after_a_gathered_write(|_, reader| drop(empty_until_read(reader).take()));
     });
 }
 
 #[test]
 fn what_was_gathered_is_sent_before_a_pool_is_waited_for_in_time() {
     in_both_modes(|| {
-        after_a_gathered_write(|_, mut reader| {
-            let pool = BufPool::new(1, 4096).unwrap();
-            let only = pool.take();
-            thread::spawn(move || {
-                reader.read_exact(&mut [0]).unwrap();
-                drop(only);
-            });
+        after_a_gathered_write(|_, reader| {
+            let pool = empty_until_read(reader);
             assert!(pool.take_timeout(Duration::from_secs(3600)).is_some());
         });
     });
@@ -284,16 +251,15 @@ fn a_waiter_is_served_while_user_code_blocks() {
     in_both_modes(|| {
         for dispatch in [Dispatch::Thread, Dispatch::Anywhere, Dispatch::Manual] {
             let aio = build(Aio::builder().depth(4).dispatch(dispatch));
-            let (inside, go_on) = (Latch::default(), Latch::default());
-            let (there, released) = (inside.clone(), go_on.clone());
+            let Block {
+                deed,
+                inside,
+                go_on,
+            } = block();
             let Readable {
                 mut pending,
                 writer,
             } = readable(&aio);
-            let deed = once(move || {
-                there.open();
-                released.wait();
-            });
             leave(&mut pending, &waker(deed));
             let waiter = {
                 let aio = aio.clone();
@@ -329,13 +295,7 @@ fn an_abandoned_request_that_submits_for_ever_is_drained() {
         let occupied = occupy(&aio);
         for _ in 0..50 {
             let (inner, count) = (aio.clone(), calls.clone());
-            let deed: Deed = Arc::new(move || {
-                let count = count.clone();
-                let request = nothing(&inner).init_callback(move |_| {
-                    count.add();
-                });
-                request.submit().unwrap();
-            });
+            let deed: Deed = Arc::new(move || submit_counted(&inner, &count, 1));
             let buf = DeedBuf::new(At::Dropped, deed);
             drop(aio.alloc().init_rw(null(), Read, buf, 0).start().unwrap());
         }
@@ -361,18 +321,14 @@ fn a_waker_found_inside_another_one_is_called_elsewhere() {
         let deed = once(move || {
             // Taken by this thread, which is inside a waker.
             poke(&writer);
-            while !second.is_complete() {
-                assert_eq!(inner.read_at(&null(), &mut [0], 0).unwrap(), 0);
-            }
+            read_until_complete(&inner, &second);
             busy.release();
             woken.wait();
             give.send(second).unwrap();
         });
         leave(&mut first.pending, &waker(deed));
         poke(&first.writer);
-        while !first.pending.is_complete() {
-            assert_eq!(aio.read_at(&null(), &mut [0], 0).unwrap(), 0);
-        }
+        read_until_complete(&aio, &first.pending);
         take.recv().unwrap().wait().result.unwrap();
         aio.drain().unwrap();
     });

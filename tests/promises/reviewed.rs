@@ -5,12 +5,11 @@ use crate::hostile::*;
 use crate::modes::in_both_modes;
 use kiocb::op::PollReady;
 use kiocb::{Aio, Batch, Dispatch, Iocb, Pending, PollFlags};
-use nix::sys::resource::{Resource, UsageWho, getrusage};
-use nix::sys::time::TimeValLike as _;
+use nix::sys::resource::{Resource, UsageWho};
 use std::io::{self, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -35,6 +34,16 @@ fn poll(aio: &Aio) -> (Iocb<PollReady<OwnedFd>>, PipeWriter) {
 fn push_poll(batch: &mut Batch<'_>, aio: &Aio) -> (Pending<PollReady<OwnedFd>>, PipeWriter) {
     let (request, writer) = poll(aio);
     (batch.push(request), writer)
+}
+
+/// Does it with a context of each kind, a batch and a wait that was pushed there, which does not come true.
+fn with_a_poll_in_a_batch(body: impl Fn(&Aio, Batch<'_>, Pending<PollReady<OwnedFd>>)) {
+    for dispatch in KINDS {
+        let aio = build(Aio::builder().dispatch(dispatch));
+        let mut batch = aio.batch();
+        let (pending, _writer) = push_poll(&mut batch, &aio);
+        body(&aio, batch, pending);
+    }
 }
 
 #[test]
@@ -62,46 +71,37 @@ fn a_callbacks_poll_is_cancelled_by_a_thread_that_the_callback_joins() {
 #[test]
 fn a_poll_whose_handle_goes_before_its_batch_leaves_is_not_armed() {
     in_both_modes(|| {
-        for dispatch in KINDS {
-            let aio = build(Aio::builder().dispatch(dispatch));
-            let mut batch = aio.batch();
-            let (pending, _writer) = push_poll(&mut batch, &aio);
+        with_a_poll_in_a_batch(|aio, batch, pending| {
             drop(pending);
             assert!(batch.submit().is_empty());
             aio.drain().unwrap();
             let stats = aio.stats();
             assert_eq!((stats.in_flight, stats.queued), (0, 0));
-        }
+        });
     });
 }
 
 #[test]
 fn a_wait_after_a_cancel_does_not_need_the_batch_to_be_submitted() {
     in_both_modes(|| {
-        for dispatch in KINDS {
-            let aio = build(Aio::builder().dispatch(dispatch));
-            let mut batch = aio.batch();
-            let (pending, _writer) = push_poll(&mut batch, &aio);
+        with_a_poll_in_a_batch(|aio, batch, pending| {
             assert!(pending.cancel());
             assert!(is_cancelled(&pending.wait().result));
             drop(batch);
             aio.drain().unwrap();
-        }
+        });
     });
 }
 
 #[test]
 fn a_second_cancel_after_the_batch_was_submitted_returns_false() {
     in_both_modes(|| {
-        for dispatch in KINDS {
-            let aio = build(Aio::builder().dispatch(dispatch));
-            let mut batch = aio.batch();
-            let (pending, _writer) = push_poll(&mut batch, &aio);
+        with_a_poll_in_a_batch(|_, batch, pending| {
             assert!(pending.cancel());
             assert!(batch.submit().is_empty());
             assert!(!pending.cancel()); // it is done
             assert!(is_cancelled(&pending.wait().result));
-        }
+        });
     });
 }
 
@@ -182,9 +182,7 @@ fn a_lost_contexts_completion_thread_uses_no_processor_time() {
 /// about as much meanwhile.
 fn spin(time: Duration) -> Duration {
     loop {
-        let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
-        let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-        let used = Duration::from_micros(micros.unsigned_abs());
+        let used = processor_time_of(UsageWho::RUSAGE_THREAD);
         if used >= time {
             return used;
         }
@@ -262,6 +260,17 @@ fn arm_until_refused(aio: &Aio, armed: &Counter, cancelled: &Counter) -> PipeWri
     writer
 }
 
+/// Leaves a waker with the handle that does `wait`, and sends the result here.
+fn wait_in_the_waker(
+    pending: &mut Pending<PollReady<OwnedFd>>,
+    wait: impl FnOnce() -> io::Result<usize> + Send + 'static,
+) -> Receiver<io::Result<usize>> {
+    let (send, results) = channel();
+    let deed = once(move || send.send(wait()).unwrap());
+    leave(pending, &waker(deed));
+    results
+}
+
 #[test]
 fn a_waker_that_a_batch_calls_waits_for_another_handle_of_the_batch() {
     in_both_modes(|| {
@@ -270,9 +279,7 @@ fn a_waker_that_a_batch_calls_waits_for_another_handle_of_the_batch() {
             let mut batch = aio.batch();
             let other = batch.push(nothing(&aio));
             let (mut pending, _writer) = push_poll(&mut batch, &aio);
-            let (send, results) = channel();
-            let deed = once(move || send.send(other.wait().result).unwrap());
-            leave(&mut pending, &waker(deed));
+            let results = wait_in_the_waker(&mut pending, move || other.wait().result);
             assert!(pending.cancel());
             assert!(batch.submit().is_empty());
             assert_eq!(results.recv().unwrap().unwrap(), 0);
@@ -288,9 +295,7 @@ fn a_waker_that_a_batch_calls_waits_for_another_refused_handle() {
             let mut batch = aio.batch();
             let (mut pending, _writer) = push_poll(&mut batch, &aio);
             let other = batch.push(nothing(&aio));
-            let (send, results) = channel();
-            let deed = once(move || send.send(other.wait().result).unwrap());
-            leave(&mut pending, &waker(deed));
+            let results = wait_in_the_waker(&mut pending, move || other.wait().result);
             aio.shutdown(LONG).unwrap();
             assert!(batch.submit().is_empty());
             results.recv().unwrap().unwrap_err();

@@ -81,11 +81,7 @@ fn a_hook_that_panics_is_counted_and_the_thread_lives() {
     in_both_modes(|| {
         let aio = build(Aio::builder().on_thread_start(|| burst()));
         let calls = Counter::default();
-        let count = calls.clone();
-        let request = nothing(&aio).init_callback(move |_| {
-            count.add();
-        });
-        request.submit().unwrap();
+        submit_counted(&aio, &calls, 1);
         aio.drain().unwrap();
         assert_eq!((calls.get(), aio.stats().panics), (1, 1));
     });

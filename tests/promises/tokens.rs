@@ -5,23 +5,39 @@ use crate::hostile::*;
 use crate::modes::in_both_modes;
 use kiocb::{Aio, Dispatch};
 use std::cell::RefCell;
-use std::future::Future;
-use std::io;
-use std::pin::pin;
-use std::sync::Arc;
+use std::io::{self, PipeWriter};
 use std::sync::mpsc::{Sender, channel};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::Poll;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+/// A manual context, on which a thread waits in the kernel already: others that wait are parked.
+struct Led {
+    aio: Aio,
+    leader: JoinHandle<()>,
+    /// Ends the leader's wait.
+    writer: PipeWriter,
+}
+
+/// One, and other waits on it.
+fn led<const N: usize>() -> (Led, [Readable; N]) {
+    let aio = build(Aio::builder().dispatch(Dispatch::Manual));
+    let Readable { pending, writer } = readable(&aio);
+    let others = [(); N].map(|()| readable(&aio));
+    let leader = named("leader", move || drop(pending.wait().result));
+    until_leading("leader");
+    let led = Led {
+        aio,
+        leader,
+        writer,
+    };
+    (led, others)
+}
 
 #[test]
 fn a_wait_leaves_the_programs_own_unpark_token() {
     in_both_modes(|| {
-        let aio = build(Aio::builder().dispatch(Dispatch::Manual));
-        let [first, mine] = [(), ()].map(|()| readable(&aio));
-        let leading = first.pending;
-        let leader = named("leader", move || drop(leading.wait().result));
-        until_leading("leader");
+        let (led, [mine]) = led();
         let waiter = named("waiter", move || {
             thread::current().unpark(); // the program's own
             mine.pending.wait().result.unwrap();
@@ -30,19 +46,15 @@ fn a_wait_leaves_the_programs_own_unpark_token() {
         until_parked("waiter");
         poke(&mine.writer);
         waiter.join().unwrap();
-        poke(&first.writer);
-        leader.join().unwrap();
+        poke(&led.writer);
+        led.leader.join().unwrap();
     });
 }
 
 #[test]
 fn a_wait_in_time_leaves_the_programs_own_unpark_token() {
     in_both_modes(|| {
-        let aio = build(Aio::builder().dispatch(Dispatch::Manual));
-        let [first, mine] = [(), ()].map(|()| readable(&aio));
-        let leading = first.pending;
-        let leader = named("leader", move || drop(leading.wait().result));
-        until_leading("leader");
+        let (led, [mine]) = led();
         let waiter = named("waiter", move || {
             thread::current().unpark();
             let unfinished = mine.pending.wait_timeout(Duration::from_millis(50));
@@ -51,22 +63,18 @@ fn a_wait_in_time_leaves_the_programs_own_unpark_token() {
         });
         let unfinished = waiter.join().unwrap();
         poke(&mine.writer);
-        poke(&first.writer);
+        poke(&led.writer);
         unfinished.wait().result.unwrap();
-        leader.join().unwrap();
+        led.leader.join().unwrap();
     });
 }
 
 #[test]
 fn a_poll_leaves_the_programs_own_unpark_token() {
     in_both_modes(|| {
-        let aio = build(Aio::builder().dispatch(Dispatch::Manual));
-        let [first, mine] = [(), ()].map(|()| readable(&aio));
-        let leading = first.pending;
-        let leader = named("leader", move || drop(leading.wait().result));
-        until_leading("leader");
+        let (led, [mine]) = led();
         let poller = {
-            let aio = aio.clone();
+            let aio = led.aio.clone();
             named("poller", move || {
                 thread::current().unpark();
                 aio.poll(1, 1, Some(Duration::from_millis(50))).unwrap();
@@ -75,40 +83,16 @@ fn a_poll_leaves_the_programs_own_unpark_token() {
         };
         poller.join().unwrap();
         poke(&mine.writer);
-        poke(&first.writer);
-        leader.join().unwrap();
+        poke(&led.writer);
+        led.leader.join().unwrap();
         mine.pending.wait().result.unwrap();
     });
-}
-
-/// As the documentation of `std::task::Wake` has it.
-struct ThreadWaker(Thread);
-
-impl Wake for ThreadWaker {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(ThreadWaker(thread::current())));
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
 }
 
 #[test]
 fn block_on_works_after_a_wait() {
     in_both_modes(|| {
-        let aio = build(Aio::builder().dispatch(Dispatch::Manual));
-        let [first, mine, others] = [(), (), ()].map(|()| readable(&aio));
-        let leading = first.pending;
-        let leader = named("leader", move || drop(leading.wait().result));
-        until_leading("leader");
+        let (led, [mine, others]) = led();
         let executor = named("executor", move || {
             let mut mine = Some(mine);
             // A future that is woken while it waits for something inline.
@@ -128,8 +112,8 @@ fn block_on_works_after_a_wait() {
         });
         executor.join().unwrap();
         poke(&others.writer);
-        poke(&first.writer);
-        leader.join().unwrap();
+        poke(&led.writer);
+        led.leader.join().unwrap();
         others.pending.wait().result.unwrap();
     });
 }
@@ -168,6 +152,17 @@ thread_local! {
     static LAST: RefCell<Option<AtTheEnd>> = const { RefCell::new(None) };
 }
 
+/// Drains it, which polls, on a thread that has no memory any more.
+#[track_caller]
+fn drain_in_a_threads_last_moments(aio: Aio) {
+    let (end, drained) = channel();
+    let last = AtTheEnd(aio, end);
+    thread::spawn(move || in_its_last_moments(last))
+        .join()
+        .unwrap();
+    drained.recv().unwrap().unwrap();
+}
+
 /// What the thread remembers of the crate's is destroyed before `last`: it came later.
 fn in_its_last_moments(last: AtTheEnd) {
     LAST.set(Some(last));
@@ -180,17 +175,13 @@ fn in_its_last_moments(last: AtTheEnd) {
 fn a_callback_in_a_threads_last_moments_may_not_drain() {
     in_both_modes(|| {
         let aio = build(Aio::builder().dispatch(Dispatch::Manual));
-        let ((outer, drained), (inner, refused)) = (channel(), channel());
+        let (inner, refused) = channel();
         let mine = aio.clone();
         let request = nothing(&aio).init_callback(move |_| {
             inner.send(mine.drain()).unwrap();
         });
         request.submit().unwrap();
-        let last = AtTheEnd(aio, outer);
-        thread::spawn(move || in_its_last_moments(last))
-            .join()
-            .unwrap();
-        drained.recv().unwrap().unwrap(); // it polled, on a thread that has no memory any more
+        drain_in_a_threads_last_moments(aio);
         assert!(would_deadlock(&refused.recv().unwrap()));
     });
 }
@@ -199,7 +190,7 @@ fn a_callback_in_a_threads_last_moments_may_not_drain() {
 fn a_waker_in_a_threads_last_moments_may_not_drain() {
     in_both_modes(|| {
         let aio = build(Aio::builder().dispatch(Dispatch::Manual));
-        let ((outer, drained), (inner, refused)) = (channel(), channel());
+        let (inner, refused) = channel();
         let Readable {
             mut pending,
             writer,
@@ -208,12 +199,8 @@ fn a_waker_in_a_threads_last_moments_may_not_drain() {
         let deed = once(move || inner.send(mine.drain()).unwrap());
         leave(&mut pending, &waker(deed));
         nothing(&aio).init_callback(|_| ()).submit().unwrap();
-        let last = AtTheEnd(aio, outer);
         poke(&writer);
-        thread::spawn(move || in_its_last_moments(last))
-            .join()
-            .unwrap();
-        drained.recv().unwrap().unwrap();
+        drain_in_a_threads_last_moments(aio);
         assert!(would_deadlock(&refused.recv().unwrap()));
         pending.wait().result.unwrap();
     });
