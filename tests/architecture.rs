@@ -2,6 +2,10 @@
 //! address. The tables below are where a change to either is decided, in the open. And names of tests are
 //! short enough to be read.
 
+#[path = "kit/sources.rs"]
+mod sources;
+
+use sources::rust_files;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -216,32 +220,18 @@ fn row_of(module: &str) -> Option<usize> {
 /// All sources but the generated ones.
 fn sources() -> Vec<Source> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    collect(&src, &mut files);
+    let mut files = rust_files(&src);
     files.retain(|file| !file.starts_with(src.join("sys/bindings")));
     assert!(!files.is_empty(), "no sources in {}", src.display());
     files.iter().map(|file| Source::read(&src, file)).collect()
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        match path.extension() {
-            _ if path.is_dir() => collect(&path, files),
-            Some(extension) if extension == "rs" => files.push(path),
-            _ => {}
-        }
-    }
-}
-
 /// All sources of tests: the crate's own, the programs below `tests`, and the workspace members there.
 fn test_sources() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = Vec::new();
-    for folder in ["src", "tests", "examples"] {
-        collect(&root.join(folder), &mut files);
-    }
-    files
+    let folders = ["src", "tests", "examples"];
+    let files = folders.map(|folder| rust_files(&root.join(folder)));
+    files.concat()
 }
 
 /// The names of the tests in a file: what follows `fn` after `#[test]`.

@@ -1,6 +1,10 @@
 //! Three rules that are read from the sources: the engine's methods stand in strata, user code is called in
 //! few files, and each invariant is cited where it is kept.
 
+#[path = "kit/sources.rs"]
+mod sources;
+
+use sources::rust_files;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,26 +49,13 @@ fn src() -> PathBuf {
 
 /// All sources by their module (`engine/request/cell`), without comments and tests.
 fn sources() -> BTreeMap<String, String> {
-    let mut files = Vec::new();
-    collect(&src(), &mut files);
     let read = |file: PathBuf| {
         let module = file.strip_prefix(src()).unwrap().with_extension("");
         let module = module.to_str().unwrap().to_owned();
         let module = module.strip_suffix("/mod").unwrap_or(&module).to_owned();
         (module, code_of(&fs::read_to_string(&file).unwrap()))
     };
-    files.into_iter().map(read).collect()
-}
-
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            collect(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
+    rust_files(&src()).into_iter().map(read).collect()
 }
 
 fn code_of(text: &str) -> String {
@@ -255,9 +246,7 @@ fn every_invariant_is_cited_where_it_is_kept() {
         .filter(|number| number.parse::<u32>().is_ok())
         .collect();
     assert!(numbers.len() >= 14, "DESIGN.md numbers {numbers:?}");
-    let mut files = Vec::new();
-    collect(&src(), &mut files);
-    let texts: Vec<_> = files
+    let texts: Vec<_> = rust_files(&src())
         .iter()
         .map(|file| fs::read_to_string(file).unwrap())
         .collect();

@@ -2,6 +2,8 @@
 //! most", "exactly", an errno or a kernel's version has a row in the table, and so has whatever else is worth
 //! one; a row whose words have gone, or whose test has, fails.
 
+#[path = "../kit/sources.rs"]
+mod sources;
 mod table;
 mod text;
 
@@ -9,8 +11,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use sources::rust_files;
 use table::{CLAIMS, Shown};
-use text::{Sentence, claims_something, files, sentences};
+use text::{Sentence, claims_something, sentences};
 
 /// Every row: its file, its words, and what shows it.
 fn rows() -> impl Iterator<Item = (&'static str, &'static str, Shown)> {
@@ -91,7 +94,7 @@ fn programs() -> BTreeMap<String, String> {
     ];
     for (prefix, place) in places {
         let folder = root.join(place);
-        for path in files(&folder) {
+        for path in rust_files(&folder) {
             let below = path.strip_prefix(&folder).unwrap();
             let first = below.iter().next().unwrap();
             let program = Path::new(first).with_extension("");

@@ -1,7 +1,8 @@
 //! What the documentation says: README, the crate's page, and the docs of public items, sentence by sentence.
 
+use crate::sources::rust_files;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A sentence, a cell of a table or a list's item: white space collapsed, code blocks left out.
 pub(crate) struct Sentence {
@@ -20,7 +21,7 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         "README.md",
         &fs::read_to_string(root().join("README.md")).unwrap(),
     );
-    for path in files(&root().join("src")) {
+    for path in rust_files(&root().join("src")) {
         let name = path
             .strip_prefix(root())
             .unwrap()
@@ -33,21 +34,6 @@ pub(crate) fn sentences() -> Vec<Sentence> {
         }
     }
     all
-}
-
-/// The `.rs` files below a folder.
-pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        let path = entry.path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
 }
 
 /// The doc comments of public items, one text each. `crate_docs`: of the file itself as well.

@@ -6,8 +6,11 @@
 //! `KIOCB_BLESS=1 cargo test --test public_api`, and read the difference.
 
 mod scan;
+#[path = "../kit/sources.rs"]
+mod sources;
 
 use scan::{Item, items, parts, plain};
+use sources::rust_files;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,8 +30,7 @@ struct Source {
 
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = Vec::new();
-    collect(&root.join("src"), &mut files);
+    let mut files = rust_files(&root.join("src"));
     files.retain(|file| {
         !INSIDE
             .iter()
@@ -48,18 +50,6 @@ fn sources() -> Vec<Source> {
         }
     };
     files.iter().map(source).collect()
-}
-
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        match path.extension() {
-            _ if path.is_dir() => collect(&path, files),
-            Some(extension) if extension == "rs" => files.push(path),
-            _ => {}
-        }
-    }
-    files.sort();
 }
 
 /// The lines of the listing.
@@ -340,8 +330,7 @@ fn imported_names(item: &Item) -> Vec<String> {
 #[test]
 fn what_is_inside_has_nothing_public() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = Vec::new();
-    collect(&root.join("src/engine"), &mut files);
+    let files = rust_files(&root.join("src/engine"));
     assert!(!files.is_empty());
     for file in files {
         let text = fs::read_to_string(&file).unwrap();

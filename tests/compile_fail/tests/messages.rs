@@ -1,9 +1,13 @@
 //! Each case in `cases` is a mistake that a user makes once. It must not compile, and the message must lead
 //! to the cure.
 
+#[path = "../../kit/sources.rs"]
+mod sources;
+
+use sources::rust_files;
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The texts are those of the compiler that CI uses; another's may be laid out differently. After a change on
 /// purpose: `TRYBUILD=overwrite cargo test -p kiocb-compile-fail`, and read the difference.
@@ -69,8 +73,7 @@ fn dropping_any_carrier_of_a_result_is_a_warning() {
 
 /// The types and functions of the crate that say what is lost when they are dropped.
 fn items_that_say_so() -> BTreeSet<String> {
-    let mut files = Vec::new();
-    collect(Path::new("../../src"), &mut files);
+    let files = rust_files(Path::new("../../src"));
     let texts = files.iter().map(|file| fs::read_to_string(file).unwrap());
     texts.flat_map(|text| items_of(&text)).collect()
 }
@@ -86,17 +89,6 @@ fn items_of(source: &str) -> Vec<String> {
         Some(rest[..end].to_owned())
     });
     item.collect()
-}
-
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        match path.extension() {
-            _ if path.is_dir() => collect(&path, files),
-            Some(extension) if extension == "rs" => files.push(path),
-            _ => {}
-        }
-    }
 }
 
 #[test]
