@@ -9,9 +9,8 @@ use kiocb::{Aio, AioError, Dispatch, PollFlags};
 use std::io::{self, PipeWriter, Write as _};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -32,33 +31,9 @@ fn outstanding(aio: &Aio, completed: &Counter) -> PipeWriter {
     writer
 }
 
-/// A waker that does this.
-struct Does<W>(W);
-
-impl<W: Fn() + Send + Sync> Wake for Does<W> {
-    fn wake(self: Arc<Self>) {
-        self.0();
-    }
-}
-
-fn waker(what: impl Fn() + Send + Sync + 'static) -> Waker {
-    Waker::from(Arc::new(Does(what)))
-}
-
 fn counting(counter: &Counter) -> Waker {
     let counter = counter.clone();
-    waker(move || _ = counter.add())
-}
-
-fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(waker))
-}
-
-fn reason(error: &io::Error) -> Option<AioError> {
-    error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref())
-        .copied()
+    waker_that(move || _ = counter.add())
 }
 
 fn is_refused(aio: &Aio) -> bool {
@@ -162,7 +137,8 @@ fn a_dropped_future_leaves_no_waker() {
         let mut drained = aio.drain_async();
         for _ in 0..3 {
             let token = Arc::clone(&owned);
-            let owns = waker(move || assert_eq!(Arc::strong_count(&token), 0, "it was dropped"));
+            let owns =
+                waker_that(move || assert_eq!(Arc::strong_count(&token), 0, "it was dropped"));
             assert!(poll_with(&mut drained, &owns).is_pending());
         }
         assert_eq!(Arc::strong_count(&owned), 2, "the last one is kept");
@@ -202,7 +178,7 @@ fn wakers_that_panic_or_use_the_context_disturb_no_other() {
         let mut pipe = outstanding(&aio, &completed);
         let mut futures: Vec<_> = (0..3).map(|_| aio.drain_async()).collect();
         let (inside, seen) = (aio.clone(), completed.clone());
-        let uses = waker(move || {
+        let uses = waker_that(move || {
             assert_eq!(
                 reason(&inside.drain().unwrap_err()),
                 Some(AioError::WouldDeadlock)
@@ -214,7 +190,7 @@ fn wakers_that_panic_or_use_the_context_disturb_no_other() {
                 .submit()
                 .unwrap();
         });
-        let wakers = [waker(|| panic!("on purpose")), uses, counting(&woken)];
+        let wakers = [waker_that(|| panic!("on purpose")), uses, counting(&woken)];
         for (future, waker) in futures.iter_mut().zip(&wakers) {
             assert!(poll_with(future, waker).is_pending());
         }

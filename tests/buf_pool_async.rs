@@ -4,34 +4,16 @@ mod common;
 
 use common::*;
 use kiocb::BufPool;
-use kiocb::buf::PoolBuf;
+use kiocb::buf::{PoolBuf, TakeBuf};
 use kiocb::op::{Read, Write};
 use std::os::unix::fs::FileExt;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Poll, Waker};
 use std::thread;
 
 fn pool(count: usize) -> BufPool {
     BufPool::new(count, 64).unwrap()
-}
-
-/// A waker that does this.
-struct Does<W>(W);
-
-impl<W: Fn() + Send + Sync> Wake for Does<W> {
-    fn wake(self: Arc<Self>) {
-        self.0();
-    }
-}
-
-fn waker(what: impl Fn() + Send + Sync + 'static) -> Waker {
-    Waker::from(Arc::new(Does(what)))
-}
-
-fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(waker))
 }
 
 /// Which tasks were woken, in order.
@@ -41,7 +23,16 @@ struct Woken(Arc<Mutex<Vec<usize>>>);
 impl Woken {
     fn waker(&self, number: usize) -> Waker {
         let woken = self.clone();
-        waker(move || woken.0.lock().unwrap().push(number))
+        waker_that(move || woken.0.lock().unwrap().push(number))
+    }
+
+    /// So many tasks that wait, numbered from 0.
+    fn tasks<'a>(&self, pool: &'a BufPool, count: usize) -> Vec<TakeBuf<'a>> {
+        let mut tasks: Vec<_> = (0..count).map(|_| pool.take_async()).collect();
+        for (number, task) in tasks.iter_mut().enumerate() {
+            assert!(poll_with(task, &self.waker(number)).is_pending());
+        }
+        tasks
     }
 
     /// Those since the last time.
@@ -62,10 +53,7 @@ fn tasks_get_buffers_in_the_order_in_which_they_came() {
     let _watchdog = watchdog();
     let (pool, woken) = (pool(2), Woken::default());
     let held = [pool.take(), block_on(pool.take_async())];
-    let mut tasks: Vec<_> = (0..4).map(|_| pool.take_async()).collect();
-    for (number, task) in tasks.iter_mut().enumerate() {
-        assert!(poll_with(task, &woken.waker(number)).is_pending());
-    }
+    let mut tasks = woken.tasks(&pool, 4);
     drop(held);
     assert_eq!(woken.told(), [0, 1]);
     // One that came later looks in between, and one that is in the queue: both are behind the woken ones.
@@ -85,10 +73,7 @@ fn a_task_that_gives_up_loses_no_buffer_and_no_turn() {
     let _watchdog = watchdog();
     let (pool, woken) = (pool(1), Woken::default());
     let held = pool.take();
-    let mut tasks: Vec<_> = (0..5).map(|_| pool.take_async()).collect();
-    for (number, task) in tasks.iter_mut().enumerate() {
-        assert!(poll_with(task, &woken.waker(number)).is_pending());
-    }
+    let mut tasks = woken.tasks(&pool, 5);
     drop(tasks.remove(1)); // asleep
     drop(held);
     assert_eq!(woken.told(), [0]);
@@ -127,7 +112,7 @@ fn only_the_last_waker_is_called_and_the_others_are_dropped() {
     let mut task = pool.take_async();
     for _ in 0..3 {
         let token = Arc::clone(&owned);
-        let owns = waker(move || assert_eq!(Arc::strong_count(&token), 0, "it was dropped"));
+        let owns = waker_that(move || assert_eq!(Arc::strong_count(&token), 0, "it was dropped"));
         assert!(poll_with(&mut task, &owns).is_pending());
     }
     assert_eq!(Arc::strong_count(&owned), 2);
@@ -143,9 +128,9 @@ fn wakers_may_panic_or_use_the_pool() {
     let (pool, used) = (pool(1), Counter::default());
     let held = pool.take();
     let (mut panics, mut uses) = (pool.take_async(), pool.take_async());
-    assert!(poll_with(&mut panics, &waker(|| panic!("on purpose"))).is_pending());
+    assert!(poll_with(&mut panics, &waker_that(|| panic!("on purpose"))).is_pending());
     let (inside, count) = (pool.clone(), used.clone());
-    let takes = waker(move || {
+    let takes = waker_that(move || {
         drop(inside.try_take().expect("no lock is held, and it is free"));
         assert!(format!("{inside:?}").contains("available: 1"));
         count.add();

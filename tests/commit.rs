@@ -5,16 +5,13 @@ mod common;
 use common::*;
 use kiocb::op::Write;
 use kiocb::{Aio, AioError, CommitError, Dispatch, SyncGroup, SyncKind};
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::error::Error;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -28,25 +25,6 @@ fn of(dispatch: Dispatch) -> Aio {
 /// A context on which nothing happens but in `poll`.
 fn manual() -> Aio {
     of(Dispatch::Manual)
-}
-
-/// Writes beyond the first 4096 bytes fail with EPERM; all others, and syncs, succeed.
-fn bounded() -> File {
-    let memory = memfd_create("bounded", MFdFlags::MFD_ALLOW_SEALING).unwrap();
-    let file = File::from(memory);
-    file.set_len(4096).unwrap();
-    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW)).unwrap();
-    file
-}
-
-const BEYOND: u64 = 1 << 20;
-
-/// The reason inside an error.
-fn reason(error: &io::Error) -> Option<AioError> {
-    error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref())
-        .copied()
 }
 
 fn reason_of<B>(error: &CommitError<B>) -> Option<AioError> {
@@ -224,23 +202,6 @@ fn handles_are_futures_of_any_executor() {
     }
 }
 
-/// A waker that does this.
-struct Does<W>(W);
-
-impl<W: Fn() + Send + Sync> Wake for Does<W> {
-    fn wake(self: Arc<Self>) {
-        self.0();
-    }
-}
-
-fn waker(what: impl Fn() + Send + Sync + 'static) -> Waker {
-    Waker::from(Arc::new(Does(what)))
-}
-
-fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(waker))
-}
-
 #[test]
 fn the_last_waker_is_called_once_and_may_use_the_group() {
     let _watchdog = watchdog();
@@ -249,9 +210,9 @@ fn the_last_waker_is_called_once_and_may_use_the_group() {
     let (before, last, inside) = (Counter::default(), Counter::default(), log.clone());
     let mut sync = log.sync(SyncKind::Data);
     let count = before.clone();
-    assert!(poll_with(&mut sync, &waker(move || _ = count.add())).is_pending());
+    assert!(poll_with(&mut sync, &waker_that(move || _ = count.add())).is_pending());
     let (count, made) = (last.clone(), Mutex::new(None));
-    let makes = waker(move || {
+    let makes = waker_that(move || {
         count.add();
         assert!(format!("{inside:?}").contains("writes: 0"));
         *made.lock().unwrap() = Some(inside.sync(SyncKind::All));
@@ -278,7 +239,7 @@ fn a_waker_that_panics_disturbs_no_other_barrier() {
         let log = SyncGroup::new(&aio, scratch());
         let write = log.track();
         let (mut panics, other) = (log.sync(SyncKind::Data), log.sync(SyncKind::Data));
-        assert!(poll_with(&mut panics, &waker(|| panic!("on purpose"))).is_pending());
+        assert!(poll_with(&mut panics, &waker_that(|| panic!("on purpose"))).is_pending());
         write.end(&Ok(()));
         other.wait().unwrap();
         panics.wait().unwrap();

@@ -8,7 +8,7 @@ use kiocb::{Aio, Dispatch, Iocb, Pending};
 use std::fs::File;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Poll, Wake, Waker};
 use std::thread;
 
 /// A waker that counts.
@@ -26,10 +26,6 @@ fn counting() -> (Waker, Counter) {
         Waker::from(Arc::new(CountingWaker(counter.clone()))),
         counter,
     )
-}
-
-fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(waker))
 }
 
 type Job = Rw<Arc<File>, Write, [u8; 4]>;
@@ -132,14 +128,14 @@ fn a_future_may_be_dropped_at_every_stage() {
         let occupied = occupy(&aio);
         drop(start());
         let mut polled = start();
-        assert!(poll(&mut polled, &waker).is_pending());
+        assert!(poll_with(&mut polled, &waker).is_pending());
         drop(polled);
         let mut polled_twice = start();
-        assert!(poll(&mut polled_twice, &waker).is_pending());
-        assert!(poll(&mut polled_twice, Waker::noop()).is_pending());
+        assert!(poll_with(&mut polled_twice, &waker).is_pending());
+        assert!(poll_with(&mut polled_twice, Waker::noop()).is_pending());
         drop(polled_twice);
         let (finished, mut woken_later) = (start(), start());
-        assert!(poll(&mut woken_later, &waker).is_pending());
+        assert!(poll_with(&mut woken_later, &waker).is_pending());
         assert_eq!(fates.seen(), [0; 4], "the kernel may have them yet");
         drop(occupied);
         aio.drain().unwrap();
@@ -157,7 +153,7 @@ fn polling_for_nothing_changes_nothing() {
     let (occupied, mut pending) = stuck(&aio);
     let (waker, woken) = counting();
     for _ in 0..100 {
-        assert!(poll(&mut pending, &waker).is_pending());
+        assert!(poll_with(&mut pending, &waker).is_pending());
         assert!(!pending.is_complete());
     }
     drop(occupied);
@@ -174,13 +170,13 @@ fn the_last_waker_is_woken_and_no_other() {
     let (occupied, mut pending) = stuck(&aio);
     let wakers: Vec<_> = (0..10).map(|_| counting()).collect();
     for (waker, _) in &wakers {
-        assert!(poll(&mut pending, waker).is_pending());
+        assert!(poll_with(&mut pending, waker).is_pending());
     }
     drop(occupied);
     wakers[9].1.until(1);
     let woken: Vec<usize> = wakers.iter().map(|(_, woken)| woken.get()).collect();
     assert_eq!(woken, [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-    match poll(&mut pending, Waker::noop()) {
+    match poll_with(&mut pending, Waker::noop()) {
         Poll::Ready(done) => assert_eq!(done.result.unwrap(), 4),
         Poll::Pending => panic!("woken before it was complete"),
     }
@@ -195,7 +191,7 @@ fn wakers_are_dropped_with_their_requests() {
     let mut pending: Vec<_> = (0..20).map(|_| request(&aio).start().unwrap()).collect();
     for pending in &mut pending {
         let waker = Waker::from(shared.clone());
-        assert!(poll(pending, &waker).is_pending());
+        assert!(poll_with(pending, &waker).is_pending());
     }
     assert_eq!(Arc::strong_count(&shared), 21);
     pending.truncate(10);
@@ -214,7 +210,7 @@ fn a_future_may_move_between_threads_while_it_waits() {
     for _ in 0..10 {
         let other = thread::spawn(move || {
             let (waker, _) = counting();
-            assert!(poll(&mut pending, &waker).is_pending());
+            assert!(poll_with(&mut pending, &waker).is_pending());
             pending
         });
         pending = other.join().unwrap();
@@ -229,7 +225,7 @@ fn a_polled_future_may_still_be_waited_for() {
     let _watchdog = watchdog();
     let aio = build(Aio::builder().depth(1));
     let (occupied, mut pending) = stuck(&aio);
-    assert!(poll(&mut pending, &counting().0).is_pending());
+    assert!(poll_with(&mut pending, &counting().0).is_pending());
     let waiter = thread::spawn(move || pending.wait());
     drop(occupied);
     assert_eq!(waiter.join().unwrap().result.unwrap(), 4);
@@ -241,8 +237,8 @@ fn a_future_polled_after_its_answer_panics() {
     let _watchdog = watchdog();
     let aio = aio();
     let mut pending = request(&aio).start().unwrap();
-    until(|| poll(&mut pending, Waker::noop()).is_ready());
-    let _ = poll(&mut pending, Waker::noop()).is_ready();
+    until(|| poll_with(&mut pending, Waker::noop()).is_ready());
+    let _ = poll_with(&mut pending, Waker::noop()).is_ready();
 }
 
 #[test]
@@ -273,13 +269,13 @@ fn futures_under_manual_are_completed_by_their_own_polls_and_by_poll() {
     let (waker, woken) = counting();
     let occupied = occupy(&aio);
     let mut pending = request(&aio).start().unwrap();
-    assert!(poll(&mut pending, &waker).is_pending());
+    assert!(poll_with(&mut pending, &waker).is_pending());
     drop(occupied);
     while woken.get() == 0 {
         aio.poll(1, 10, None).unwrap();
     }
-    assert!(poll(&mut pending, &waker).is_ready());
+    assert!(poll_with(&mut pending, &waker).is_ready());
     // Without `poll` its own polls look.
     let mut pending = request(&aio).start().unwrap();
-    until(|| poll(&mut pending, Waker::noop()).is_ready());
+    until(|| poll_with(&mut pending, Waker::noop()).is_ready());
 }

@@ -5,8 +5,6 @@ mod common;
 use common::*;
 use kiocb::op::{Write, WriteV};
 use kiocb::{Aio, AioError, Dispatch, Iocb, SyncGroup, SyncKind};
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -62,17 +60,6 @@ fn one(aio: &Aio) {
 fn run(aio: &Aio) {
     aio.drain().unwrap();
 }
-
-/// Writes beyond the first 4096 bytes fail with EPERM; all others, and syncs, succeed.
-fn bounded() -> File {
-    let memory = memfd_create("bounded", MFdFlags::MFD_ALLOW_SEALING).unwrap();
-    let file = File::from(memory);
-    file.set_len(4096).unwrap();
-    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW)).unwrap();
-    file
-}
-
-const BEYOND: u64 = 1 << 20;
 
 fn errno<T>(result: &io::Result<T>) -> Option<i32> {
     result.as_ref().err().and_then(io::Error::raw_os_error)

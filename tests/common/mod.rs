@@ -10,14 +10,18 @@
 mod kit;
 
 #[allow(unused_imports, reason = "no test file needs all of it")]
-pub(crate) use kit::{Counter, Latch, Random, block_on, patience, poll_once};
+pub(crate) use kit::{
+    Counter, Latch, Random, block_on, patience, poll_once, poll_with, waker_that,
+};
 
 use kiocb::buf::{IoBuf, IoBufMut};
 use kiocb::op::Read;
-use kiocb::{Aio, AioBuilder};
+use kiocb::{Aio, AioBuilder, AioError};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::{self, File};
-use std::io::{PipeWriter, Write as _};
+use std::io::{self, PipeWriter, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::Location;
 use std::path::PathBuf;
@@ -216,6 +220,17 @@ pub(crate) fn file_of(bytes: &[u8]) -> File {
     file
 }
 
+/// Writes [`BEYOND`] its first 4096 bytes fail with EPERM; all others, and syncs, succeed.
+pub(crate) fn bounded() -> File {
+    let memory = memfd_create("bounded", MFdFlags::MFD_ALLOW_SEALING).unwrap();
+    let file = File::from(memory);
+    file.set_len(4096).unwrap();
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW)).unwrap();
+    file
+}
+
+pub(crate) const BEYOND: u64 = 1 << 20;
+
 /// `/dev/null` for reading and writing: one open file for the whole process, because tests make more requests
 /// at once than a process may usually have open files.
 pub(crate) fn null() -> Arc<File> {
@@ -337,6 +352,14 @@ pub(crate) fn build(builder: AioBuilder) -> Aio {
 
 pub(crate) fn aio() -> Aio {
     build(Aio::builder())
+}
+
+/// The reason inside an error, unless it is an errno.
+pub(crate) fn reason(error: &io::Error) -> Option<AioError> {
+    error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref())
+        .copied()
 }
 
 /// Counts its drop.

@@ -16,4 +16,4 @@ pub(crate) use counter::Counter;
 pub(crate) use latch::Latch;
 pub(crate) use patience::patience;
 pub(crate) use random::Random;
-pub(crate) use task::{block_on, poll_once};
+pub(crate) use task::{block_on, poll_once, poll_with, waker_that};

@@ -25,7 +25,23 @@ pub(crate) fn block_on<F: IntoFuture>(future: F) -> F::Output {
     }
 }
 
+/// A waker that does this.
+pub(crate) fn waker_that(what: impl Fn() + Send + Sync + 'static) -> Waker {
+    struct Does<W>(W);
+    impl<W: Fn() + Send + Sync> Wake for Does<W> {
+        fn wake(self: Arc<Self>) {
+            (self.0)();
+        }
+    }
+    Waker::from(Arc::new(Does(what)))
+}
+
+/// Polls a future once.
+pub(crate) fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(waker))
+}
+
 /// Polls a future once, with a waker that does nothing.
 pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+    poll_with(future, Waker::noop())
 }

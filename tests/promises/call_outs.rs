@@ -11,9 +11,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -393,12 +391,12 @@ fn trigger_waker(place: Place, act: Act, aio: &Aio, deed: Deed) -> CleanUp {
         Place::Wake => leave(&mut pending, &waker(deed)),
         Place::WakerDrop => {
             leave(&mut pending, &waker_with_drop(deed));
-            answered = poll_with(&mut pending, Waker::noop());
+            answered = poll_once(&mut pending).is_ready();
         }
         _ => {
             let evil = waker_with_clone(deed);
-            own_call(act, || answered = poll_with(&mut pending, &evil));
-            answered = answered || poll_with(&mut pending, Waker::noop());
+            own_call(act, || answered = poll_with(&mut pending, &evil).is_ready());
+            answered = answered || poll_once(&mut pending).is_ready();
         }
     }
     assert!(!answered || act == Act::ShutsDown); // which cancels it
@@ -411,13 +409,6 @@ fn trigger_waker(place: Place, act: Act, aio: &Aio, deed: Deed) -> CleanUp {
             assert!(ready.is_ok() || act == Act::ShutsDown);
         }
     })
-}
-
-/// Polls it once, and returns whether it has answered.
-fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> bool {
-    Pin::new(future)
-        .poll(&mut Context::from_waker(waker))
-        .is_ready()
 }
 
 /// A writer of debug output.

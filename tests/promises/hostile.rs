@@ -1,7 +1,7 @@
 //! User code that does what a test tells it to: wakers, files, buffers, payloads; and looks at threads from
 //! outside.
 
-use crate::common::{Counter, Latch, null, until};
+use crate::common::{Counter, Latch, null, poll_with, until, waker_that};
 use kiocb::buf::{IoBuf, IoBufMut};
 use kiocb::op::{Read, Rw};
 use kiocb::{Aio, Iocb, Pending, PollFlags};
@@ -13,9 +13,8 @@ use std::io::{self, PipeReader, PipeWriter, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, RawWaker, RawWakerVTable, Wake, Waker};
+use std::task::{RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -77,13 +76,7 @@ pub(crate) fn burst_twice() -> ! {
 
 /// A waker that does it when it wakes.
 pub(crate) fn waker(deed: Deed) -> Waker {
-    struct Wakes(Deed);
-    impl Wake for Wakes {
-        fn wake(self: Arc<Self>) {
-            (self.0)();
-        }
-    }
-    Waker::from(Arc::new(Wakes(deed)))
+    waker_that(move || deed())
 }
 
 /// A waker that does it when the last of its clones is dropped.
@@ -116,8 +109,7 @@ pub(crate) fn waker_with_clone(deed: Deed) -> Waker {
 /// Leaves `waker` with the handle, whose result is not there yet.
 #[track_caller]
 pub(crate) fn leave<F: Future + Unpin>(pending: &mut F, waker: &Waker) {
-    let polled = Pin::new(pending).poll(&mut Context::from_waker(waker));
-    assert!(polled.is_pending());
+    assert!(poll_with(pending, waker).is_pending());
 }
 
 /// A file that does it when it is asked for its descriptor.
