@@ -8,7 +8,7 @@ use kiocb::{Aio, Batch, Dispatch};
 use std::io::{self, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(20);
 
@@ -239,8 +239,10 @@ fn a_wait_for_what_was_never_submitted_takes_no_processor() {
             aio.drain().unwrap(); // it does not count
             for _ in 0..2 {
                 let (time, before) = (Duration::from_millis(500), processor_time());
+                let began = Instant::now();
                 handle = handle.wait_timeout(time).expect_err("it was not submitted");
                 let spent = processor_time() - before;
+                assert!(began.elapsed() >= time, "it did not wait");
                 assert!(spent < time / 2, "{spent:?} of {time:?}");
                 // The second time round the context is gone.
                 let _ = aio.shutdown(Duration::from_secs(3600));

@@ -8,6 +8,7 @@ use kiocb::{Aio, BufPool, Dispatch, Pending};
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
@@ -150,6 +151,7 @@ fn after_a_gathered_write(deed: impl FnOnce(&Aio, io::PipeReader) + Send + 'stat
     request.submit().unwrap();
     done.wait();
     aio.drain().unwrap();
+    assert_eq!(aio.stats().panics, 0, "the write's callback");
 }
 
 /// A pool whose only buffer comes back when the other end of the pipe has been written to.
@@ -217,9 +219,11 @@ fn what_was_gathered_is_sent_before_another_context_submits() {
             let read = other
                 .alloc()
                 .init_rw(OwnedFd::from(reader), Read, [0; 1], 0);
-            read.init_callback(|done| assert_eq!(done.result.unwrap(), 1))
+            let (send, results) = channel();
+            read.init_callback(move |done| send.send(done.result).unwrap())
                 .submit()
                 .unwrap();
+            assert_eq!(results.recv().unwrap().unwrap(), 1);
         });
     });
 }
@@ -232,15 +236,13 @@ fn what_was_gathered_is_sent_before_a_contexts_last_handle_goes() {
             let read = other
                 .alloc()
                 .init_rw(OwnedFd::from(reader), Read, [0; 1], 0);
-            let submitter = named("submitter", move || {
-                drop(
-                    read.init_callback(|done| assert_eq!(done.result.unwrap(), 1))
-                        .submit(),
-                );
-            });
+            let (send, results) = channel();
+            let read = read.init_callback(move |done| send.send(done.result).unwrap());
+            let submitter = named("submitter", move || drop(read.submit()));
             until_submitting("submitter");
             drop(other); // in the background
             drop(submitter);
+            assert_eq!(results.recv().unwrap().unwrap(), 1);
         });
         until(|| count_contexts() == 0);
     });
@@ -317,7 +319,7 @@ fn a_waker_found_inside_another_one_is_called_elsewhere() {
             pending: second,
             writer,
         } = second;
-        let (give, take) = std::sync::mpsc::channel();
+        let (give, take) = channel();
         let deed = once(move || {
             // Taken by this thread, which is inside a waker.
             poke(&writer);

@@ -156,9 +156,11 @@ fn a_payload_whose_destructor_panics_loses_no_barrier() {
         write.end(&Ok(()));
         aio.drain().unwrap();
         assert_eq!(calls.get(), 4);
-        log.barrier(SyncKind::Data, |result| result.unwrap())
+        let (send, results) = channel();
+        log.barrier(SyncKind::Data, move |result| send.send(result).unwrap())
             .unwrap();
         aio.drain().unwrap();
+        results.recv().unwrap().unwrap();
     });
 }
 
