@@ -231,19 +231,19 @@ fn what_was_gathered_is_sent_before_another_context_submits() {
 #[test]
 fn what_was_gathered_is_sent_before_a_contexts_last_handle_goes() {
     in_both_modes(|| {
+        let (send, results) = channel();
         after_a_gathered_write(|_, reader| {
             let other = build(Aio::builder().thread_name("other"));
             let read = other
                 .alloc()
                 .init_rw(OwnedFd::from(reader), Read, [0; 1], 0);
-            let (send, results) = channel();
             let read = read.init_callback(move |done| send.send(done.result).unwrap());
             let submitter = named("submitter", move || drop(read.submit()));
             until_submitting("submitter");
             drop(other); // in the background
             drop(submitter);
-            assert_eq!(results.recv().unwrap().unwrap(), 1);
         });
+        assert_eq!(results.recv().unwrap().unwrap(), 1);
         until(|| count_contexts() == 0);
     });
 }
