@@ -178,6 +178,35 @@ fn a_child_may_drop_what_is_in_flight_queued_and_unsubmitted() {
 }
 
 #[test]
+fn a_wait_in_a_child_uses_no_private_context_of_the_parents() {
+    alone(
+        "a_wait_in_a_child_uses_no_private_context_of_the_parents",
+        || {
+            let aio = aio();
+            let busy = keep_busy(&aio);
+            let occupied = occupy(&aio);
+            for _ in 0..100 {
+                assert_eq!(aio.read_at(&null(), &mut [0], 0).unwrap(), 0);
+            }
+            assert_eq!(count_contexts(), 2);
+            let child = || {
+                for _ in 0..3 {
+                    let refused = aio.read_at(&null(), &mut [0], 0).unwrap_err();
+                    assert_eq!(reason(&refused), Some(AioError::Forked));
+                }
+                // SAFETY: this is the child's copy, used here alone.
+                drop(unsafe { std::ptr::read(&raw const aio) });
+            };
+            assert!(fork(child));
+            assert_eq!(aio.write_at(&null(), &[0; 5], 0).unwrap(), 5);
+            drop((occupied, busy));
+            aio.shutdown(Duration::from_secs(3600)).unwrap();
+            assert_eq!(count_contexts(), 0);
+        },
+    );
+}
+
+#[test]
 fn a_child_may_make_contexts_of_its_own_and_they_are_not_the_parents() {
     alone(
         "a_child_may_make_contexts_of_its_own_and_they_are_not_the_parents",

@@ -41,6 +41,13 @@ impl AioBuilder {
     /// not limit what may be submitted: the rest queues in user space. A context charges the depth plus one
     /// to `fs.aio-max-nr`, a quota of the whole machine. If less is left, it is created with a smaller depth,
     /// and a warning is logged.
+    ///
+    /// From a depth of 32 on, and under [`Dispatch::Thread`], threads that block until their own request is
+    /// complete ([`Aio::read_at`](crate::Aio::read_at), [`Iocb::wait`](crate::Iocb::wait) and the like) do not
+    /// slow each other down: one that finds others on its context again and again gets a small context of its
+    /// own, and uses it from then on. Each of these takes over one slot, up to a quarter of the depth and to 64 in all, so that no
+    /// more requests are in flight than the depth allows. Each opens one descriptor, charges 2 to the quota, and
+    /// goes with the [`Aio`]. Where one can't be made, the shared context serves.
     pub fn depth(mut self, depth: u32) -> Self {
         self.config.depth = depth;
         self
@@ -101,7 +108,8 @@ impl AioBuilder {
         self
     }
 
-    /// Makes the context. Opens one descriptor per shard; does not block.
+    /// Makes the context. Opens one descriptor per shard ([`depth`](Self::depth) says when there will be more);
+    /// does not block.
     ///
     /// # Errors
     /// A [`SetupError`](crate::SetupError) inside: no AIO in this kernel, a seccomp filter, the machine's

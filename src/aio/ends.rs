@@ -100,10 +100,11 @@ pub struct Shutdown<'a> {
 
 impl Drain<'_> {
     fn poll_shards(&mut self, waker: &Waker) -> Poll<Result<(), AioError>> {
-        while let Some(engine) = self.aio.engines().get(self.shard) {
-            match engine.poll_idle(&mut self.task, waker) {
-                Poll::Ready(Ok(())) => self.shard += 1,
-                other => return other,
+        while self.shard < self.aio.0.places() {
+            let engine = self.aio.0.get(self.shard);
+            match engine.map(|engine| engine.poll_idle(&mut self.task, waker)) {
+                None | Some(Poll::Ready(Ok(()))) => self.shard += 1,
+                Some(other) => return other,
             }
         }
         Poll::Ready(Ok(()))
@@ -119,7 +120,7 @@ impl Future for Drain<'_> {
             // What one shard's callbacks submit to another may come after that one was idle: go round until
             // nothing was submitted.
             let accepted = self.aio.stats().accepted;
-            let again = self.aio.engines().len() > 1 && accepted != self.accepted;
+            let again = self.aio.0.shared().len() > 1 && accepted != self.accepted;
             if polled != Poll::Ready(Ok(())) || !again {
                 return polled.map_err(io::Error::from);
             }
@@ -130,7 +131,7 @@ impl Future for Drain<'_> {
 
 impl Drop for Drain<'_> {
     fn drop(&mut self) {
-        if let Some(engine) = self.aio.engines().get(self.shard) {
+        if let Some(engine) = self.aio.0.get(self.shard) {
             engine.forget_idle(&mut self.task);
         }
     }
@@ -139,21 +140,22 @@ impl Drop for Drain<'_> {
 impl Shutdown<'_> {
     fn begin(&mut self) -> Result<(), AioError> {
         self.aio.check_origin()?;
-        let engines = self.aio.engines();
-        engines.iter().for_each(|engine| engine.close());
-        for engine in engines {
+        self.aio.0.close();
+        for engine in self.aio.0.all() {
             engine.stop();
-            engine.end_in_background();
         }
+        self.aio.0.end_in_background();
         self.began = true;
         Ok(())
     }
 
     fn poll_shards(&mut self, waker: &Waker) -> Poll<Result<(), AioError>> {
-        while let Some(engine) = self.aio.engines().get(self.shard) {
-            match engine.poll_end(&mut self.task, waker) {
-                Poll::Ready(ended) => self.result = self.result.and(ended),
-                Poll::Pending => return Poll::Pending,
+        while self.shard < self.aio.0.places() {
+            let engine = self.aio.0.get(self.shard);
+            match engine.map(|engine| engine.poll_end(&mut self.task, waker)) {
+                None => {}
+                Some(Poll::Ready(ended)) => self.result = self.result.and(ended),
+                Some(Poll::Pending) => return Poll::Pending,
             }
             self.shard += 1;
         }
@@ -174,7 +176,7 @@ impl Future for Shutdown<'_> {
 
 impl Drop for Shutdown<'_> {
     fn drop(&mut self) {
-        if let Some(engine) = self.aio.engines().get(self.shard) {
+        if let Some(engine) = self.aio.0.get(self.shard) {
             engine.forget_end(&mut self.task);
         }
     }

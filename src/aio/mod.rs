@@ -2,6 +2,7 @@
 
 mod builder;
 mod ends;
+mod private;
 mod shards;
 
 pub use builder::AioBuilder;
@@ -9,9 +10,11 @@ pub use ends::{Drain, Shutdown};
 
 use crate::engine::Engine;
 use crate::error::AioError;
+use crate::op::{Traits, Work};
 use crate::stats::Stats;
 use crate::sys::process_once::ProcessOnce;
 use crate::user_code;
+use private::Held;
 use shards::Shards;
 use std::io;
 use std::sync::Arc;
@@ -107,13 +110,16 @@ impl Aio {
         // nothing was submitted.
         loop {
             let before = self.stats().accepted;
-            for engine in self.engines() {
+            for engine in self.0.shared() {
                 engine.drain(deadline)?;
             }
-            if self.engines().len() == 1 || self.stats().accepted == before {
-                return Ok(());
+            if self.0.shared().len() == 1 || self.stats().accepted == before {
+                break;
             }
         }
+        // A private context has nothing but waits, and their threads are outside of callbacks.
+        let mut private = self.0.private().engines();
+        Ok(private.try_for_each(|engine| engine.await_idle(deadline))?)
     }
 
     /// Refuses new requests from now on (on all clones), cancels waits for readiness (`ECANCELED`), completes
@@ -133,26 +139,31 @@ impl Aio {
     pub fn shutdown(&self, timeout: Duration) -> io::Result<()> {
         self.check_origin()?;
         let deadline = Instant::now().checked_add(timeout);
-        self.engines().iter().for_each(|engine| engine.close());
+        self.0.close();
         self.refuse_inside()?;
-        let drained = self.engines().iter().map(|engine| engine.drain(deadline));
+        let drained = self.0.all().map(|engine| engine.drain(deadline));
         let drained = drained.fold(Ok(()), Result::and);
-        for engine in self.engines() {
+        for engine in self.0.all() {
             engine.stop();
         }
         let outcome = drained.and_then(|()| self.0.await_end(deadline));
         self.check_origin()?; // a callback may have forked
         if outcome == Err(AioError::TimedOut) {
-            self.engines()
-                .iter()
-                .for_each(|engine| engine.report_overdue());
+            self.0.private().end_in_background();
+            self.0.all().for_each(|engine| engine.report_overdue());
         }
         Ok(outcome?)
     }
 
     /// Returns the counters, summed over all shards. Does not block.
     pub fn stats(&self) -> Stats {
-        self.engines().iter().map(|engine| engine.stats()).sum()
+        let shared = self.0.shared().iter().map(|engine| engine.stats());
+        // What may be in flight on a private context is a slot of a shared one.
+        let private = self.0.private().engines().map(|engine| Stats {
+            depth: 0,
+            ..engine.stats()
+        });
+        shared.chain(private).sum()
     }
 
     /// Runs the completions of a [`Dispatch::Manual`](crate::Dispatch::Manual) context on this thread: waits
@@ -202,11 +213,11 @@ impl Aio {
 
     /// Logs what an operator wants to know of a new context.
     fn log(&self) {
-        self.engines().iter().for_each(|engine| engine.log());
+        self.0.shared().iter().for_each(|engine| engine.log());
     }
 
     fn check_origin(&self) -> Result<(), AioError> {
-        let mut engines = self.engines().iter();
+        let mut engines = self.0.shared().iter();
         engines.try_for_each(|engine| engine.check_origin())
     }
 
@@ -221,19 +232,36 @@ impl Aio {
         }
     }
 
-    fn engines(&self) -> &[Arc<Engine>] {
-        self.0.engines()
-    }
-
     /// The engine for what this thread submits: always the same, so that its requests keep their order.
     pub(crate) fn engine(&self) -> &Arc<Engine> {
-        match self.engines() {
+        match self.0.shared() {
             [only] => only,
             several => several
                 .iter()
                 .find(|engine| engine.is_dispatching_here())
                 .unwrap_or_else(|| &several[thread_number() % several.len()]),
         }
+    }
+
+    /// Submits a request and blocks until it is complete: on a private context of this thread, where it would
+    /// share one with others.
+    pub(crate) fn submit_and_wait<W: Work>(&self, work: W) -> Result<W::Output, (io::Error, W)> {
+        let shared = self.engine();
+        if self.0.private().may_serve(shared)
+            && let Some(held) = self.private_context(&work.traits(), shared)
+        {
+            return held.engine().submit_and_wait(work);
+        }
+        shared.submit_and_wait(work)
+    }
+
+    /// None inside user code, which may hold up what only the shared context can go on with; none for what waits
+    /// for a long time, or is passed on to a thread.
+    fn private_context(&self, traits: &Traits, shared: &Engine) -> Option<Held<'_>> {
+        if traits.cancellable || traits.offload || user_code::must_not_block() {
+            return None;
+        }
+        self.0.private().take(thread_number(), shared)
     }
 }
 

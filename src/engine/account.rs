@@ -151,7 +151,7 @@ impl Engine {
     }
 
     /// Whether no more events can come from the context.
-    pub(super) fn is_lost(&self) -> bool {
+    pub(crate) fn is_lost(&self) -> bool {
         // SeqCst: `on_wait_failed` stores it and then wakes all sleeping threads; a thread announces that it
         // will sleep and then looks here.
         self.lost.load(Ordering::SeqCst)

@@ -61,8 +61,19 @@ impl Engine {
         self.check_origin()?;
         let idle = match self.dispatch {
             Dispatch::Manual => self.poll_until_idle(deadline),
-            Dispatch::Thread | Dispatch::Anywhere => self.await_idle(deadline),
+            Dispatch::Thread | Dispatch::Anywhere => self.listen_until_idle(deadline),
         };
+        self.conclude_drain(idle)
+    }
+
+    /// As `drain`, where other threads take all events.
+    pub(crate) fn await_idle(&self, deadline: Option<Instant>) -> Result<(), AioError> {
+        self.check_origin()?;
+        let idle = self.listen_until_idle(deadline);
+        self.conclude_drain(idle)
+    }
+
+    fn conclude_drain(&self, idle: bool) -> Result<(), AioError> {
         self.check_origin()?;
         match idle {
             true => Ok(()),
@@ -71,7 +82,7 @@ impl Engine {
         }
     }
 
-    fn await_idle(&self, deadline: Option<Instant>) -> bool {
+    fn listen_until_idle(&self, deadline: Option<Instant>) -> bool {
         let _listening = self.counters.listen();
         let idle = self
             .idle

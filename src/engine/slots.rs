@@ -13,6 +13,8 @@ pub(super) struct Slots {
     returned: CachePadded<AtomicU64>,
     /// How often slots were refunded: only grows.
     refunds: AtomicU64,
+    /// Slots that were taken for good, for another context: only grows.
+    lent: AtomicU64,
     depth: u64,
 }
 
@@ -22,6 +24,7 @@ impl Slots {
             taken: CachePadded(AtomicU64::new(0)),
             returned: CachePadded(AtomicU64::new(0)),
             refunds: AtomicU64::new(0),
+            lent: AtomicU64::new(0),
             depth: depth.into(),
         }
     }
@@ -30,11 +33,26 @@ impl Slots {
         self.depth
     }
 
-    /// Slots ever taken, less refunds.
+    /// Slots ever taken for requests, less refunds.
     #[inline]
     pub(super) fn taken(&self) -> u64 {
+        // SeqCst: a slot is taken before it is lent, so read in this order there are never too few.
+        let lent = self.lent.load(Ordering::SeqCst);
         // SeqCst: see `take`, and `Engine::outstanding`.
-        self.taken.load(Ordering::SeqCst)
+        self.taken.load(Ordering::SeqCst).saturating_sub(lent)
+    }
+
+    /// Whether no slot is free.
+    pub(super) fn is_full(&self) -> bool {
+        // SeqCst: as for `taken`.
+        let lent = self.lent.load(Ordering::SeqCst);
+        self.in_use() + lent >= self.depth
+    }
+
+    /// A slot that was taken is another context's from now on, and no request of this one's.
+    pub(super) fn lend(&self) {
+        // SeqCst: see `taken`.
+        self.lent.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Slots whose event was reaped.
@@ -85,7 +103,10 @@ impl Slots {
     /// no slot was taken in between.
     pub(super) fn moves(&self) -> (u64, u64) {
         // SeqCst: what `Engine::outstanding` reads between two of these is not older than the first.
-        (self.taken(), self.refunds.load(Ordering::SeqCst))
+        (
+            self.taken.load(Ordering::SeqCst),
+            self.refunds.load(Ordering::SeqCst),
+        )
     }
 
     /// Gives back slots of requests that the kernel did not accept.
@@ -116,6 +137,23 @@ mod tests {
         assert_eq!((slots.take(7), slots.take(7), slots.take(7)), (7, 3, 0));
         slots.give_back(4);
         assert_eq!((slots.in_use(), slots.take(9)), (6, 4));
+    }
+
+    #[test]
+    fn a_lent_slot_is_neither_free_nor_in_use() {
+        let slots = Slots::new(2);
+        assert_eq!(slots.take(1), 1);
+        slots.lend();
+        assert_eq!(
+            (slots.taken(), slots.in_use(), slots.is_full()),
+            (0, 0, false)
+        );
+        assert_eq!(
+            (slots.take(2), slots.in_use(), slots.is_full()),
+            (1, 1, true)
+        );
+        slots.give_back(1);
+        assert_eq!((slots.in_use(), slots.is_full()), (0, false));
     }
 
     #[test]

@@ -266,6 +266,33 @@ impl Engine {
         }
     }
 
+    /// Whether requests are in flight.
+    #[inline]
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.slots.in_use() > 0
+    }
+
+    /// Whether requests wait for a slot.
+    #[inline]
+    pub(crate) fn has_queued(&self) -> bool {
+        self.backlog.len() > 0
+    }
+
+    /// Takes a slot for another context, if one is free. `end_reservation` follows.
+    pub(crate) fn reserve_slot(&self) -> bool {
+        self.slots.take(1) == 1
+    }
+
+    /// The slot is lent for good, or given back.
+    pub(crate) fn end_reservation(&self, is_lent: bool) {
+        if is_lent {
+            self.slots.lend();
+        } else {
+            self.refund(1);
+        }
+        self.notify_if_idle(); // it counted as outstanding for a moment
+    }
+
     #[inline]
     fn refund(&self, slots: usize) {
         if slots > 0 {

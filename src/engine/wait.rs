@@ -90,7 +90,7 @@ impl Engine {
     /// If a waker waits, the reap that called the waker is below it on the stack, and pumps only when the
     /// waker returns. So the wait pumps here. Returns whether something was submitted here.
     fn pump_before_sleeping(&self, role: Role) -> bool {
-        if self.backlog.len() == 0 || self.slots.in_use() >= self.slots.depth() {
+        if self.backlog.len() == 0 || self.slots.is_full() {
             return false;
         }
         if role.submits == Submits::Everything {

@@ -224,7 +224,7 @@ impl<S> Iocb<S> {
     where
         S: Request,
     {
-        self.send(|engine, job| engine.submit_and_wait(job))
+        self.send_to(|aio, job| aio.submit_and_wait(job))
     }
 
     /// Submits the request and returns a handle that stands for it: a future, or something to wait for with a
@@ -314,6 +314,13 @@ impl<S: Work> Iocb<S> {
         self,
         way: impl FnOnce(&Arc<Engine>, Job<S>) -> Result<T, (io::Error, Job<S>)>,
     ) -> Result<T, SubmitError<Self>> {
+        self.send_to(|aio, job| way(aio.engine(), job))
+    }
+
+    fn send_to<T>(
+        self,
+        way: impl FnOnce(&Aio, Job<S>) -> Result<T, (io::Error, Job<S>)>,
+    ) -> Result<T, SubmitError<Self>> {
         let Iocb {
             target,
             options,
@@ -321,7 +328,7 @@ impl<S: Work> Iocb<S> {
         } = self;
         let job = Job { state, options };
         let sent = match target.aio() {
-            Ok(aio) => way(aio.engine(), job),
+            Ok(aio) => way(aio, job),
             Err(error) => Err((error, job)),
         };
         sent.map_err(|(error, job)| {

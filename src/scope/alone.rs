@@ -238,7 +238,7 @@ impl AioWith<'_> {
             options: self.options.into_options(),
         };
         let never_left_early = AbortOnUnwind;
-        let result = self.aio.engine().submit_and_wait(job);
+        let result = self.aio.submit_and_wait(job);
         std::mem::forget(never_left_early);
         result.unwrap_or_else(|(refused, _)| Err(refused))
     }

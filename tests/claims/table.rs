@@ -95,6 +95,16 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
     (
         "src/aio/builder.rs",
         &[
+            ("no more requests are in flight than the depth allows", By(&[
+                "private_contexts::a_private_context_takes_over_a_slot_of_the_shared_one",
+            ])),
+            ("do not slow each other down", By(&[
+                "private_contexts::a_wait_beside_others_gets_a_context_of_its_own_once",
+                "private_contexts::no_wait_gets_one_where_it_would_change_what_is_promised",
+            ])),
+            ("Where one can't be made, the shared context serves", By(&[
+                "private_contexts::where_none_can_be_made_the_shared_context_serves",
+            ])),
             ("A thread always uses the same shard", By(&[
                 "shards::threads_take_turns_and_stay_where_they_are",
             ])),
