@@ -100,6 +100,9 @@
 //! | [`Dispatch::Anywhere`] | a closure, on the thread that finds the event, perhaps inside `submit` | where media answer at once, and no lock is held across `submit` |
 //! | [`Dispatch::Manual`] and [`Aio::poll`] | a closure, inside `poll` | for one engine per thread with a loop of its own: no completion thread is made |
 //!
+//! A whole file from one end to the other, bytes in any pieces, is a [`stream`]: it reads ahead or writes
+//! behind, for blocking and for async code.
+//!
 //! All but the last two go together on any context. Those two are chosen when a context is made, by
 //! [`Aio::builder`]. `Iocb::alloc` uses the process-wide context, [`Aio::global`], with the builder's
 //! defaults.
@@ -337,6 +340,8 @@
 //! - `bindgen` (default): generates the raw types from the machine's `<linux/aio_abi.h>`. Without libclang,
 //!   or without the feature, a committed copy is used, which is the same.
 //! - `bytes`: `bytes::Bytes` and `bytes::BytesMut` are buffers.
+//! - `futures-io`, `tokio`: a [`stream`] is a reader or writer of that crate. Of tokio nothing but the traits is
+//!   compiled.
 //!
 //! The raw layer, [`sys`], is public: six `unsafe` system calls and their types.
 #![doc(test(attr(deny(warnings))))]
@@ -344,6 +349,7 @@
 pub mod buf;
 pub mod direct;
 pub mod op;
+pub mod stream;
 pub mod sys;
 
 /// The pages beside this documentation: their programs are compiled and run with those in here.

@@ -7,8 +7,10 @@ mod common;
 
 use common::*;
 use kiocb::op::Read;
-use kiocb::{Aio, AlignedBuf, Dispatch, RwFlags, SyncGroup, SyncKind};
+use kiocb::stream::StreamOptions;
+use kiocb::{Aio, AlignedBuf, DirectFile, Dispatch, RwFlags, SyncGroup, SyncKind};
 use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
@@ -200,6 +202,37 @@ fn allocations_of_barriers(aio: &Aio, count: usize) -> [usize; 4] {
     ]
 }
 
+/// For so many blocks written and read back, as streams, after as many to warm up.
+fn allocations_of_file_streams(aio: &Aio, count: usize) -> [usize; 2] {
+    let mut file = DirectFile::options();
+    let place = disk_dir();
+    let path = place.path().join("file");
+    let file = file
+        .read(true)
+        .write(true)
+        .create(true)
+        .open_or_buffered(&path);
+    let (file, options) = (
+        Arc::new(file.unwrap()),
+        StreamOptions::new().depth(4).block(4096),
+    );
+    let measure = |what: &mut dyn FnMut()| {
+        (0..count).for_each(|_| what());
+        let before = allocations();
+        (0..count).for_each(|_| what());
+        allocations() - before
+    };
+    let mut writer = options.writer(aio, Arc::clone(&file)).unwrap();
+    let written = measure(&mut || {
+        writer.write_all(&[7; 4096]).unwrap();
+        writer.flush().unwrap();
+    });
+    writer.finish().unwrap();
+    let (mut reader, mut buf) = (options.reader(aio, file).unwrap(), [0; 4096]);
+    let read = measure(&mut || reader.read_exact(&mut buf).unwrap());
+    [written, read]
+}
+
 /// What is allocated for each request is allocated every time. What a thread needs when it first blocks, the
 /// test's own included, is not.
 fn least_of_three(mut count: impl FnMut() -> usize) -> usize {
@@ -232,6 +265,11 @@ fn nothing_is_allocated_in_the_steady_state() {
             assert_eq!(count, 0, "waits, {dispatch:?}, depth {depth}");
             let count = least_of_three(|| allocations_of_borrowed_calls(&aio, 500));
             assert_eq!(count, 0, "borrowed memory, {dispatch:?}, depth {depth}");
+            let counts = [0; 3].map(|_| allocations_of_file_streams(&aio, 200));
+            for which in [0, 1] {
+                let count = counts.iter().map(|counts| counts[which]).min();
+                assert_eq!(count, Some(0), "streams, {dispatch:?}, depth {depth}");
+            }
             if dispatch != Dispatch::Manual {
                 let count = allocations_of_a_stream(&aio, 20_000);
                 // The two threads may trade more cells than ever before at any moment, but not for every

@@ -27,6 +27,8 @@ const ROWS: &[&[&str]] = &[
     &["engine"],
     // What a user holds in his hands.
     &["aio", "batch", "cancel_handle", "iocb", "pending", "scope", "submission", "sync_group"],
+    // Whole files, by all of these.
+    &["stream"],
     &["lib"],
 ];
 
@@ -70,6 +72,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("buf/bytes", "the same for types of the crate `bytes`"),
     ("buf/aligned", "aligned memory"),
     ("buf/pool/mapping", "maps memory"),
+    ("stream/block", "a buffer that knows how much of it the kernel has filled"),
     ("buf/pool/buf", "a piece of that memory"),
 ];
 

@@ -10,14 +10,15 @@ mod common;
 
 use common::*;
 use kiocb::op::{Read, Rw, Write};
-use kiocb::{Aio, AioError, Dispatch, Iocb};
+use kiocb::stream::{StreamOptions, StreamReader, StreamWriter};
+use kiocb::{Aio, AioError, DirectFile, Dispatch, Iocb};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Waits until all other threads of this process sleep.
@@ -281,5 +282,67 @@ fn a_child_forked_under_load_harms_nobody() {
         }
         aio.drain().unwrap();
         assert_eq!(fates.seen(), [6000; 4]);
+    });
+}
+
+/// Whether every way to use the streams is refused, with the end of what they did left to the parent.
+fn assert_streams_refuse(reader: &mut StreamReader, writer: &mut StreamWriter) {
+    let mut context = Context::from_waker(Waker::noop());
+    let mut buf = [0; 9];
+    assert!(is_forked(&reader.read(&mut buf).unwrap_err()));
+    assert!(is_forked(&writer.write(b"x").unwrap_err()));
+    assert!(is_forked(&writer.flush().unwrap_err()));
+    assert!(is_forked(&writer.sync().unwrap_err()));
+    assert!(is_forked(&writer.skip(1).unwrap_err()));
+    let Poll::Ready(read) = pin!(reader.read_async(&mut buf)).poll(&mut context) else {
+        panic!("a child has nothing to wait for");
+    };
+    assert!(is_forked(&read.unwrap_err()));
+    let Poll::Ready(synced) = pin!(writer.sync_async()).poll(&mut context) else {
+        panic!("a child has nothing to wait for");
+    };
+    assert!(is_forked(&synced.unwrap_err()));
+}
+
+#[test]
+fn a_childs_streams_are_refused_and_the_parents_go_on() {
+    alone("a_childs_streams_are_refused_and_the_parents_go_on", || {
+        let (from, to) = (
+            tempfile::NamedTempFile::new(),
+            tempfile::NamedTempFile::new(),
+        );
+        let (from, to) = (from.unwrap(), to.unwrap());
+        std::fs::write(&from, vec![7; 100_000]).unwrap();
+        let open = |path: &Path| {
+            let mut options = DirectFile::options();
+            options
+                .read(true)
+                .write(true)
+                .open_or_buffered(path)
+                .unwrap()
+        };
+        for dispatch in KINDS {
+            let aio = build(Aio::builder().dispatch(dispatch));
+            let options = StreamOptions::new().depth(3).block(4096);
+            let mut reader = options.reader(&aio, open(from.path())).unwrap();
+            let mut writer = options.writer(&aio, open(to.path())).unwrap();
+            assert_eq!(reader.read(&mut [0; 9]).unwrap(), 9);
+            writer.write_all(&[7; 9_000]).unwrap();
+            let child = || {
+                // SAFETY: this is the child's copy, used here alone.
+                let mut reader = unsafe { std::ptr::read(&raw const reader) };
+                // SAFETY: as above.
+                let mut writer = unsafe { std::ptr::read(&raw const writer) };
+                assert_streams_refuse(&mut reader, &mut writer);
+                drop(reader);
+                assert!(is_forked(&writer.finish().unwrap_err()));
+            };
+            assert!(fork(child), "{dispatch:?}");
+            let mut rest = Vec::new();
+            reader.read_to_end(&mut rest).unwrap();
+            assert_eq!(rest, [7; 99_991]);
+            writer.finish().unwrap();
+            assert_eq!(std::fs::read(to.path()).unwrap(), [7; 9_000]);
+        }
     });
 }

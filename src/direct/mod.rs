@@ -212,12 +212,18 @@ impl DirectFile {
     /// - `EOPNOTSUPP`: the file system can't, or a block device, which has all its space already.
     /// - `EBADF`: not open for writing.
     pub fn preallocate(&self, len: u64) -> io::Result<()> {
+        self.reserve(0, len)
+    }
+
+    /// The same for `len` bytes from `start` on.
+    pub(crate) fn reserve(&self, start: u64, len: u64) -> io::Result<()> {
         let Some(len) = NonZeroU64::new(len) else {
             return Ok(());
         };
-        let len = i64::try_from(len.get()).map_err(|_| nix::errno::Errno::EFBIG)?;
+        let signed = |bytes: u64| i64::try_from(bytes).map_err(|_| nix::errno::Errno::EFBIG);
+        let (start, len) = (signed(start)?, signed(len.get())?);
         loop {
-            match fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+            match fallocate(&self.file, FallocateFlags::empty(), start, len) {
                 // A signal arrived; what was reserved stays, and doing it again goes on from there.
                 Err(nix::errno::Errno::EINTR) => {}
                 result => return Ok(result?),

@@ -55,7 +55,8 @@ impl<F: AsFd + Send + 'static, O: Operation<B>, B: Send + 'static> Iocb<Rw<F, O,
         self.exact()
     }
 
-    fn exact(self) -> Iocb<Exact<F, O, B>> {
+    /// For an operation that may be of either kind.
+    pub(crate) fn exact(self) -> Iocb<Exact<F, O, B>> {
         self.map(Exact::new)
     }
 }

@@ -631,6 +631,38 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
         ],
     ),
     (
+        "src/stream/options.rs",
+        &[
+            ("0: never.", By(&["stream::what_is_skipped_is_a_hole_of_zeroes"])),
+            ("those of that read: EBADF", By(&["stream::a_file_that_is_not_open_for_it_is_ebadf"])),
+        ],
+    ),
+    (
+        "src/stream/reader.rs",
+        &[
+            ("[`Completion::result`](crate::Completion::result): EIO", By(&[
+                "faults/stream::a_read_that_fails_is_an_error_at_its_place_and_read_again",
+            ])),
+            ("EBADF where the file is not open for reading", By(&[
+                "stream::a_file_that_is_not_open_for_it_is_ebadf",
+                "stream::after_a_shutdown_what_was_read_ahead_comes_and_then_the_reason",
+            ])),
+        ],
+    ),
+    (
+        "src/stream/writer.rs",
+        &[
+            ("ENOSPC, EDQUOT, EIO, and EFBIG", By(&[
+                "faults/stream::a_full_file_system_is_enospc_at_its_place_and_stays",
+                "faults/stream::the_error_of_one_block_stays_though_later_ones_are_written",
+            ])),
+            ("EBADF where the file is not open for writing", By(&[
+                "stream::a_file_that_is_not_open_for_it_is_ebadf",
+                "stream::after_a_shutdown_what_was_read_ahead_comes_and_then_the_reason",
+            ])),
+        ],
+    ),
+    (
         "src/sync_group/mod.rs",
         &[
             ("Syncs of one group never overlap", By(&[

@@ -39,6 +39,8 @@ const CARRIERS: &[(&str, &str)] = &[
     ("Submission", "ignored_submission"),
     ("Iocb", "ignored_iocb"),
     ("Stats", "ignored_stats"),
+    ("StreamWriter", "ignored_stream_writer"),
+    ("Result", "ignored_finish_of_a_stream"),
     ("Batch", "ignored_batch"),
     ("BatchErrors", "ignored_errors_of_a_batch"),
 ];
@@ -50,6 +52,7 @@ const NO_CARRIERS: &[&str] = &[
     "BufPoolBuilder",
     "IoOptions",
     "ScopeWith",
+    "StreamOptions",
     "TrackedWrite",
     "UnsubmittedWrite",
 ];

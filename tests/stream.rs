@@ -1,0 +1,659 @@
+//! What `kiocb::stream` promises: the same bytes at any length and in any pieces, the end where the stream
+//! ends, the first error for ever, and nothing lost by a future that is dropped.
+
+mod common;
+
+use common::*;
+use kiocb::op::Read as ReadOp;
+use kiocb::stream::{StreamError, StreamOptions, StreamReader, StreamWriter};
+use kiocb::{Aio, AioError, DirectFile, Dispatch};
+use std::fs::{self, File};
+use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+const KINDS: [Dispatch; 3] = [Dispatch::Thread, Dispatch::Anywhere, Dispatch::Manual];
+const SHAPES: [(usize, usize); 4] = [(1, 1), (1, 8192), (2, 4096), (8, 65_536)];
+const LENGTHS: [usize; 7] = [0, 1, 4095, 4096, 4097, 65_536, 300_001];
+
+fn of_kind(dispatch: Dispatch) -> Aio {
+    build(Aio::builder().depth(16).dispatch(dispatch))
+}
+
+fn open(path: &Path) -> Arc<DirectFile> {
+    let mut options = DirectFile::options();
+    options.read(true).write(true).create(true);
+    Arc::new(options.open_or_buffered(path).unwrap())
+}
+
+fn options((depth, block): (usize, usize)) -> StreamOptions {
+    StreamOptions::new()
+        .depth(depth)
+        .block(block)
+        .preallocate(1 << 20)
+}
+
+/// Runs a future; under `Dispatch::Manual` this thread polls the context meanwhile.
+fn run<T>(aio: &Aio, future: impl Future<Output = T>) -> T {
+    let (mut future, is_manual) = (pin!(future), aio.poll(0, 0, None).is_ok());
+    if !is_manual {
+        return block_on(future);
+    }
+    loop {
+        let polled = future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        if let Poll::Ready(output) = polled {
+            return output;
+        }
+        aio.run_once(Some(Duration::from_millis(50))).unwrap();
+    }
+}
+
+/// The stream's error inside.
+#[track_caller]
+fn inner(error: &io::Error) -> &StreamError {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    inner.unwrap_or_else(|| panic!("not of a stream: {error:?}"))
+}
+
+/// Pieces of lengths that fit nothing.
+fn pieces(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut random = Random(7);
+    std::iter::from_fn(move || {
+        let len = usize::try_from(random.next() % 9_000).unwrap() + 1;
+        let (piece, rest) = bytes.split_at(len.min(bytes.len()));
+        bytes = rest;
+        Some(piece).filter(|piece| !piece.is_empty())
+    })
+}
+
+fn write_in_pieces(aio: &Aio, path: &Path, shape: (usize, usize), bytes: &[u8]) {
+    let mut writer = options(shape).writer(aio, open(path)).unwrap();
+    for (number, piece) in pieces(bytes).enumerate() {
+        writer.write_all(piece).unwrap();
+        match number % 5 {
+            2 => writer.flush().unwrap(),
+            4 => writer.sync().unwrap(),
+            _ => {}
+        }
+    }
+    assert_eq!(writer.position(), bytes.len() as u64);
+    writer.finish().unwrap();
+}
+
+fn read_in_pieces(aio: &Aio, path: &Path, shape: (usize, usize)) -> Vec<u8> {
+    let mut reader = options(shape).reader(aio, open(path)).unwrap();
+    let (mut random, mut bytes) = (Random(8), Vec::new());
+    loop {
+        let mut piece = vec![0; usize::try_from(random.next() % 9_000).unwrap() + 1];
+        match reader.read(&mut piece).unwrap() {
+            0 => return bytes,
+            count => bytes.extend_from_slice(&piece[..count]),
+        }
+    }
+}
+
+#[test]
+fn bytes_of_any_length_come_back_in_any_pieces() {
+    let _watchdog = watchdog();
+    for place in places() {
+        let path = place.path().join("file");
+        for (dispatch, shape) in KINDS
+            .iter()
+            .flat_map(|kind| SHAPES.map(|shape| (*kind, shape)))
+        {
+            let aio = of_kind(dispatch);
+            for len in LENGTHS {
+                let bytes = pattern(len as u64, len);
+                write_in_pieces(&aio, &path, shape, &bytes);
+                assert!(
+                    fs::read(&path).unwrap() == bytes,
+                    "{dispatch:?} {shape:?} {len}"
+                );
+                let got = read_in_pieces(&aio, &path, shape);
+                assert!(got == bytes, "{dispatch:?} {shape:?} {len}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_come_back_in_async_code_without_a_runtime() {
+    let _watchdog = watchdog();
+    let place = disk_dir();
+    let path = place.path().join("file");
+    for dispatch in KINDS {
+        let (aio, bytes) = (of_kind(dispatch), pattern(1, 300_001));
+        let got = run(&aio, async {
+            let mut writer = options((3, 8192)).writer(&aio, open(&path)).unwrap();
+            for (number, piece) in pieces(&bytes).enumerate() {
+                writer.write_all_async(piece).await.unwrap();
+                if number % 5 == 3 {
+                    writer.flush_async().await.unwrap();
+                    writer.sync_async().await.unwrap();
+                }
+            }
+            let file = writer.finish_async().await.unwrap();
+            let mut reader = options((3, 8192)).reader(&aio, file).unwrap();
+            let mut got = vec![0; 100];
+            reader.read_exact_async(&mut got).await.unwrap();
+            loop {
+                match reader.fill_buf_async().await.unwrap() {
+                    [] => break,
+                    more => got.extend_from_slice(more),
+                }
+                reader.consume(usize::MAX);
+            }
+            let beyond = reader.read_exact_async(&mut [0; 1]).await.unwrap_err();
+            assert_eq!(beyond.kind(), ErrorKind::UnexpectedEof);
+            got
+        });
+        assert!(
+            got == bytes && fs::read(&path).unwrap() == bytes,
+            "{dispatch:?}"
+        );
+    }
+}
+
+/// Each future is polled once and dropped, over and over.
+#[test]
+fn futures_that_are_dropped_take_no_bytes_with_them() {
+    let _watchdog = watchdog();
+    let place = disk_dir();
+    let path = place.path().join("file");
+    let (aio, bytes) = (aio(), pattern(2, 100_003));
+    let mut writer = options((2, 4096)).writer(&aio, open(&path)).unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut written = 0;
+    while written < bytes.len() {
+        let end = bytes.len().min(written + 3_000);
+        let polled = pin!(writer.write_async(&bytes[written..end])).poll(&mut context);
+        if let Poll::Ready(count) = polled {
+            written += count.unwrap();
+        }
+        if written % 7 == 0 {
+            let _ = pin!(writer.flush_async()).poll(&mut context);
+            let _ = pin!(writer.sync_async()).poll(&mut context);
+        }
+    }
+    writer.finish().unwrap();
+    assert!(fs::read(&path).unwrap() == bytes);
+
+    let mut reader = options((2, 4096)).reader(&aio, open(&path)).unwrap();
+    let mut got = Vec::new();
+    while got.len() < bytes.len() {
+        let mut piece = [0; 3_000];
+        let polled = pin!(reader.read_async(&mut piece)).poll(&mut context);
+        if let Poll::Ready(count) = polled {
+            got.extend_from_slice(&piece[..count.unwrap()]);
+        }
+    }
+    assert!(got == bytes);
+}
+
+#[test]
+fn a_reader_goes_on_where_a_file_has_grown() {
+    let _watchdog = watchdog();
+    let place = disk_dir();
+    let path = place.path().join("file");
+    for (before, after) in [(10, 20), (4096, 4097), (5000, 20_000), (8192, 8192 * 3)] {
+        let bytes = pattern(3, after);
+        fs::write(&path, &bytes[..before]).unwrap();
+        let mut reader = options((4, 4096)).reader(&aio(), open(&path)).unwrap();
+        let mut got = Vec::new();
+        reader.read_to_end(&mut got).unwrap();
+        assert!(got == bytes[..before], "{before}");
+        fs::write(&path, &bytes).unwrap();
+        reader.read_to_end(&mut got).unwrap();
+        assert!(got == bytes, "{before} {after}");
+    }
+}
+
+#[test]
+fn a_file_that_becomes_shorter_ends_there() {
+    let _watchdog = watchdog();
+    let place = disk_dir();
+    let path = place.path().join("file");
+    let bytes = pattern(4, 1 << 20);
+    fs::write(&path, &bytes).unwrap();
+    let mut reader = options((1, 65_536)).reader(&aio(), open(&path)).unwrap();
+    let mut got = vec![0; 65_536];
+    reader.read_exact(&mut got).unwrap();
+    let cut = File::options().write(true).open(&path).unwrap();
+    cut.set_len(100_001).unwrap();
+    reader.read_to_end(&mut got).unwrap();
+    assert!(got == bytes[..100_001]);
+    cut.set_len(10).unwrap();
+    assert_eq!(reader.read(&mut [0; 9]).unwrap(), 0);
+}
+
+#[test]
+fn a_range_is_read_and_nothing_beside_it() {
+    let _watchdog = watchdog();
+    let place = disk_dir();
+    let path = place.path().join("file");
+    let bytes = pattern(5, 200_000);
+    fs::write(&path, &bytes).unwrap();
+    for shape in SHAPES {
+        let mut reader = options(shape).reader(&aio(), open(&path)).unwrap();
+        for (start, end) in [
+            (0, 10),
+            (4095, 4097),
+            (50_000, 199_999),
+            (3, 3),
+            (8192, 12_288),
+        ] {
+            reader.set_range(start as u64..end as u64).unwrap();
+            let mut got = Vec::new();
+            reader.read_to_end(&mut got).unwrap();
+            assert!(got == bytes[start..end], "{shape:?} {start}");
+            assert_eq!(reader.position(), end as u64);
+        }
+        reader.set_range(199_990..u64::MAX).unwrap();
+        assert_eq!(reader.by_ref().bytes().count(), 10);
+        reader.set_range(300_000..400_000).unwrap();
+        assert_eq!(reader.bytes().count(), 0);
+    }
+}
+
+#[test]
+fn what_is_skipped_is_a_hole_of_zeroes() {
+    let _watchdog = watchdog();
+    for place in places() {
+        let path = place.path().join("file");
+        for shape in SHAPES {
+            let _ = fs::remove_file(&path);
+            let mut writer = options(shape)
+                .preallocate(0)
+                .writer(&aio(), open(&path))
+                .unwrap();
+            let mut expected = Vec::new();
+            for (bytes, hole) in [(10, 5), (1, 4080), (5000, 1 << 20), (0, 3), (4096, 10_000)] {
+                writer.write_all(&pattern(6, bytes)).unwrap();
+                writer.skip(hole).unwrap();
+                expected.extend(pattern(6, bytes));
+                expected.resize(expected.len() + usize::try_from(hole).unwrap(), 0);
+            }
+            writer.finish().unwrap();
+            assert!(fs::read(&path).unwrap() == expected, "{shape:?}");
+            let on_disk = fs::metadata(&path).unwrap().blocks() * 512;
+            assert!(on_disk < 512 << 10, "{on_disk} bytes on the disk");
+            assert!(
+                read_in_pieces(&aio(), &path, shape) == expected,
+                "{shape:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_skip_beyond_any_file_is_refused_and_does_not_stay() {
+    let place = disk_dir();
+    let path = place.path().join("file");
+    let mut writer = StreamWriter::new(&aio(), open(&path)).unwrap();
+    writer.write_all(b"abc").unwrap();
+    for much in [u64::MAX, i64::MAX as u64] {
+        assert_eq!(
+            writer.skip(much).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+    }
+    writer.finish().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"abc");
+}
+
+#[test]
+fn a_writer_that_begins_inside_a_block_keeps_what_is_before() {
+    let _watchdog = watchdog();
+    for place in places() {
+        let path = place.path().join("file");
+        for start in [1, 511, 4095, 4097, 9_999, 12_288] {
+            let old = pattern(7, 10_000);
+            fs::write(&path, &old).unwrap();
+            let begin = options((2, 4096)).start(start as u64);
+            let mut writer = begin.writer(&aio(), open(&path)).unwrap();
+            writer.write_all(b"new").unwrap();
+            writer.flush().unwrap();
+            writer.write_all(b"er").unwrap();
+            writer.finish().unwrap();
+            let mut expected = old[..start.min(old.len())].to_vec();
+            expected.resize(start, 0);
+            expected.extend_from_slice(b"newer");
+            assert!(fs::read(&path).unwrap() == expected, "{start}");
+        }
+    }
+}
+
+#[test]
+fn finish_ends_the_file_where_the_stream_does() {
+    let place = disk_dir();
+    let path = place.path().join("file");
+    fs::write(&path, pattern(8, 100_000)).unwrap();
+    let mut writer = StreamWriter::new(&aio(), open(&path)).unwrap();
+    writer.write_all(b"short").unwrap();
+    writer.finish().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"short");
+    let blocks = fs::metadata(&path).unwrap().blocks();
+    assert!(
+        blocks <= 64,
+        "what was reserved is given back: {blocks} blocks"
+    );
+}
+
+#[test]
+fn what_is_flushed_is_in_the_file_for_any_reader() {
+    let _watchdog = watchdog();
+    for place in places() {
+        let path = place.path().join("file");
+        let (aio, bytes) = (aio(), pattern(9, 30_000));
+        let mut writer = options((2, 8192)).writer(&aio, open(&path)).unwrap();
+        let mut len = 0;
+        for piece in pieces(&bytes).flat_map(|piece| piece.chunks(777)) {
+            writer.write_all(piece).unwrap();
+            writer.flush().unwrap();
+            len += piece.len();
+            assert!(fs::read(&path).unwrap()[..len] == bytes[..len], "{len}");
+        }
+        writer.finish().unwrap();
+    }
+}
+
+/// A file whose writes beyond 4096 bytes fail with EPERM.
+fn with_an_end() -> Arc<DirectFile> {
+    let file = bounded();
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    open(Path::new(&path))
+}
+
+#[test]
+fn the_first_error_stays_with_kind_and_position() {
+    let _watchdog = watchdog();
+    for dispatch in KINDS {
+        let aio = of_kind(dispatch);
+        let mut writer = options((2, 4096)).writer(&aio, with_an_end()).unwrap();
+        let mut results = (0..20).map(|_| writer.write_all(&[7; 4096]));
+        let first = results
+            .find_map(Result::err)
+            .expect("the fourth at the latest");
+        assert_eq!(first.kind(), ErrorKind::PermissionDenied);
+        assert_eq!(
+            (inner(&first).position(), inner(&first).errno()),
+            (4096, Some(libc::EPERM))
+        );
+        drop(results);
+        let again = [
+            writer.write(b"more").unwrap_err(),
+            writer.flush().unwrap_err(),
+            writer.sync().unwrap_err(),
+            writer.skip(1).unwrap_err(),
+            run(&aio, writer.flush_async()).unwrap_err(),
+            run(&aio, writer.write_async(b"more")).unwrap_err(),
+            writer.finish().unwrap_err(),
+        ];
+        for error in again {
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+            assert_eq!(inner(&error).position(), 4096);
+        }
+    }
+}
+
+/// The write that fails is behind the program: it has returned.
+#[test]
+fn an_error_behind_the_program_comes_from_flush_and_finish() {
+    let _watchdog = watchdog();
+    let writer = || {
+        let mut writer = options((4, 4096)).writer(&aio(), with_an_end()).unwrap();
+        writer.write_all(&[7; 5000]).unwrap();
+        writer
+    };
+    let mut flushed = writer();
+    let error = flushed.flush().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    assert_eq!(inner(&error).position(), 4096);
+    let text = error.to_string();
+    assert!(text.starts_with("writing ") && text.ends_with(" bytes at offset 4096 failed"));
+    let cause = std::error::Error::source(inner(&error)).unwrap();
+    assert_eq!(cause.to_string(), "Operation not permitted (os error 1)");
+    for error in [
+        flushed.finish().unwrap_err(),
+        writer().finish().unwrap_err(),
+    ] {
+        assert_eq!(inner(&error).position(), 4096);
+    }
+}
+
+#[test]
+fn a_file_that_is_not_open_for_it_is_ebadf() {
+    let place = disk_dir();
+    let path = place.path().join("file");
+    fs::write(&path, "content").unwrap();
+    let only = |read| {
+        DirectFile::options()
+            .read(read)
+            .write(!read)
+            .open_or_buffered(&path)
+    };
+    let mut reader = StreamReader::new(&aio(), only(false).unwrap()).unwrap();
+    for _ in 0..2 {
+        let error = reader.read(&mut [0; 9]).unwrap_err();
+        assert_eq!(inner(&error).errno(), Some(libc::EBADF));
+    }
+    let inside = StreamOptions::new()
+        .start(3)
+        .writer(&aio(), only(false).unwrap());
+    assert_eq!(inside.unwrap_err().raw_os_error(), Some(libc::EBADF));
+    let mut writer = StreamWriter::new(&aio(), only(true).unwrap()).unwrap();
+    writer.write_all(b"x").unwrap();
+    assert_eq!(
+        inner(&writer.finish().unwrap_err()).errno(),
+        Some(libc::EBADF)
+    );
+    assert_eq!(fs::read(&path).unwrap(), b"content");
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused() {
+    let place = disk_dir();
+    let file = open(&place.path().join("file"));
+    for (depth, block) in [(0, 1), (1, 0), (1, usize::MAX), (usize::MAX, 1)] {
+        let (reader, writer) = (options((depth, block)), options((depth, block)));
+        assert!(
+            reader.reader(&aio(), file.clone()).is_err(),
+            "{depth} {block}"
+        );
+        assert!(
+            writer.writer(&aio(), file.clone()).is_err(),
+            "{depth} {block}"
+        );
+    }
+}
+
+#[test]
+fn after_a_shutdown_what_was_read_ahead_comes_and_then_the_reason() {
+    let _watchdog = watchdog();
+    let place = disk_dir();
+    let path = place.path().join("file");
+    let bytes = pattern(10, 100_000);
+    fs::write(&path, &bytes).unwrap();
+    for dispatch in KINDS {
+        let aio = of_kind(dispatch);
+        let mut reader = options((4, 4096)).reader(&aio, open(&path)).unwrap();
+        let mut writer = options((4, 4096))
+            .writer(&aio, open(&place.path().join("to")))
+            .unwrap();
+        reader.fill_buf().unwrap();
+        writer.write_all(&bytes[..9_000]).unwrap();
+        aio.shutdown(Duration::from_secs(60)).unwrap();
+        let mut got = Vec::new();
+        let error = reader.read_to_end(&mut got).unwrap_err();
+        assert_eq!(inner(&error).aio_error(), Some(AioError::ShutDown));
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        assert!(got == bytes[..4 * 4096], "{} bytes", got.len());
+        let error = writer.flush().unwrap_err();
+        assert_eq!(inner(&error).aio_error(), Some(AioError::ShutDown));
+        assert_eq!(inner(&error).position(), 8192);
+        let error = run(&aio, writer.finish_async()).unwrap_err();
+        assert_eq!(inner(&error).aio_error(), Some(AioError::ShutDown));
+    }
+}
+
+#[test]
+fn streams_that_are_dropped_or_forgotten_leave_nothing_under_way() {
+    let _watchdog = watchdog();
+    let place = disk_dir();
+    let path = place.path().join("file");
+    let bytes = pattern(11, 100_000);
+    fs::write(&path, &bytes).unwrap();
+    for dispatch in KINDS {
+        let aio = of_kind(dispatch);
+        for forget in [false, true] {
+            let to = place.path().join(format!("{forget}"));
+            let mut reader = options((4, 4096)).reader(&aio, open(&path)).unwrap();
+            let mut writer = options((4, 4096)).writer(&aio, open(&to)).unwrap();
+            reader.fill_buf().unwrap();
+            writer.write_all(&bytes[..9_000]).unwrap();
+            match forget {
+                true => std::mem::forget((reader, writer)),
+                false => drop((reader, writer)),
+            }
+            aio.drain().unwrap();
+            assert!(fs::read(&to).unwrap()[..8192] == bytes[..8192], "{forget}");
+        }
+    }
+}
+
+#[test]
+fn streams_work_inside_a_callback() {
+    let _watchdog = watchdog();
+    let place = disk_dir();
+    let path = place.path().join("file");
+    for dispatch in KINDS {
+        let (aio, bytes) = (of_kind(dispatch), pattern(12, 100_001));
+        let (send, receive) = mpsc::channel();
+        let (streams, at, expected) = (aio.clone(), path.clone(), bytes.clone());
+        let request = aio.alloc().init_rw(null(), ReadOp, Vec::new(), 0);
+        let callback = move |_| {
+            write_in_pieces(&streams, &at, (3, 4096), &bytes);
+            send.send(read_in_pieces(&streams, &at, (3, 4096))).unwrap();
+        };
+        request.init_callback(callback).submit().unwrap();
+        aio.drain().unwrap();
+        assert!(receive.recv().unwrap() == expected, "{dispatch:?}");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_takes_nothing_from_a_stream() {
+    let _watchdog = watchdog();
+    let place = disk_dir();
+    let path = place.path().join("file");
+    let (aio, bytes) = (aio(), pattern(13, 100_001));
+    fs::write(&path, &bytes).unwrap();
+    let bomb = waker_that(|| panic!("on purpose"));
+    let mut reader = options((2, 4096)).reader(&aio, open(&path)).unwrap();
+    let mut got = Vec::new();
+    while got.len() < bytes.len() {
+        let polled = pin!(reader.fill_buf_async()).poll(&mut Context::from_waker(&bomb));
+        let count = match polled {
+            Poll::Ready(more) => {
+                let more = more.unwrap();
+                got.extend_from_slice(more);
+                more.len()
+            }
+            Poll::Pending => 0,
+        };
+        reader.consume(count);
+    }
+    assert!(got == bytes);
+    aio.drain().unwrap();
+}
+
+/// Reads, then asks twice at the same time; the file ends inside a block.
+#[test]
+fn two_streams_may_be_over_one_file_at_once() {
+    let _watchdog = watchdog();
+    let place = disk_dir();
+    let path = place.path().join("file");
+    let (aio, bytes) = (aio(), pattern(14, 1_000_001));
+    fs::write(&path, &bytes).unwrap();
+    let file = open(&path);
+    std::thread::scope(|scope| {
+        let read = || {
+            let mut got = Vec::new();
+            let mut reader = StreamReader::new(&aio, file.clone()).unwrap();
+            reader.read_to_end(&mut got).unwrap();
+            got
+        };
+        let threads = [scope.spawn(read), scope.spawn(read)];
+        for thread in threads {
+            assert!(thread.join().unwrap() == bytes);
+        }
+    });
+}
+
+/// What was logged as a warning.
+fn warnings() -> Arc<Mutex<Vec<String>>> {
+    struct Logger(Arc<Mutex<Vec<String>>>);
+    impl log::Log for Logger {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            self.0.lock().unwrap().push(record.args().to_string());
+        }
+        fn flush(&self) {}
+    }
+    let lines = Arc::default();
+    log::set_logger(Box::leak(Box::new(Logger(Arc::clone(&lines))))).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    lines
+}
+
+#[test]
+fn a_drop_without_finish_is_logged_once_and_only_where_it_loses() {
+    alone(
+        "a_drop_without_finish_is_logged_once_and_only_where_it_loses",
+        || {
+            let (aio, lines, place) = (aio(), warnings(), disk_dir());
+            let writer = |name| StreamWriter::new(&aio, open(&place.path().join(name))).unwrap();
+            drop(writer("untouched"));
+            let mut finished = writer("finished");
+            finished.write_all(b"x").unwrap();
+            finished.finish().unwrap();
+            let mut told = options((2, 4096)).writer(&aio, with_an_end()).unwrap();
+            told.write_all(&[7; 5000]).unwrap();
+            told.flush().unwrap_err();
+            drop(told);
+            assert_eq!(lines.lock().unwrap()[..], [""; 0]);
+
+            let mut lost = writer("lost");
+            lost.write_all(b"hello").unwrap();
+            drop(lost);
+            let lines = lines.lock().unwrap();
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            assert!(lines[0].starts_with("a StreamWriter was dropped at byte 5 without `finish`"));
+            assert_eq!(fs::read(place.path().join("lost")).unwrap(), b"");
+        },
+    );
+}
+
+/// Where the file has no space for a step, the writes tell, and those that fit succeed.
+#[test]
+fn space_that_cannot_be_reserved_is_no_error() {
+    let _watchdog = watchdog();
+    let mut writer = options((2, 4096)).writer(&aio(), with_an_end()).unwrap();
+    writer.write_all(&[7; 4096]).unwrap();
+    let file = writer.finish().unwrap();
+    let mut got = [0; 4096];
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        .unwrap()
+        .read_exact_at(&mut got, 0)
+        .unwrap();
+    assert_eq!(got, [7; 4096]);
+}

@@ -1,0 +1,124 @@
+//! Streams as the readers and writers of `futures-io` and of `tokio`. The traits are used directly, so that no
+//! crate of combinators is needed.
+
+mod common;
+
+use common::*;
+use kiocb::stream::{StreamOptions, StreamReader, StreamWriter};
+use kiocb::{Aio, DirectFile};
+use std::fs;
+use std::future::poll_fn;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+fn file(path: &Path) -> DirectFile {
+    let mut options = DirectFile::options();
+    options.read(true).write(true).create(true);
+    options.open_or_buffered(path).unwrap()
+}
+
+fn streams(aio: &Aio, path: &Path) -> (StreamWriter, StreamReader) {
+    let options = StreamOptions::new().depth(2).block(4096);
+    let writer = options.writer(aio, file(path)).unwrap();
+    (writer, options.reader(aio, file(path)).unwrap())
+}
+
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let place = disk_dir();
+    let path = place.path().join("file");
+    (place, path)
+}
+
+/// Writes all of it by whatever `write` is.
+async fn write_all<W: Unpin>(
+    writer: &mut W,
+    mut bytes: &[u8],
+    write: impl Fn(Pin<&mut W>, &mut Context<'_>, &[u8]) -> Poll<io::Result<usize>>,
+) {
+    while !bytes.is_empty() {
+        let count = poll_fn(|context| write(Pin::new(&mut *writer), context, bytes)).await;
+        bytes = &bytes[count.unwrap()..];
+    }
+}
+
+#[test]
+fn bytes_come_back_by_the_traits_of_futures_io() {
+    use futures_io::{AsyncBufRead, AsyncRead, AsyncWrite};
+    let _watchdog = watchdog();
+    let ((_place, path), bytes) = (place(), pattern(1, 100_001));
+    let (mut writer, mut reader) = streams(&aio(), &path);
+    block_on(async {
+        write_all(&mut writer, &bytes, AsyncWrite::poll_write).await;
+        let flushed = poll_fn(|context| AsyncWrite::poll_flush(Pin::new(&mut writer), context));
+        flushed.await.unwrap();
+        for _ in 0..2 {
+            let closed = poll_fn(|context| AsyncWrite::poll_close(Pin::new(&mut writer), context));
+            closed.await.unwrap();
+        }
+        assert!(fs::read(&path).unwrap() == bytes);
+        let late = poll_fn(|context| AsyncWrite::poll_write(Pin::new(&mut writer), context, b"x"));
+        assert_eq!(late.await.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+
+        let mut first = [0; 1000];
+        let read =
+            poll_fn(|context| AsyncRead::poll_read(Pin::new(&mut reader), context, &mut first));
+        let count = read.await.unwrap();
+        let mut got = first[..count].to_vec();
+        loop {
+            let more = poll_fn(|context| {
+                let more = AsyncBufRead::poll_fill_buf(Pin::new(&mut reader), context);
+                more.map_ok(<[u8]>::to_vec)
+            });
+            let more = more.await.unwrap();
+            if more.is_empty() {
+                break;
+            }
+            AsyncBufRead::consume(Pin::new(&mut reader), more.len());
+            got.extend(more);
+        }
+        assert!(got == bytes);
+    });
+}
+
+#[test]
+fn bytes_come_back_by_the_traits_of_tokio() {
+    use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+    let _watchdog = watchdog();
+    let ((_place, path), bytes) = (place(), pattern(2, 100_001));
+    let (mut writer, mut reader) = streams(&aio(), &path);
+    let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+    runtime.block_on(async {
+        write_all(&mut writer, &bytes, AsyncWrite::poll_write).await;
+        let flushed = poll_fn(|context| AsyncWrite::poll_flush(Pin::new(&mut writer), context));
+        flushed.await.unwrap();
+        for _ in 0..2 {
+            let end = poll_fn(|context| AsyncWrite::poll_shutdown(Pin::new(&mut writer), context));
+            end.await.unwrap();
+        }
+        assert!(fs::read(&path).unwrap() == bytes);
+
+        let mut first = [0; 1000];
+        let mut part = ReadBuf::new(&mut first);
+        part.put_slice(b"before");
+        let read =
+            poll_fn(|context| AsyncRead::poll_read(Pin::new(&mut reader), context, &mut part));
+        read.await.unwrap();
+        assert_eq!(&part.filled()[..6], b"before");
+        let mut got = part.filled()[6..].to_vec();
+        loop {
+            let more = poll_fn(|context| {
+                let more = AsyncBufRead::poll_fill_buf(Pin::new(&mut reader), context);
+                more.map_ok(<[u8]>::to_vec)
+            });
+            let more = more.await.unwrap();
+            if more.is_empty() {
+                break;
+            }
+            AsyncBufRead::consume(Pin::new(&mut reader), more.len());
+            got.extend(more);
+        }
+        assert!(got == bytes);
+    });
+}
