@@ -4,27 +4,24 @@
 //! cargo run --release --example copy -- SRC DST
 //! ```
 //!
-//! The heart of it is [`Copying`]. What holds data is cut into pieces, and each of a few buffers goes round
-//! on its own: read a piece; in the callback, write it; in that one's callback, read the next. There is no
-//! loop over requests, no thread and no queue: when nothing is in flight any more, everything is copied. The
-//! rest is what a copy owes its user, and [`copy`] lists it.
+//! The heart of it is [`Transfer`]: a stream that reads ahead, a stream that writes behind, and a loop between
+//! them. The rest is what a copy owes its user, and [`copy`] lists it.
 
+use std::error::Error;
 use std::fmt;
 use std::fs::{self, File, Permissions};
-use std::io::{self, ErrorKind};
+use std::io::{self, BufRead, ErrorKind, Write};
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use kiocb::buf::{IoBuf, IoBufMut, Slice};
 use kiocb::direct::DirectOptions;
-use kiocb::op::{Read, Write};
-use kiocb::{Aio, AlignedBuf, Completion, DirectFile};
+use kiocb::stream::{StreamError, StreamOptions, StreamReader, StreamWriter};
+use kiocb::{Aio, AlignedBuf, DirectFile};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, fallocate};
 use nix::unistd::{Whence, linkat, lseek};
@@ -39,7 +36,7 @@ Usage: copy [--depth N] [--bs SIZE] SRC DST
 Copies the file or block device SRC to the file DST, or into the directory DST, with direct I/O and many
 requests in flight.
 
-  --depth N   pieces on their way at once, 1 to 65535 (default 16)
+  --depth N   pieces read ahead, and as many written behind, 1 to 65535 (default 16)
   --bs SIZE   bytes in a piece, such as 64k or 1M (default 256k)
 
 All buffers together take at most 256 MiB, and none is longer than SRC: what N and SIZE ask for beyond that is
@@ -86,7 +83,7 @@ fn complain(error: &dyn fmt::Display, code: u8) -> ExitCode {
 /// How to copy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
-    /// Pieces on their way at once.
+    /// Pieces that are read ahead, and as many that are written behind.
     pub(crate) depth: u32,
     /// Bytes in a piece; rounded up to whole blocks. Both are less where memory or the file ends before.
     pub(crate) piece: usize,
@@ -156,7 +153,7 @@ fn size(text: &str) -> Result<usize, &'static str> {
 pub(crate) struct Failure {
     path: PathBuf,
     doing: String,
-    cause: io::Error,
+    cause: String,
 }
 
 impl fmt::Display for Failure {
@@ -165,16 +162,33 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl Error for Failure {}
 
 /// For `map_err`.
 fn failed(path: &Path, doing: impl Into<String>) -> impl FnOnce(io::Error) -> Failure {
     let (path, doing) = (path.to_owned(), doing.into());
-    move |cause| Failure { path, doing, cause }
+    move |error| {
+        let cause = error.to_string();
+        Failure { path, doing, cause }
+    }
 }
 
-/// Copies the file `from` to `to`, or into it where it is a directory. Blocks; `progress` hears on the
-/// completion thread how many bytes of data, of how many, are through.
+/// The same for the errors of a stream, which say themselves what it was doing.
+fn stream_failed(path: &Path) -> impl FnOnce(io::Error) -> Failure {
+    move |error| {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        let inner: Option<&StreamError> = inner;
+        let cause = inner.and_then(Error::source).map(ToString::to_string);
+        Failure {
+            path: path.to_owned(),
+            doing: inner.map_or("copying".to_owned(), ToString::to_string),
+            cause: cause.unwrap_or_else(|| error.to_string()),
+        }
+    }
+}
+
+/// Copies the file `from` to `to`, or into it where it is a directory. Blocks; `progress` hears how many bytes
+/// of data, of how many, are through.
 ///
 /// - The copy has exactly the length that the source had at the beginning, its holes and its permissions.
 /// - It gets its name when it is complete and on stable storage, in one step, and replaces the file of that
@@ -184,7 +198,7 @@ pub(crate) fn copy(
     from: &Path,
     to: &Path,
     options: Options,
-    progress: impl Fn(u64, u64) + Send + Sync + 'static,
+    progress: impl FnMut(u64, u64),
 ) -> Result<(), Failure> {
     let source = Place::source(from)?;
     let length = source.length()?;
@@ -194,20 +208,102 @@ pub(crate) fn copy(
     let parts = source.parts(length, block as u64)?;
     draft.reserve(&parts)?;
 
-    let aio = Aio::builder().depth(options.depth).thread_name("copy");
+    let depth = options.depth.saturating_mul(2).min(65_535); // read ahead and written behind
+    let aio = Aio::builder().depth(depth).thread_name("copy");
     let aio = aio.build().map_err(failed(from, "setting up kernel AIO"))?;
-    let target = draft.place.clone();
-    let copying = Copying::new(
-        aio.clone(),
-        source,
-        target,
-        parts,
-        length,
-        options.piece,
-        progress,
-    );
-    Arc::new(copying).run(options.depth)?;
-    draft.finish(&aio, length, permissions)
+    let size = piece_size(options, length, block);
+    let depth = (MEMORY / 2 / size).clamp(1, options.depth as usize);
+    // Without reserving: the draft has done that.
+    let streams = StreamOptions::new().depth(depth).block(size).preallocate(0);
+    let transfer = Transfer::new(&aio, streams, &source, &draft.place)?;
+    let writer = transfer.run(parts, length, size, progress)?;
+    draft.finish(&aio, writer, permissions)
+}
+
+/// The stream that reads gets half of the memory, and the stream that writes the other half.
+fn piece_size(options: Options, length: u64, block: usize) -> usize {
+    let room = usize::try_from(length)
+        .unwrap_or(usize::MAX)
+        .min(MEMORY / 2);
+    options.piece.min(room).max(1).next_multiple_of(block)
+}
+
+/// A stream that reads ahead, and one that writes behind; the names are for messages.
+struct Transfer<'a> {
+    reader: StreamReader,
+    writer: StreamWriter,
+    from: &'a Path,
+    to: &'a Path,
+}
+
+impl Transfer<'_> {
+    fn new<'a>(
+        aio: &Aio,
+        streams: StreamOptions,
+        source: &'a Place,
+        target: &'a Place,
+    ) -> Result<Transfer<'a>, Failure> {
+        let (from, to) = (source.path.as_path(), target.path.as_path());
+        let (reader, writer) = (source.file.clone(), target.file.clone());
+        let reader = streams.reader(aio, reader).map_err(stream_failed(from))?;
+        let writer = streams.writer(aio, writer).map_err(stream_failed(to))?;
+        Ok(Transfer {
+            reader,
+            writer,
+            from,
+            to,
+        })
+    }
+
+    /// Copies the parts of the file that hold data, and leaves holes between them.
+    fn run(
+        mut self,
+        parts: Vec<Range<u64>>,
+        length: u64,
+        size: usize,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<StreamWriter, Failure> {
+        let ends = |part: Range<u64>| part.start..part.end.min(length);
+        let parts: Vec<_> = parts.into_iter().map(ends).collect();
+        let total = parts.iter().map(|part| part.end - part.start).sum();
+        let mut copied = 0;
+        for part in parts {
+            self.skip_to(part.start)?;
+            let range = self.reader.set_range(part.clone());
+            range.map_err(stream_failed(self.from))?;
+            while self.reader.position() < part.end {
+                copied += self.piece(part.end, size)?;
+                progress(copied, total);
+            }
+        }
+        self.skip_to(length)?;
+        Ok(self.writer)
+    }
+
+    fn skip_to(&mut self, place: u64) -> Result<(), Failure> {
+        let hole = place - self.writer.position();
+        self.writer.skip(hole).map_err(stream_failed(self.to))
+    }
+
+    /// Copies what there is of a part of the file, at most a block of the streams.
+    fn piece(&mut self, end: u64, size: usize) -> Result<u64, Failure> {
+        let offset = self.reader.position();
+        let piece = self.reader.fill_buf().map_err(stream_failed(self.from))?;
+        let count = piece.len();
+        if count == 0 {
+            let doing = format!(
+                "reading {} bytes at offset {offset}",
+                (end - offset).min(size as u64)
+            );
+            let why = io::Error::other("the file ends before the buffer is full");
+            return Err(failed(self.from, doing)(why));
+        }
+        self.writer
+            .write_all(piece)
+            .map_err(stream_failed(self.to))?;
+        self.reader.consume(count);
+        Ok(count as u64)
+    }
 }
 
 /// Where the copy will be: `to`, or what that links to, or the file in it that is called as the source is.
@@ -378,18 +474,22 @@ impl Draft {
     }
 
     /// Makes it the file that was asked for, on stable storage, and gives it its name.
-    fn finish(self, aio: &Aio, length: u64, permissions: Permissions) -> Result<(), Failure> {
-        let Place { path, file } = self.place.clone();
-        let exact = file.file().set_len(length);
-        exact.map_err(failed(&path, "setting its length"))?;
-        let permitted = file.file().set_permissions(permissions);
+    fn finish(
+        self,
+        aio: &Aio,
+        writer: StreamWriter,
+        permissions: Permissions,
+    ) -> Result<(), Failure> {
+        let path = self.place.path.clone();
+        let permitted = writer.file().file().set_permissions(permissions);
         permitted.map_err(failed(&path, "setting its permissions"))?;
-        sync(aio, file).map_err(failed(&path, "syncing"))?;
+        let finished = writer.finish(); // with the length that it has to have
+        finished.map_err(stream_failed(&path))?;
         self.name(&path)
             .map_err(failed(&path, "giving the copy its name"))?;
 
         let directory = directory_of(&path);
-        let synced = File::open(directory).and_then(|directory| sync(aio, directory));
+        let synced = File::open(directory).and_then(|directory| aio.fsync(&directory));
         synced.map_err(failed(directory, "syncing"))
     }
 
@@ -432,189 +532,6 @@ fn aside<R>(
 ) -> io::Result<tempfile::NamedTempFile<R>> {
     let mut names = tempfile::Builder::new();
     names.prefix(".copy-").make_in(directory_of(path), make)
-}
-
-/// `fsync`, by the same way as everything else, and waited for.
-fn sync(aio: &Aio, file: impl AsFd + Send + 'static) -> io::Result<()> {
-    let done = aio.alloc().init_fsync(file).wait()?;
-    done.result.map(|_| ())
-}
-
-/// A copy on its way: what all its requests share.
-struct Copying {
-    aio: Aio,
-    source: Place,
-    target: Place,
-    /// What offsets, lengths and addresses are multiples of, so that both files take them.
-    block: usize,
-    /// Bytes in a buffer: whole blocks.
-    size: usize,
-    /// Bytes of data, in all.
-    total: u64,
-    /// Those that no buffer has begun with.
-    pieces: Mutex<Box<dyn Iterator<Item = Piece> + Send>>,
-    copied: AtomicU64,
-    failure: Mutex<Option<Failure>>,
-    progress: Box<dyn Fn(u64, u64) + Send + Sync>,
-}
-
-/// A part of the file on its way through one buffer, being read or being written.
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    offset: u64,
-    len: usize,
-}
-
-/// The pieces of all parts, ascending. The last one ends with the file, perhaps inside a block.
-fn cut(parts: Vec<Range<u64>>, length: u64, size: usize) -> impl Iterator<Item = Piece> + Send {
-    parts.into_iter().flat_map(move |part| {
-        let end = part.end.min(length);
-        (part.start..end).step_by(size).map(move |offset| {
-            let left = usize::try_from(end - offset).unwrap_or(usize::MAX);
-            let len = left.min(size);
-            Piece { offset, len }
-        })
-    })
-}
-
-/// What comes back to the callbacks.
-type Done = Completion<Arc<DirectFile>, Slice<AlignedBuf>>;
-
-impl Copying {
-    fn new(
-        aio: Aio,
-        source: Place,
-        target: Place,
-        parts: Vec<Range<u64>>,
-        length: u64,
-        piece: usize,
-        progress: impl Fn(u64, u64) + Send + Sync + 'static,
-    ) -> Copying {
-        let block = source.block().max(target.block());
-        let room = usize::try_from(length).unwrap_or(usize::MAX).min(MEMORY);
-        let size = piece.min(room).max(1).next_multiple_of(block);
-        let bytes = |part: &Range<u64>| part.end.min(length) - part.start;
-        Copying {
-            aio,
-            source,
-            target,
-            block,
-            size,
-            total: parts.iter().map(bytes).sum(),
-            pieces: Mutex::new(Box::new(cut(parts, length, size))),
-            copied: AtomicU64::new(0),
-            failure: Mutex::new(None),
-            progress: Box::new(progress),
-        }
-    }
-
-    /// Sets buffers going, and waits until nothing is in flight any more.
-    fn run(self: Arc<Self>, depth: u32) -> Result<(), Failure> {
-        for _ in 0..(MEMORY / self.size).clamp(1, depth as usize) {
-            let Some(piece) = self.next() else { break };
-            match AlignedBuf::try_with_alignment(self.size, self.block) {
-                Ok(buf) => Arc::clone(&self).read(piece, buf),
-                Err(none) => self.fail(&self.source, "reading", piece, none),
-            }
-        }
-        let drained = self.aio.drain();
-        drained.map_err(failed(&self.source.path, "copying it"))?;
-        match lock(&self.failure).take() {
-            Some(failure) => Err(failure),
-            None => self.check_all_is_copied(),
-        }
-    }
-
-    /// A callback that panicked would have lost its piece.
-    fn check_all_is_copied(&self) -> Result<(), Failure> {
-        let (copied, total) = (self.copied.load(Ordering::Relaxed), self.total);
-        if copied == total {
-            return Ok(());
-        }
-        let why = io::Error::other(format!("{copied} of {total} bytes arrived"));
-        Err(failed(&self.target.path, "writing it")(why))
-    }
-
-    /// What to go on with; nothing after a failure.
-    fn next(&self) -> Option<Piece> {
-        let failed = lock(&self.failure).is_some();
-        lock(&self.pieces).next().filter(|_| !failed)
-    }
-
-    fn read(self: Arc<Self>, piece: Piece, buf: AlignedBuf) {
-        let copying = Arc::clone(&self);
-        let file = Arc::clone(&self.source.file);
-        let blocks = buf.buf_slice_mut(..self.whole_blocks(piece));
-        let reading = self.aio.alloc().init_rw(file, Read, blocks, piece.offset);
-        let reading = reading.read_exact();
-        let reading = reading.init_callback(move |done| copying.was_read(piece, done));
-        if let Err(refused) = reading.submit() {
-            self.fail(&self.source, "reading", piece, refused.into());
-        }
-    }
-
-    fn was_read(self: Arc<Self>, piece: Piece, done: Done) {
-        match done.result {
-            Err(cause) if !self.is_the_end(piece, &cause) => {
-                self.fail(&self.source, "reading", piece, cause);
-            }
-            _ => {
-                let mut buf = done.buf.into_inner();
-                // Direct I/O writes whole blocks; what is too much of the last one is cut off at the end.
-                buf[piece.len..].fill(0);
-                self.write(piece, buf);
-            }
-        }
-    }
-
-    /// Whether all of the piece was read, and what lacks is the rest of the file's last block.
-    fn is_the_end(&self, piece: Piece, cause: &io::Error) -> bool {
-        let ends_inside_a_block = piece.len < self.whole_blocks(piece);
-        let end = piece.offset + piece.len as u64;
-        cause.kind() == ErrorKind::UnexpectedEof
-            && ends_inside_a_block
-            && self.source.file.len().is_ok_and(|length| length >= end)
-    }
-
-    fn write(self: Arc<Self>, piece: Piece, buf: AlignedBuf) {
-        let copying = Arc::clone(&self);
-        let file = Arc::clone(&self.target.file);
-        let blocks = buf.buf_slice(..self.whole_blocks(piece));
-        let writing = self.aio.alloc().init_rw(file, Write, blocks, piece.offset);
-        let writing = writing.write_all();
-        let writing = writing.init_callback(move |done| copying.was_written(piece, done));
-        if let Err(refused) = writing.submit() {
-            self.fail(&self.target, "writing", piece, refused.into());
-        }
-    }
-
-    fn was_written(self: Arc<Self>, piece: Piece, done: Done) {
-        if let Err(cause) = done.result {
-            return self.fail(&self.target, "writing", piece, cause);
-        }
-        let len = piece.len as u64;
-        let copied = self.copied.fetch_add(len, Ordering::Relaxed) + len;
-        (self.progress)(copied, self.total);
-        if let Some(next) = self.next() {
-            self.read(next, done.buf.into_inner());
-        }
-    }
-
-    /// The length of a piece up to the end of a block, where direct I/O wants that.
-    fn whole_blocks(&self, piece: Piece) -> usize {
-        piece.len.next_multiple_of(self.block)
-    }
-
-    /// Keeps the first failure. No piece is begun after it.
-    fn fail(&self, place: &Place, verb: &str, piece: Piece, cause: io::Error) {
-        let doing = format!("{verb} {} bytes at offset {}", piece.len, piece.offset);
-        lock(&self.failure).get_or_insert_with(|| failed(&place.path, doing)(cause));
-    }
-}
-
-/// A callback that panicked while it held a lock left nothing half-done.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Place {
