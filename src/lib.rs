@@ -112,7 +112,8 @@
 //! time, stay on one thread: `wait`, `read_at`, `poll`. Tasks that `.await` submit one by one. An executor of
 //! your own can put the requests of one turn into a batch, whose handles are futures too, and sleep in
 //! `poll`. `iobench --engine all` measures each way on a file of yours. `examples/` has a program for each:
-//! `copy` (streams), `future`, `tokio`, `thread_per_core`, `poll`, `frames` (borrowed memory).
+//! `copy` (streams), `future`, `tokio`, `thread_per_core`, `poll`, `frames` (borrowed memory);
+//! `wal_callbacks`, `wal_async` and `wal_per_core` are the same write-ahead log three times.
 //! `docs/choosing.md` says where AIO does not pay at all, with figures; `docs/from-libaio.md` has libaio's
 //! calls beside these.
 //!
