@@ -290,6 +290,7 @@ fn assert_streams_refuse(reader: &mut StreamReader, writer: &mut StreamWriter) {
     let mut context = Context::from_waker(Waker::noop());
     let mut buf = [0; 9];
     assert!(is_forked(&reader.read(&mut buf).unwrap_err()));
+    assert!(is_forked(&reader.set_range(0..9).unwrap_err()));
     assert!(is_forked(&writer.write(b"x").unwrap_err()));
     assert!(is_forked(&writer.flush().unwrap_err()));
     assert!(is_forked(&writer.sync().unwrap_err()));

@@ -10,7 +10,7 @@ use kiocb::{Aio, AioError, DirectFile, Dispatch};
 use std::fs::{self, File};
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, mpsc};
@@ -260,6 +260,27 @@ fn a_range_is_read_and_nothing_beside_it() {
         reader.set_range(300_000..400_000).unwrap();
         assert_eq!(reader.bytes().count(), 0);
     }
+}
+
+/// What was read ahead for the last range, its end of the file included, is not taken for the next one's.
+#[test]
+fn a_range_that_begins_again_gives_all_bytes_again() {
+    let _watchdog = watchdog();
+    let place = disk_dir();
+    let path = place.path().join("file");
+    let bytes = pattern(15, 3 * 4096 + 10);
+    fs::write(&path, &bytes).unwrap();
+    let aio = aio();
+    let mut reader = options((5, 4096)).reader(&aio, open(&path)).unwrap();
+    for start in [0, 5000, 0, 12_288, 1] {
+        reader.set_range(start as u64..u64::MAX).unwrap();
+        assert_eq!(reader.read(&mut [0; 1]).unwrap(), 1);
+        reader.set_range(start as u64..u64::MAX).unwrap();
+        let mut got = Vec::new();
+        reader.read_to_end(&mut got).unwrap();
+        assert!(got == bytes[start..], "{start}: {} bytes", got.len());
+    }
+    assert_eq!(aio.stats().in_flight, 0, "none is forgotten");
 }
 
 #[test]
@@ -597,8 +618,8 @@ fn two_streams_may_be_over_one_file_at_once() {
     });
 }
 
-/// What was logged as a warning.
-fn warnings() -> Arc<Mutex<Vec<String>>> {
+/// What is logged up to this level.
+fn logged(level: log::LevelFilter) -> Arc<Mutex<Vec<String>>> {
     struct Logger(Arc<Mutex<Vec<String>>>);
     impl log::Log for Logger {
         fn enabled(&self, _: &log::Metadata<'_>) -> bool {
@@ -611,7 +632,7 @@ fn warnings() -> Arc<Mutex<Vec<String>>> {
     }
     let lines = Arc::default();
     log::set_logger(Box::leak(Box::new(Logger(Arc::clone(&lines))))).unwrap();
-    log::set_max_level(log::LevelFilter::Warn);
+    log::set_max_level(level);
     lines
 }
 
@@ -620,7 +641,7 @@ fn a_drop_without_finish_is_logged_once_and_only_where_it_loses() {
     alone(
         "a_drop_without_finish_is_logged_once_and_only_where_it_loses",
         || {
-            let (aio, lines, place) = (aio(), warnings(), disk_dir());
+            let (aio, lines, place) = (aio(), logged(log::LevelFilter::Warn), disk_dir());
             let writer = |name| StreamWriter::new(&aio, open(&place.path().join(name))).unwrap();
             drop(writer("untouched"));
             let mut finished = writer("finished");
@@ -643,17 +664,29 @@ fn a_drop_without_finish_is_logged_once_and_only_where_it_loses() {
     );
 }
 
-/// Where the file has no space for a step, the writes tell, and those that fit succeed.
+/// Where the file has no space for a step, the writes tell, and those that fit succeed. It is tried once, and not
+/// for each block.
 #[test]
-fn space_that_cannot_be_reserved_is_no_error() {
-    let _watchdog = watchdog();
-    let mut writer = options((2, 4096)).writer(&aio(), with_an_end()).unwrap();
-    writer.write_all(&[7; 4096]).unwrap();
-    let file = writer.finish().unwrap();
-    let mut got = [0; 4096];
-    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
-        .unwrap()
-        .read_exact_at(&mut got, 0)
-        .unwrap();
-    assert_eq!(got, [7; 4096]);
+fn space_that_cannot_be_reserved_is_said_once_and_no_error() {
+    alone(
+        "space_that_cannot_be_reserved_is_said_once_and_no_error",
+        || {
+            let (aio, lines, place) = (aio(), logged(log::LevelFilter::Debug), disk_dir());
+            let path = place.path().join("file");
+            let more_than_there_is = options((2, 4096)).preallocate(u64::MAX);
+            let mut small = more_than_there_is.writer(&aio, open(&path)).unwrap();
+            small
+                .write_all(b"a file of less than a block needs no step")
+                .unwrap();
+            small.finish().unwrap();
+            assert_eq!(lines.lock().unwrap()[..], [""; 0]);
+            let mut writer = more_than_there_is.writer(&aio, open(&path)).unwrap();
+            writer.write_all(&[7; 5 * 4096]).unwrap();
+            writer.finish().unwrap();
+            assert_eq!(fs::read(&path).unwrap(), [7; 5 * 4096]);
+            let lines = lines.lock().unwrap();
+            let said = |line: &&String| line.contains("reserves no space");
+            assert_eq!(lines.iter().filter(said).count(), 1, "{lines:?}");
+        },
+    );
 }

@@ -62,8 +62,8 @@ impl StreamOptions {
         self
     }
 
-    /// How many bytes a block has, at least 1: rounded up to what the file's
-    /// [`offset_alignment`](DirectFile::offset_alignment) is a divisor of.
+    /// How many bytes a block has, at least 1: rounded up to a multiple of the file's
+    /// [`offset_alignment`](DirectFile::offset_alignment).
     pub const fn block(mut self, bytes: usize) -> Self {
         self.block = bytes;
         self
@@ -71,7 +71,8 @@ impl StreamOptions {
 
     /// A writer reserves space and makes the file longer in steps of so many bytes (`fallocate(2)`), because
     /// many file systems carry out writes that make a file longer inside `io_submit`, one by one. 0: never.
-    /// What is too much is cut off by [`finish`](StreamWriter::finish). Where the file system can't, or has no
+    /// What is too much is cut off by [`finish`](StreamWriter::finish), and a file of less than a block gets no such
+    /// step. Where the file system can't, or has no
     /// space for a step, the writer goes on without: the writes then tell.
     pub const fn preallocate(mut self, step: u64) -> Self {
         self.preallocate = step;

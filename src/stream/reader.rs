@@ -100,8 +100,9 @@ impl StreamReader {
     /// is given up. Does not block, and asks the file for its length again.
     ///
     /// # Errors
-    /// Those of `fstat(2)`.
+    /// Those of `fstat(2)`; [`AioError::Forked`](crate::AioError::Forked) in a forked child.
     pub fn set_range(&mut self, range: Range<u64>) -> io::Result<()> {
+        self.lane.aio.engine().check_origin()?;
         self.known_len = self.file().len()?;
         self.release();
         (self.position, self.end, self.at_end) = (range.start, range.end, false);

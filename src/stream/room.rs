@@ -17,6 +17,11 @@ impl Room {
         Room { step, end }
     }
 
+    /// What is written now is the last: it needs no step.
+    pub(super) fn stop(&mut self) {
+        self.step = 0;
+    }
+
     /// The file ends here now.
     pub(super) fn end_at(&mut self, end: u64) {
         self.end = end;

@@ -201,6 +201,7 @@ impl StreamWriter {
     pub(super) fn finish_all(&mut self, how: &mut How<'_, '_>) -> Poll<io::Result<()>> {
         self.check()?;
         if !self.is_finished {
+            self.room.stop();
             ready!(self.flush_all(how))?;
             self.cut()?;
             ready!(self.sync_all(SyncKind::All, how))?;
