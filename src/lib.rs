@@ -349,6 +349,7 @@
 
 pub mod buf;
 pub mod direct;
+pub mod observe;
 pub mod op;
 pub mod stream;
 pub mod sys;

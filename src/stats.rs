@@ -49,6 +49,14 @@ pub struct Stats {
     pub panics: u64,
     /// Calls of `io_submit`.
     pub submits: u64,
+    /// Calls of `io_submit` that took 100 milliseconds or more: the kernel carried out a request inside the
+    /// call, or waited for the device.
+    pub blocked: u64,
+    /// How long those took together, in milliseconds.
+    pub blocked_millis: u64,
+    /// The most requests that have waited at once in user space for a slot; with shards, in one of them. The
+    /// sum of several contexts has the largest, and a difference that of the later snapshot.
+    pub longest_backlog: u64,
     /// Calls of `io_getevents` that slept or might have.
     pub waits: u64,
     /// Answers of the kernel that claimed more bytes than it was asked for, and were cut down. This one is of
@@ -68,6 +76,9 @@ impl Stats {
             refused_late: figure(self.refused_late, other.refused_late),
             panics: figure(self.panics, other.panics),
             submits: figure(self.submits, other.submits),
+            blocked: figure(self.blocked, other.blocked),
+            blocked_millis: figure(self.blocked_millis, other.blocked_millis),
+            longest_backlog: self.longest_backlog,
             waits: figure(self.waits, other.waits),
             excesses: figure(self.excesses, other.excesses),
         }
@@ -81,6 +92,7 @@ impl Add for Stats {
     fn add(self, other: Stats) -> Stats {
         Stats {
             excesses: self.excesses.max(other.excesses),
+            longest_backlog: self.longest_backlog.max(other.longest_backlog),
             ..self.combine(other, |one, other| one + other)
         }
     }

@@ -101,11 +101,17 @@ impl Drop for Inside {
 /// reported and counted.
 #[inline]
 pub(crate) fn catch<R>(what: &str, run: impl FnOnce() -> R) -> Option<R> {
+    catch_of("", what, run)
+}
+
+/// As `catch`, for the user code of a context: the report has its name.
+#[inline]
+pub(crate) fn catch_of<R>(context: &str, what: &str, run: impl FnOnce() -> R) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => Some(result),
         Err(payload) => {
             count_panic();
-            report_panic(what, payload);
+            report_panic(context, what, payload);
             None
         }
     }
@@ -115,6 +121,12 @@ pub(crate) fn catch<R>(what: &str, run: impl FnOnce() -> R) -> Option<R> {
 pub(crate) fn call<R>(what: &str, run: impl FnOnce() -> R) -> Option<R> {
     let _inside = Inside::enter(Frame::Other);
     catch(what, run)
+}
+
+/// As `call`, for the user code of a context: the report has its name.
+pub(crate) fn call_of<R>(context: &str, what: &str, run: impl FnOnce() -> R) -> Option<R> {
+    let _inside = Inside::enter(Frame::Other);
+    catch_of(context, what, run)
 }
 
 /// Clones a waker of the user's. If that panics, the panic is the caller's.
@@ -134,8 +146,10 @@ pub(crate) fn drop_value<T>(what: &str, value: T) {
 }
 
 #[cold]
-fn report_panic(what: &str, payload: Box<dyn Any + Send>) {
-    error(format_args!("{what} panicked: {}", message(&*payload)));
+fn report_panic(context: &str, what: &str, payload: Box<dyn Any + Send>) {
+    let colon = if context.is_empty() { "" } else { ": " };
+    let text = message(&*payload);
+    error(format_args!("{context}{colon}{what} panicked: {text}"));
     drop_payload(payload);
 }
 

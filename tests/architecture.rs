@@ -21,7 +21,7 @@ const ROWS: &[&[&str]] = &[
     &["sync", "user_code", "random"],
     &["sys"],
     // The nouns: plain values, each of which can be read alone.
-    &["buf", "completion", "direct", "dispatch", "error", "flags", "stats", "sync_scheduler"],
+    &["buf", "completion", "direct", "dispatch", "error", "flags", "observe", "stats", "sync_scheduler"],
     &["op"],
     // The machine.
     &["engine"],

@@ -39,7 +39,7 @@ const CALLERS: &[(&str, &[&str])] = &[
     // the caller's stack, before anything is begun; `direct` asks its own file.
     ("as_fd()", &["op/work", "scope/alone", "scope/with", "direct", "direct/limits", "direct/options"]),
     // A request's body is dropped, or its callback called, by these.
-    (".finish())", &["engine/deliver", "engine/reap"]),
+    (".finish())", &["engine/deliver"]),
     (".discard())", &["engine/deliver"]),
 ];
 

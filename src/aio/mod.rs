@@ -2,6 +2,7 @@
 
 mod builder;
 mod ends;
+mod observe;
 mod private;
 mod shards;
 

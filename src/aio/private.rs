@@ -95,6 +95,15 @@ impl PrivateContexts {
         }
     }
 
+    /// From now on one of so many new requests is observed, also on those that will be made.
+    pub(super) fn observe(&self, every: u32) {
+        let is_here = self.engines().all(|engine| engine.is_here());
+        if self.len() > 0 && is_here {
+            let _growth = self.growth.lock(); // see `make`
+            self.engines().for_each(|engine| engine.observe(every));
+        }
+    }
+
     /// They have no completion thread that would end them.
     pub(super) fn end_in_background(&self) {
         self.engines().for_each(|engine| engine.end_in_background());
@@ -132,6 +141,8 @@ impl PrivateContexts {
             return None;
         }
         let made = Engine::launch(self.config.clone()).ok();
+        // Under the lock: it is observed as the shared one, now and later.
+        let made = made.inspect(|engine| engine.observe(shared.observes_every()));
         growth.is_over = made.is_none();
         let made = made.map(|engine| place.context.get_or_init(|| Context::of(engine)));
         // Relaxed: see `may_serve`.

@@ -8,6 +8,7 @@
 
 use super::request::{Cell, List, OwnedCell};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
+use std::collections::HashSet;
 
 #[derive(Debug)]
 pub(super) struct Backlog {
@@ -16,6 +17,8 @@ pub(super) struct Backlog {
     queued: AtomicUsize,
     /// How often requests were queued.
     pushes: AtomicU64,
+    /// The most that have waited at once.
+    longest: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -34,6 +37,7 @@ impl Backlog {
             }),
             queued: AtomicUsize::new(0),
             pushes: AtomicU64::new(0),
+            longest: AtomicUsize::new(0),
         }
     }
 
@@ -51,6 +55,17 @@ impl Backlog {
         self.queue
             .try_lock()
             .map_or_else(|| self.len(), |queue| queue.list.len())
+    }
+
+    /// The most that have waited at once.
+    pub(super) fn longest(&self) -> usize {
+        // Relaxed: a number for people.
+        self.longest.load(Ordering::Relaxed)
+    }
+
+    /// The numbers of the requests that wait.
+    pub(super) fn tags(&self) -> HashSet<u64> {
+        self.queue.lock().list.tags().collect()
     }
 
     pub(super) fn pushes(&self) -> u64 {
@@ -81,6 +96,8 @@ impl Backlog {
         // SeqCst, after counting and before the list leaves its old place: see `Engine::outstanding`.
         self.pushes.fetch_add(1, Ordering::SeqCst);
         queue.list.append(mark_queued(list));
+        // Relaxed: a number for people, written under the lock.
+        self.longest.fetch_max(queue.list.len(), Ordering::Relaxed);
         Ok(())
     }
 

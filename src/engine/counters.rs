@@ -49,6 +49,9 @@ pub(super) struct Counters {
     /// along + empty.
     pub(super) along: Counter,
     pub(super) empty: Counter,
+    /// Calls of `io_submit` that blocked, and for how many milliseconds together.
+    pub(super) blocked: Counter,
+    pub(super) blocked_millis: Counter,
 }
 
 /// A number for `Stats`. Relaxed: the engine decides nothing by it.
@@ -100,6 +103,13 @@ impl Counters {
             1 => {}
             more => self.along.add(more - 1),
         }
+    }
+
+    /// Counts a call of `io_submit` that blocked.
+    pub(super) fn count_blocked(&self, millis: u64) {
+        self.blocked.add(1);
+        self.blocked_millis
+            .add(usize::try_from(millis).unwrap_or_default());
     }
 
     /// Stops counting requests as completing that are complete, or counted elsewhere. SeqCst: so that none is

@@ -35,10 +35,29 @@ impl Engine {
     /// still the process that made the context.
     #[inline]
     pub(super) fn call(&self, what: &str, run: impl FnOnce()) -> bool {
-        if user_code::catch(what, run).is_none() {
+        if user_code::catch_of(self.name(), what, run).is_none() {
             self.collect_panics();
         }
         self.is_here()
+    }
+
+    /// Runs a request's callback, or drops what an abandoned request owns. As `call`.
+    #[inline]
+    pub(super) fn finish_request(&self, what: &str, request: OwnedCell) -> bool {
+        if request.is_observed() {
+            return self.finish_observed(what, request);
+        }
+        self.call(what, || request.finish())
+    }
+
+    #[cold]
+    fn finish_observed(&self, what: &str, request: OwnedCell) -> bool {
+        let running = self.observer.run(&request);
+        let is_here = self.call(what, || request.finish());
+        if is_here {
+            self.observer.end(&running);
+        }
+        is_here
     }
 
     /// Whether callbacks may run on this thread, in this role.
@@ -92,7 +111,7 @@ impl Engine {
             return false;
         }
         while let Some(request) = abandoned.pop() {
-            if !self.call("dropping an abandoned request", || request.finish()) {
+            if !self.finish_request("dropping an abandoned request", request) {
                 return false;
             }
             self.counters.end_completing(1);
@@ -165,7 +184,8 @@ impl Engine {
         while let Some(request) = late.pop() {
             let tag = request.tag();
             let mut harvest = Harvest::default();
-            harvest.add_end(request, Ended::WithoutEvent, &self.polls, &mut Vec::new());
+            let lists = (&self.polls, &self.observer);
+            harvest.add_end(request, Ended::WithoutEvent, lists, &mut Vec::new());
             self.pass_to_dispatcher(std::mem::take(&mut harvest.callbacks));
             self.raise_checked(std::mem::take(&mut harvest.eventfds));
             if harvest.settled > 0 {
@@ -188,7 +208,7 @@ impl Engine {
     /// Stores the result of a request that will never be submitted; a callback is only set aside. Runs no user
     /// code: `end_unsubmitted` does, when the results of all requests at hand are stored.
     pub(crate) fn settle(&self, mut request: OwnedCell, result: i64, rest: &mut Unsubmitted) {
-        self.forget_poll(&request);
+        self.forget_request(&request);
         if request.is_callback() {
             return rest.callbacks.push(request);
         }
@@ -238,11 +258,12 @@ impl Engine {
         self.end_unsubmitted(discarded);
     }
 
-    /// Takes a request that ends, or goes back to its owner, out of the list of polls. In a forked child that
-    /// list is the parent's.
-    pub(super) fn forget_poll(&self, request: &OwnedCell) {
+    /// Takes a request that ends, or goes back to its owner, out of the lists of polls and of what is observed.
+    /// In a forked child those lists are the parent's.
+    pub(super) fn forget_request(&self, request: &OwnedCell) {
         if self.is_here() {
             self.polls.remove(request);
+            self.observer.forget(request);
         }
     }
 }

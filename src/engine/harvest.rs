@@ -1,5 +1,6 @@
 //! What a thread took off the ring in one round, and what is left to do without the consumer's lock.
 
+use super::observer::Observer;
 use super::polls::Polls;
 use super::request::{Ended, List, OwnedCell, Settled};
 use super::wakers::Wakers;
@@ -38,19 +39,23 @@ impl Harvest {
         &mut self,
         mut request: OwnedCell,
         result: i64,
-        polls: &Polls,
+        (polls, observer): (&Polls, &Observer),
         spare: &mut Vec<Waker>,
     ) {
         if request.is_plain() {
             return self.add_ended(request, spare);
         }
         if result < 0 && i32::try_from(-result).is_ok_and(|errno| request.wants_offload(errno)) {
+            observer.resume(&request);
             return self.offload.push(request);
         }
-        match request.proceed() {
-            Progress::Done => self.add_end(request, Ended::ByEvent, polls, spare),
-            Progress::Again if request.was_offloaded() => self.offload.push(request),
-            Progress::Again => self.again.push(request),
+        if request.proceed() == Progress::Done {
+            return self.add_end(request, Ended::ByEvent, (polls, observer), spare);
+        }
+        observer.resume(&request);
+        match request.was_offloaded() {
+            true => self.offload.push(request),
+            false => self.again.push(request),
         }
     }
 
@@ -60,10 +65,11 @@ impl Harvest {
         &mut self,
         request: OwnedCell,
         ended: Ended,
-        polls: &Polls,
+        (polls, observer): (&Polls, &Observer),
         spare: &mut Vec<Waker>,
     ) {
         polls.remove(&request);
+        observer.complete(&request);
         if let Some(eventfd) = request.eventfd_to_raise(ended) {
             self.eventfds.push(eventfd);
         }

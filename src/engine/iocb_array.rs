@@ -12,6 +12,8 @@ pub(super) struct IocbArray<const N: usize> {
     end: usize,
     /// Whether one of them can be cancelled.
     cancellable: bool,
+    /// Whether one of them is observed.
+    observed: bool,
 }
 
 impl<const N: usize> IocbArray<N> {
@@ -23,10 +25,12 @@ impl<const N: usize> IocbArray<N> {
             next: 0,
             end: 0,
             cancellable: list.may_be_cancelled(),
+            observed: false,
         };
         while array.end < count.min(N)
             && let Some(request) = list.pop()
         {
+            array.observed |= request.is_observed();
             array.requests[array.end] = Some(Outgoing::of(request));
             array.end += 1;
         }
@@ -37,6 +41,18 @@ impl<const N: usize> IocbArray<N> {
     #[inline]
     pub(super) fn may_be_cancelled(&self) -> bool {
         self.cancellable
+    }
+
+    /// Whether one of them is observed.
+    #[inline]
+    pub(super) fn is_observed(&self) -> bool {
+        self.observed
+    }
+
+    /// The numbers of those that are still ours.
+    pub(super) fn tags(&self) -> impl Iterator<Item = u64> {
+        let ours = self.requests[self.next..self.end].iter();
+        ours.flatten().map(Outgoing::tag)
     }
 
     /// How many are still ours.
@@ -84,6 +100,7 @@ impl From<OwnedCell> for IocbArray<1> {
     fn from(request: OwnedCell) -> IocbArray<1> {
         IocbArray {
             cancellable: request.is_cancellable(),
+            observed: request.is_observed(),
             requests: [Some(Outgoing::of(request))],
             next: 0,
             end: 1,

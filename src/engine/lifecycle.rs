@@ -42,7 +42,7 @@ impl Engine {
     fn start_completion_thread(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
         let engine = Arc::clone(self);
         let hook = self.config.on_thread_start.clone();
-        threads::start(&self.config.thread_name, hook, move || engine.live())
+        threads::start(self.name(), self.name(), hook, move || engine.live())
     }
 
     pub(super) fn live(&self) {
@@ -182,7 +182,7 @@ impl Engine {
         match self.check_origin() {
             Ok(()) => Ok(waker),
             Err(forked) => {
-                user_code::drop_value("dropping a waker", waker);
+                user_code::call_of(self.name(), "dropping a waker", || drop(waker));
                 Err(forked)
             }
         }
@@ -241,7 +241,7 @@ impl Engine {
             return;
         };
         let hook = self.config.on_thread_start.clone();
-        let started = threads::start("kiocb-end", hook, move || {
+        let started = threads::start(self.name(), "kiocb-end", hook, move || {
             engine.collect_panics(); // of the hook
             engine.finish_here(None);
         });
@@ -257,8 +257,10 @@ impl Engine {
     /// Logs that requests are outstanding past the deadline.
     pub(crate) fn report_overdue(&self) {
         let left = self.outstanding();
+        let oldest = self.states(0).into_iter().max_by_key(|request| request.age);
+        let oldest = oldest.map_or_else(String::new, |oldest| format!("; the oldest: {oldest}"));
         user_code::warn(format_args!(
-            "{}: shutdown past its deadline: {left} requests are outstanding and keep their files and buffers",
+            "{}: shutdown past its deadline: {left} requests are outstanding and keep their files and buffers{oldest}",
             self.config.thread_name
         ));
     }
@@ -271,6 +273,9 @@ impl Engine {
         if watch.is_cancellable() && !watch.cancel_unsubmitted() {
             // No thread will ask for its result, and it might hold its slot for ever.
             self.cancel_soon(&watch);
+        }
+        if watch.is_observed() {
+            self.observer.abandon(watch.tag());
         }
         drop(watch);
     }

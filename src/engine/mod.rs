@@ -23,7 +23,7 @@
 //! `slots` and `backlog`, `iocb_array`, `plug` and `medium` (on the way in), `harvest`, `wakers` and `inbox` (on the
 //! way out), `roles` and `dispatcher` (which thread sleeps where), `polls` (the requests that can be
 //! cancelled), `helper` (the queue of the helper thread, which may block), `counters`, `clock`, `context`,
-//! `threads`.
+//! `threads`, `observer` (what operators ask for).
 
 mod account;
 mod backlog;
@@ -41,6 +41,7 @@ mod lifecycle;
 mod medium;
 #[cfg(all(test, loom))]
 mod model;
+mod observer;
 mod plug;
 mod polls;
 mod reap;
@@ -65,6 +66,7 @@ mod wakers;
 use crate::completion;
 use crate::dispatch::Dispatch;
 use crate::error::AioError;
+use crate::observe::{Latencies, RequestState};
 use crate::origin::Origin;
 use crate::stats::Stats;
 use crate::sync::{AtomicBool, Mutex, Turn};
@@ -105,6 +107,7 @@ pub(crate) struct Engine {
     helper: helper::Helper,
     counters: counters::Counters,
     medium: medium::Medium,
+    observer: observer::Observer,
     idle: account::IdleSignal,
     /// Another part of the process destroyed the context, or `io_getevents` is refused.
     lost: AtomicBool,
@@ -131,6 +134,7 @@ impl Engine {
             helper: helper::Helper::new(),
             counters: counters::Counters::new(),
             medium: medium::Medium::new(),
+            observer: observer::Observer::new(),
             idle: account::IdleSignal::new(),
             lost: AtomicBool::new(false),
             end: end::End::new(),
@@ -140,7 +144,7 @@ impl Engine {
 
     /// Logs the depth that was asked for and the depth of the context.
     pub(crate) fn log(&self) {
-        self.kernel.log();
+        self.kernel.log(self.name());
         let (asked, got) = (self.config.depth, self.slots.depth());
         let (name, mode) = (&self.config.thread_name, self.kernel.mode());
         user_code::info(format_args!(
@@ -162,6 +166,29 @@ impl Engine {
     #[inline]
     fn runs_callbacks_anywhere(&self) -> bool {
         self.dispatch == Dispatch::Anywhere
+    }
+
+    /// From now on one of so many new requests is observed.
+    pub(crate) fn observe(&self, every: u32) {
+        self.observer.set_every(every);
+    }
+
+    pub(crate) fn observes_every(&self) -> u32 {
+        self.observer.every()
+    }
+
+    pub(crate) fn latencies(&self) -> Latencies {
+        self.observer.latencies()
+    }
+
+    /// The observed requests that are outstanding. Not in a forked child: it takes locks.
+    pub(crate) fn states(&self, shard: usize) -> Vec<RequestState> {
+        self.observer.states(&self.backlog.tags(), shard)
+    }
+
+    /// What stands before each line that it logs.
+    pub(crate) fn name(&self) -> &str {
+        &self.config.thread_name
     }
 
     /// Whether it has no completion thread: callbacks run in `poll`.
@@ -233,6 +260,9 @@ impl Engine {
             refused_late: counters.refused_late.get(),
             panics: counters.panics.get(),
             submits: (taken + counters.empty.get()).saturating_sub(counters.along.get()),
+            blocked: counters.blocked.get(),
+            blocked_millis: counters.blocked_millis.get(),
+            longest_backlog: self.backlog.longest() as u64,
             waits: counters.waits.get(),
             excesses: completion::excesses(),
         }

@@ -190,7 +190,7 @@ impl Engine {
         {
             return Take::Leave;
         }
-        harvest.add_event(request, event.res, &self.polls, spare);
+        harvest.add_event(request, event.res, (&self.polls, &self.observer), spare);
         Take::Taken
     }
 
@@ -282,7 +282,7 @@ impl Engine {
     fn run_callbacks(&self, callbacks: &mut List, plug: &Link) -> bool {
         let (mut group, groups) = self.groups_of_round(callbacks.len());
         while let Some(request) = callbacks.pop() {
-            if !self.call("a callback", || request.finish()) {
+            if !self.finish_request("a callback", request) {
                 return false;
             }
             // What the last one submits leaves now in any case.

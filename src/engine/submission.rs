@@ -121,6 +121,7 @@ impl Engine {
         match array.pop() {
             Some(request) if request.wants_offload(errno) => {
                 self.counters.begin_completing_without_event(1);
+                self.observer.resume(&request);
                 offload.push(request);
             }
             Some(request) => refused(request, Refusal::Errno(errno)),
@@ -136,10 +137,17 @@ impl Engine {
         trouble: &mut Option<Trouble>,
     ) -> Result<usize, i32> {
         let head = array.head();
+        if array.is_observed() {
+            self.observer.send(array.tags());
+        }
         let started = clock::now();
         let submitted = array.submit(&self.kernel, most);
         if let Some(millis) = clock::slow_since(started) {
             *trouble = Some(Trouble::Blocked { millis, head });
+            self.counters.count_blocked(millis);
+        }
+        if array.is_observed() {
+            self.observer.come_back(array.tags());
         }
         self.counters.count_call(submitted.unwrap_or(0));
         submitted

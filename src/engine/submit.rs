@@ -369,10 +369,13 @@ impl Engine {
             return self.help_out(false);
         };
         let hook = self.config.on_thread_start.clone();
-        let started = threads::start("kiocb-helper", hook, move || engine.help_out(true));
+        let started = threads::start(self.name(), "kiocb-helper", hook, move || {
+            engine.help_out(true)
+        });
         if let Err(error) = started {
             user_code::warn(format_args!(
-                "no helper thread for requests that block ({error}): submitting them here"
+                "{}: no helper thread for requests that block ({error}): submitting them here",
+                self.name()
             ));
             self.help_out(false);
         }

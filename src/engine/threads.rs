@@ -53,16 +53,18 @@ impl fmt::Debug for StartHook {
     }
 }
 
-/// Starts a thread.
+/// Starts a thread for a context; `context` stands before what is logged of its hook.
 pub(super) fn start(
+    context: &str,
     name: &str,
     hook: Option<StartHook>,
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
+    let context = context.to_owned();
     let body = move || {
         user_code::adopt_thread();
         if let Some(hook) = hook {
-            user_code::call("the hook on_thread_start", || hook.call());
+            user_code::call_of(&context, "the hook on_thread_start", || hook.call());
         }
         body();
     };

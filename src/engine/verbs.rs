@@ -173,7 +173,7 @@ impl Engine {
     }
 
     fn let_go(&self, taken: TakenBack) {
-        self.forget_poll(&taken.0);
+        self.forget_request(&taken.0);
         taken.let_go();
     }
 
@@ -186,6 +186,7 @@ impl Engine {
         if request.has_eventfd_of_its_own() && !self.kernel.is_eventfd(request.eventfd()) {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
+        self.observer.meet(request);
         let serial = self.polls.add(request);
         if serial != 0 {
             // A thread that closes the context says so and then goes through the list: either it finds the
@@ -195,9 +196,9 @@ impl Engine {
         Ok(serial)
     }
 
-    /// Takes the request out of the list of polls, because it goes back to its owner.
+    /// Takes the request out of the lists that it is in, because it goes back to its owner.
     fn withdraw(&self, request: OwnedCell) -> OwnedCell {
-        self.forget_poll(&request);
+        self.forget_request(&request);
         request
     }
 

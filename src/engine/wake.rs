@@ -45,7 +45,8 @@ impl Engine {
         self.roles.wake_arrived();
         if self.roles.leader() == tag {
             user_code::error(format_args!(
-                "the wake-up of a sleeping thread can't be submitted: it sleeps on until the next completion"
+                "{}: the wake-up of a sleeping thread can't be submitted: it sleeps on until the next completion",
+                self.name()
             ));
         }
     }

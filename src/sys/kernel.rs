@@ -98,14 +98,16 @@ impl Kernel {
         }
     }
 
-    /// Logs what an operator may want to know of how the context was made.
-    pub(crate) fn log(&self) {
+    /// Logs what an operator may want to know of how the context of this name was made.
+    pub(crate) fn log(&self, name: &str) {
         if let Err(error) = &self.dont_fork {
-            user_code::debug(format_args!("madvise(MADV_DONTFORK) on the ring: {error}"));
+            user_code::debug(format_args!(
+                "{name}: madvise(MADV_DONTFORK) on the ring: {error}"
+            ));
         }
         if self.is_distrusted {
             user_code::info(format_args!(
-                "kernel AIO: pure wait does not work here, reading events by io_getevents"
+                "{name}: pure wait does not work here, reading events by io_getevents"
             ));
         }
     }

@@ -93,7 +93,7 @@ impl Kernel {
         })
     }
 
-    pub(crate) fn log(&self) {}
+    pub(crate) fn log(&self, _: &str) {}
 
     pub(crate) fn mode(&self) -> Mode {
         self.mode

@@ -24,6 +24,7 @@ mod deadlines;
 mod end_matrix;
 mod ends;
 mod liveness;
+mod observed;
 mod other_ends;
 mod own_thread;
 mod panics;

@@ -101,6 +101,8 @@ pub(super) struct Header {
     /// Whether the waker is that of a thread in a wait of this crate, and so no user code. Written before
     /// `WAITING` by the watcher.
     pub(super) thread_waits: AtomicBool,
+    /// Whether the observer has a record of it. Set before it is accepted, and never unset.
+    pub(super) observed: AtomicBool,
     /// What `Work::traits` said.
     pub(super) traits: Traits,
     /// Full in `WAITING`.
@@ -202,6 +204,7 @@ impl Cell {
             queued: AtomicBool::new(false),
             reaps_itself: AtomicBool::new(reaps_itself),
             thread_waits: AtomicBool::new(false),
+            observed: AtomicBool::new(false),
             traits: work.traits(),
             waker: WakerSlot::empty(),
         };

@@ -49,6 +49,14 @@ impl List {
         self.cancellable
     }
 
+    /// The numbers of all requests in it.
+    pub(crate) fn tags(&self) -> impl Iterator<Item = u64> {
+        let first = self.first.as_ref().map(|first| &first.0);
+        // SAFETY: the links are the list's own, which is borrowed: none changes meanwhile.
+        let next = |cell: &&Cell| unsafe { &*cell.header().next.get() }.as_ref();
+        std::iter::successors(first, next).map(Cell::tag)
+    }
+
     #[inline]
     pub(crate) fn push(&mut self, request: OwnedCell) {
         self.len += 1;

@@ -28,6 +28,11 @@ impl Outgoing {
         (self.iocb().aio_fildes, self.iocb().aio_lio_opcode)
     }
 
+    /// The number by which the request is known.
+    pub(in crate::engine) fn tag(&self) -> u64 {
+        self.iocb().aio_data
+    }
+
     /// The request again.
     #[inline]
     pub(in crate::engine) fn into_request(self) -> OwnedCell {

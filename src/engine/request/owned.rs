@@ -98,7 +98,7 @@ impl OwnedCell {
         self.0.header()
     }
 
-    fn iocb(&self) -> &iocb {
+    pub(in crate::engine) fn iocb(&self) -> &iocb {
         // SAFETY: the OwnedCell is the cell's one owner.
         unsafe { &*self.header().iocb.get() }
     }
@@ -133,7 +133,26 @@ impl OwnedCell {
     /// Whether its first answer is its end, and all that there is to know of it.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        self.header().traits == Traits::default()
+        self.header().traits == Traits::default() && !self.is_observed()
+    }
+
+    /// Whether the observer has a record of it.
+    #[inline]
+    pub(in crate::engine) fn is_observed(&self) -> bool {
+        // Relaxed: set before it was accepted, and it reached this thread by a synchronising way.
+        self.header().observed.load(Ordering::Relaxed)
+    }
+
+    /// The observer has a record of it. To be called before it is accepted.
+    pub(in crate::engine) fn set_observed(&self) {
+        // Relaxed: as in `is_observed`.
+        self.header().observed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its watcher has gone. That stays true; the opposite may change at any moment.
+    pub(in crate::engine) fn is_abandoned(&self) -> bool {
+        // Relaxed: nothing is touched for it.
+        self.header().state.load(Ordering::Relaxed) == ABANDONED
     }
 
     /// Whether the kernel can cancel it.

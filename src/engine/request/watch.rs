@@ -66,7 +66,13 @@ impl<W: Work> Watch<W> {
     /// Whether more than its result must be looked after when its event is taken.
     pub(crate) fn is_special(&self) -> bool {
         let traits = self.header().traits;
-        traits.may_go_on || traits.offload || traits.cancellable
+        traits.may_go_on || traits.offload || traits.cancellable || self.is_observed()
+    }
+
+    /// Whether the observer has a record of it.
+    pub(crate) fn is_observed(&self) -> bool {
+        // Relaxed: as in `OwnedCell::is_observed`.
+        self.header().observed.load(Ordering::Relaxed)
     }
 
     /// Registers `waker`, which is called when the result is there. Returns `false` if it is there already:

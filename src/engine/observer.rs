@@ -1,0 +1,263 @@
+//! The requests that are observed: where each of them is and since when, and how long the stays of others took.
+//!
+//! While nothing is observed, a request costs a look at one number here, and the clock is not read. A request
+//! that is observed says so in its cell; only for such a one the lock is taken. No user code runs under it,
+//! and no other lock is taken.
+
+use super::request::OwnedCell;
+use crate::observe::{Latencies, Place, RequestState};
+use crate::sync::{AtomicU32, Mutex, Ordering, now};
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+#[derive(Debug)]
+pub(super) struct Observer {
+    /// One of so many new requests is observed; 0: none.
+    every: AtomicU32,
+    /// New requests while some are observed.
+    seen: AtomicU32,
+    inside: Mutex<Inside>,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    /// By the request's tag; while its callback runs, when the tag may be that of another, by an odd number,
+    /// which no tag is.
+    records: HashMap<u64, Record>,
+    /// How many callbacks of observed requests were called.
+    calls: u64,
+    /// Made with the first record.
+    latencies: Option<Latencies>,
+}
+
+#[derive(Clone, Debug)]
+struct Record {
+    accepted: Instant,
+    sent: Option<Instant>,
+    place: Place,
+    since: Instant,
+    abandoned: bool,
+    fd: i32,
+    opcode: u16,
+    offset: u64,
+    length: u64,
+}
+
+/// An observed request whose callback runs.
+#[derive(Debug)]
+#[must_use = "the callback ends"]
+pub(super) struct Running(u64);
+
+impl Record {
+    fn of(request: &OwnedCell) -> Record {
+        let (iocb, now) = (request.iocb(), now());
+        Record {
+            accepted: now,
+            sent: None,
+            place: Place::Gathered,
+            since: now,
+            abandoned: false,
+            fd: iocb.aio_fildes.cast_signed(),
+            opcode: iocb.aio_lio_opcode,
+            offset: iocb.aio_offset.cast_unsigned(),
+            length: iocb.aio_nbytes,
+        }
+    }
+
+    fn go(&mut self, place: Place, now: Instant) {
+        (self.place, self.since) = (place, now);
+    }
+
+    fn state(&self, is_queued: bool, now: Instant, shard: usize) -> RequestState {
+        let place = match self.place {
+            Place::Gathered if is_queued => Place::Queued,
+            place => place,
+        };
+        RequestState {
+            age: now.saturating_duration_since(self.accepted),
+            place,
+            there: now.saturating_duration_since(self.since),
+            abandoned: self.abandoned,
+            fd: self.fd,
+            opcode: self.opcode,
+            offset: self.offset,
+            length: self.length,
+            shard,
+        }
+    }
+}
+
+impl Inside {
+    fn latencies(&mut self) -> &mut Latencies {
+        self.latencies.get_or_insert_default()
+    }
+
+    fn send(&mut self, tag: u64, now: Instant) {
+        let Some(record) = self.records.get_mut(&tag) else {
+            return;
+        };
+        record.go(Place::Kernel, now);
+        if record.sent.replace(record.sent.unwrap_or(now)).is_none() {
+            let queued = now.saturating_duration_since(record.accepted);
+            self.latencies().queued.record(queued);
+        }
+    }
+
+    /// Its last event was taken, or it ends without one. `stays`: user code is due for it.
+    fn complete(&mut self, tag: u64, stays: bool, now: Instant) {
+        let Some(record) = self.records.get_mut(&tag) else {
+            return;
+        };
+        let sent = record.sent;
+        record.go(Place::Deferred, now);
+        if !stays {
+            self.records.remove(&tag);
+        }
+        if let Some(sent) = sent {
+            let kernel = now.saturating_duration_since(sent);
+            self.latencies().kernel.record(kernel);
+        }
+    }
+
+    fn run(&mut self, tag: u64, now: Instant) -> Running {
+        self.calls += 1;
+        let number = self.calls * 2 + 1;
+        if let Some(mut record) = self.records.remove(&tag) {
+            let due = now.saturating_duration_since(record.since);
+            let is_abandoned = record.abandoned;
+            record.go(Place::Callback, now);
+            self.records.insert(number, record);
+            if !is_abandoned {
+                self.latencies().delivery.record(due);
+            }
+        }
+        Running(number)
+    }
+
+    fn end(&mut self, running: &Running, now: Instant) {
+        if let Some(record) = self.records.remove(&running.0)
+            && !record.abandoned
+        {
+            let took = now.saturating_duration_since(record.since);
+            self.latencies().callback.record(took);
+        }
+    }
+}
+
+impl Observer {
+    pub(super) fn new() -> Observer {
+        Observer {
+            every: AtomicU32::new(0),
+            seen: AtomicU32::new(0),
+            inside: Mutex::new(Inside::default()),
+        }
+    }
+
+    /// From now on one of so many new requests is observed.
+    pub(super) fn set_every(&self, every: u32) {
+        // Relaxed, here and below: which requests are observed does not matter, only about how many.
+        self.every.store(every, Ordering::Relaxed);
+    }
+
+    pub(super) fn every(&self) -> u32 {
+        self.every.load(Ordering::Relaxed)
+    }
+
+    /// Looks at a request that is about to be accepted: from now on it may be one that is observed.
+    #[inline]
+    pub(super) fn meet(&self, request: &OwnedCell) {
+        let every = self.every();
+        if every != 0 {
+            self.observe_one_of(every, request);
+        }
+    }
+
+    #[cold]
+    fn observe_one_of(&self, every: u32, request: &OwnedCell) {
+        if self
+            .seen
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(every)
+        {
+            request.set_observed();
+            let record = Record::of(request);
+            self.inside.lock().records.insert(request.tag(), record);
+        }
+    }
+
+    /// They are passed to the kernel. To be called before the kernel may have them: their events may come
+    /// before the call returns (I3).
+    #[cold]
+    pub(super) fn send(&self, tags: impl Iterator<Item = u64>) {
+        let (mut inside, now) = (self.inside.lock(), now());
+        tags.for_each(|tag| inside.send(tag, now));
+    }
+
+    /// The kernel did not take these: they are the caller's.
+    #[cold]
+    pub(super) fn come_back(&self, tags: impl Iterator<Item = u64>) {
+        let (mut inside, now) = (self.inside.lock(), now());
+        tags.for_each(|tag| {
+            if let Some(record) = inside.records.get_mut(&tag) {
+                record.go(Place::Gathered, now);
+            }
+        });
+    }
+
+    /// An event of the request was taken, and it goes on.
+    pub(super) fn resume(&self, request: &OwnedCell) {
+        if request.is_observed() {
+            let (mut inside, now) = (self.inside.lock(), now());
+            if let Some(record) = inside.records.get_mut(&request.tag()) {
+                record.go(Place::Resuming, now);
+            }
+        }
+    }
+
+    /// The request is at its end. If it is watched, it is forgotten before its watcher hears of it, because
+    /// then its tag may become another's.
+    pub(super) fn complete(&self, request: &OwnedCell) {
+        if request.is_observed() {
+            let is_user_code_due = request.is_callback() || request.is_abandoned();
+            let (mut inside, now) = (self.inside.lock(), now());
+            inside.complete(request.tag(), is_user_code_due, now);
+        }
+    }
+
+    /// The callback of a request is called, or what it owns is dropped.
+    pub(super) fn run(&self, request: &OwnedCell) -> Running {
+        let (mut inside, now) = (self.inside.lock(), now());
+        inside.run(request.tag(), now)
+    }
+
+    /// That has returned.
+    pub(super) fn end(&self, running: &Running) {
+        let (mut inside, now) = (self.inside.lock(), now());
+        inside.end(running, now);
+    }
+
+    /// The request's watcher goes.
+    pub(super) fn abandon(&self, tag: u64) {
+        if let Some(record) = self.inside.lock().records.get_mut(&tag) {
+            record.abandoned = true;
+        }
+    }
+
+    /// The request goes back to its owner.
+    pub(super) fn forget(&self, request: &OwnedCell) {
+        if request.is_observed() {
+            self.inside.lock().records.remove(&request.tag());
+        }
+    }
+
+    pub(super) fn latencies(&self) -> Latencies {
+        self.inside.lock().latencies.clone().unwrap_or_default()
+    }
+
+    /// What is outstanding; `queued` are the tags of what is in the backlog.
+    pub(super) fn states(&self, queued: &HashSet<u64>, shard: usize) -> Vec<RequestState> {
+        let (inside, now) = (self.inside.lock(), now());
+        let state = |(tag, record): (&u64, &Record)| record.state(queued.contains(tag), now, shard);
+        inside.records.iter().map(state).collect()
+    }
+}
