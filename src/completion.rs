@@ -198,7 +198,7 @@ impl<F, B> From<CompletionError<F, B>> for io::Error {
 /// and the request is its parent's.
 pub(crate) const FORKED: i64 = -10_003;
 
-/// The same: there is none, because the request's batch was not submitted.
+/// The same: there is none, because the request was not submitted with its batch.
 pub(crate) const NOT_SUBMITTED: i64 = -10_004;
 
 /// As the kernel says it of a request that was cancelled.
@@ -210,6 +210,7 @@ pub(crate) fn refused(why: &io::Error) -> i64 {
     match (why.raw_os_error(), reason) {
         (Some(errno), _) => -i64::from(errno),
         (None, Some(AioError::Forked)) => FORKED,
+        (None, Some(AioError::NotSubmitted)) => NOT_SUBMITTED,
         (None, _) => CANCELLED,
     }
 }

@@ -37,8 +37,8 @@ pub enum SetupError {
         /// What it returned.
         errno: i32,
     },
-    /// `io_setup`: EAGAIN, even for the smallest context. The limit is for the whole machine, containers
-    /// included.
+    /// `io_setup`: EAGAIN, even for the smallest context, or for one whose depth was to be
+    /// [exact](crate::AioBuilder::exact_depth). The limit is for the whole machine, containers included.
     QuotaExhausted {
         /// Requests in flight that were asked for at first ([`AioBuilder::depth`](crate::AioBuilder::depth)).
         asked: u32,
@@ -95,7 +95,7 @@ fn exhausted(
         |value: Option<u64>| value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
     write!(
         f,
-        "fs.aio-max-nr is {} and {} are in use: no room for a context (io_setup: EAGAIN; asked for {asked} requests in flight, tried down to 1); \
+        "fs.aio-max-nr is {} and {} are in use: no room for a context (io_setup: EAGAIN; asked for {asked} requests in flight); \
          raise it with `sysctl fs.aio-max-nr=1048576`, or close what holds them (the limit is shared by all containers of the machine)",
         number(max),
         number(in_use)
@@ -182,8 +182,9 @@ pub enum AioError {
     /// `io_submit` returned EAGAIN again and again with nothing in flight: the kernel has no memory for
     /// requests. Try later.
     Stalled,
-    /// The request was in a [`Batch`](crate::Batch) that was not submitted, and has been taken out of it.
-    /// Submit the batch before waiting.
+    /// The request was in a [`Batch`](crate::Batch) that was not submitted, and has been taken out of it:
+    /// submit the batch before waiting. Or it stood behind a refused one in a batch that
+    /// [stops there](crate::Batch::submit_until_refused).
     NotSubmitted,
     /// The call was made inside user code (a callback, a waker, a destructor, a logger) of this or another
     /// context, and would wait for that very code. Make it on another thread.
@@ -203,7 +204,7 @@ impl fmt::Display for AioError {
             AioError::Forked => "this Aio belongs to the parent process: after fork, build a context of your own",
             AioError::ContextGone => "the kernel AIO context is gone: something in this process destroyed it",
             AioError::Stalled => "io_submit returns EAGAIN again and again with nothing in flight: the kernel has no memory for requests, try again later",
-            AioError::NotSubmitted => "the request's batch has not been submitted: submit it before you wait for its handles",
+            AioError::NotSubmitted => "the request was not submitted with its batch: submit the batch before you wait for its handles, and look for an earlier request that was refused",
             AioError::WouldDeadlock => "called inside a callback, a waker, a destructor or a logger, this would wait for that code itself: call it on another thread",
             AioError::NotManual => "only an Aio that was built with Dispatch::Manual can be polled: this one has a completion thread",
             AioError::TimedOut => "the time is over and requests are still outstanding",

@@ -115,7 +115,7 @@
 //! `copy` (streams), `future`, `tokio`, `thread_per_core`, `poll`, `frames` (borrowed memory);
 //! `wal_callbacks`, `wal_async` and `wal_per_core` are the same write-ahead log three times.
 //! `docs/choosing.md` says where AIO does not pay at all, with figures; `docs/from-libaio.md` has libaio's
-//! calls beside these.
+//! calls beside these; `docs/operating.md` is for whoever operates the program.
 //!
 //! The handles of a batch stand for requests that are not submitted yet. As futures they may be polled at
 //! once. [`wait`](Pending::wait) on such a handle takes the request out of the batch and returns
@@ -361,6 +361,8 @@ mod pages {
     mod choosing {}
     #[doc = include_str!("../docs/from-libaio.md")]
     mod from_libaio {}
+    #[doc = include_str!("../docs/operating.md")]
+    mod operating {}
 }
 
 mod aio;
@@ -395,7 +397,7 @@ pub use completion::{Completion, CompletionError};
 pub use direct::DirectFile;
 pub use dispatch::Dispatch;
 pub use error::{AioError, SetupError, SubmitError};
-pub use flags::{IoPriority, IoPriorityClass, PollFlags, RwFlags};
+pub use flags::{IoPriority, IoPriorityClass, PollFlags, RwFlags, SignalMask};
 pub use iocb::Iocb;
 pub use op::Readiness;
 pub use pending::Pending;

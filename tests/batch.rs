@@ -492,3 +492,79 @@ fn a_batch_may_be_filled_by_one_thread_and_submitted_by_another() {
     });
     assert_eq!(fates.seen(), [1, 1, 1, 0]);
 }
+
+/// Submits `before` good requests, a bad one and `behind` good ones, alternately with a callback and with a
+/// handle, and stops at the first refusal. Returns how many callbacks were called, where the errors are, and
+/// how many handles say that their request was not submitted.
+fn stop_at_a_bad_one(aio: &Aio, before: usize, behind: usize) -> (usize, Vec<usize>, usize) {
+    let read_only = Arc::new(File::open("/dev/null").unwrap());
+    let (calls, mut batch, mut handles) = (Counter::default(), aio.batch(), Vec::new());
+    for at in 0..=before + behind {
+        let file = if at == before { &read_only } else { &null() };
+        let write = aio.alloc().init_rw(Arc::clone(file), Write, [0; 4], 0);
+        if at % 2 == before % 2 {
+            let count = calls.clone();
+            let _ticket = batch.push_callback(write.init_callback(move |_| _ = count.add()));
+        } else {
+            handles.push(batch.push(write));
+        }
+    }
+    let errors = batch.submit_until_refused();
+    let (places, reasons): (Vec<_>, Vec<_>) = errors.positions().unzip();
+    assert_eq!(reasons[0].raw_os_error(), Some(libc::EBADF));
+    let behind = &reasons[1..];
+    assert!(
+        behind
+            .iter()
+            .all(|error| reason(error) == Some(AioError::NotSubmitted))
+    );
+    aio.drain().unwrap();
+    let results = handles.into_iter().map(|handle| handle.wait().result);
+    let stopped = results.filter(|result| match result {
+        Ok(count) => *count != 4,
+        Err(error) => reason(error) == Some(AioError::NotSubmitted),
+    });
+    let stopped = stopped.count();
+    (calls.get(), places, stopped)
+}
+
+#[test]
+fn a_batch_may_stop_at_the_first_refusal_as_io_submit_does() {
+    let _watchdog = watchdog();
+    for dispatch in [Dispatch::Thread, Dispatch::Anywhere, Dispatch::Manual] {
+        let aio = build(Aio::builder().dispatch(dispatch).depth(2000));
+        assert_eq!(stop_at_a_bad_one(&aio, 0, 0), (0, vec![0], 0));
+        assert_eq!(stop_at_a_bad_one(&aio, 2, 3), (1, vec![2, 4], 2));
+        assert_eq!(stop_at_a_bad_one(&aio, 4, 80).0, 2);
+        // Behind it more than one call of io_submit takes.
+        let (calls, places, stopped) = stop_at_a_bad_one(&aio, 2, 1500);
+        assert_eq!((calls, places.len(), stopped), (1, 751, 750));
+    }
+}
+
+#[test]
+fn a_batch_that_stops_also_stops_what_found_no_slot() {
+    let _watchdog = watchdog();
+    let aio = build(Aio::builder().depth(4));
+    let (calls, places, stopped) = stop_at_a_bad_one(&aio, 2, 20);
+    assert_eq!((calls, places.len(), stopped), (1, 11, 10));
+    assert_eq!(aio.stats().in_flight + aio.stats().queued, 0);
+}
+
+#[test]
+fn a_batch_stops_at_what_is_refused_before_the_kernel_sees_it() {
+    let _watchdog = watchdog();
+    let aio = aio();
+    let mut batch = aio.batch();
+    let write = || aio.alloc().init_rw(null(), Write, [0; 4], 0);
+    let first = batch.push(write());
+    let no_eventfd = Arc::new(OwnedFd::from(new_null()));
+    let bad = batch.push(write().write_all().eventfd(no_eventfd));
+    let last = batch.push(write());
+    assert!(batch.submit_until_refused().is_empty());
+    assert_eq!(first.wait().result.unwrap(), 4);
+    let bad = bad.wait().result.unwrap_err();
+    assert_eq!(bad.raw_os_error(), Some(libc::EINVAL));
+    let last = last.wait().result.unwrap_err();
+    assert_eq!(reason(&last), Some(AioError::NotSubmitted));
+}

@@ -1,6 +1,8 @@
 //! What each error type says: its text, what is behind it, its errno, and what it gives back.
 
 mod common;
+#[path = "kit/sources.rs"]
+mod sources;
 
 use common::*;
 use kiocb::op::{Read, Write};
@@ -258,4 +260,39 @@ fn a_wait_for_readiness_is_looked_at_in_one_step() -> io::Result<()> {
     assert_eq!(error.errno(), Some(libc::ECANCELED));
     let (_, (), _reader) = error.into_parts();
     Aio::global()?.drain()
+}
+
+/// The types in a source that implement `Error`, without their parameters.
+fn error_types(source: &str) -> Vec<String> {
+    let impls = source.lines().filter_map(|line| {
+        let (head, rest) = line.split_once("Error for ")?;
+        head.starts_with("impl").then_some(rest)
+    });
+    let name = |rest: &str| rest.split(['<', ' ']).next().unwrap_or_default().to_owned();
+    impls.map(name).collect()
+}
+
+#[test]
+fn every_error_type_says_its_errno() {
+    let src = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut count, mut without) = (0, Vec::new());
+    for file in sources::rust_files(&src) {
+        let source = std::fs::read_to_string(&file).unwrap();
+        for name in error_types(&source) {
+            count += 1;
+            let blocks = source.split("\nimpl").filter(|block| {
+                let head = block.lines().next().unwrap_or_default();
+                head.contains(&name) && !head.contains(" for ")
+            });
+            let says = |block: &str| {
+                block.contains("pub fn errno(self) -> Option<i32>")
+                    || block.contains("pub fn errno(&self) -> Option<i32>")
+            };
+            if !blocks.into_iter().any(says) {
+                without.push(name);
+            }
+        }
+    }
+    assert!(count >= 6, "only {count} were found");
+    assert_eq!(without, Vec::<String>::new());
 }

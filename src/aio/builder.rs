@@ -28,6 +28,7 @@ impl AioBuilder {
         AioBuilder {
             config: Config {
                 depth: 128,
+                exact_depth: false,
                 thread_name: "kiocb".to_owned(),
                 dispatch: Dispatch::Thread,
                 on_thread_start: None,
@@ -40,21 +41,37 @@ impl AioBuilder {
     /// How many requests may be in flight in the kernel at once, per shard; 1 to 65535, default 128. It does
     /// not limit what may be submitted: the rest queues in user space. A context charges the depth plus one
     /// to `fs.aio-max-nr`, a quota of the whole machine. If less is left, it is created with a smaller depth,
-    /// and a warning is logged.
+    /// and a warning is logged; see [`exact_depth`](Self::exact_depth).
     ///
     /// From a depth of 32 on, and under [`Dispatch::Thread`], threads that block until their own request is
     /// complete ([`Aio::read_at`](crate::Aio::read_at), [`Iocb::wait`](crate::Iocb::wait) and the like) do not
     /// slow each other down: one that finds others on its context again and again gets a small context of its
-    /// own, and uses it from then on. Each of these takes over one slot, up to a quarter of the depth and to 64 in all, so that no
-    /// more requests are in flight than the depth allows. Each opens one descriptor, charges 2 to the quota, and
-    /// goes with the [`Aio`]. Where one can't be made, the shared context serves.
+    /// own, and uses it from then on. Each of these takes over one slot, up to a quarter of the depth and to 64
+    /// in all, so that no more requests are in flight than the depth allows. Each opens one descriptor, charges 2
+    /// to the quota, and goes with the [`Aio`]. Where one can't be made, the shared context serves.
     pub fn depth(mut self, depth: u32) -> Self {
         self.config.depth = depth;
         self
     }
 
-    /// The completion thread's name, as `top -H` shows it (15 bytes of it); default `kiocb`. A NUL byte ends
-    /// it.
+    /// Whether [`build`](Self::build) fails where the machine's quota (`fs.aio-max-nr`) does not allow the
+    /// [`depth`](Self::depth), with [`SetupError::QuotaExhausted`](crate::SetupError::QuotaExhausted), instead
+    /// of making a smaller context; default `false`. With shards, each gets the depth or none is made.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let aio = kiocb::Aio::builder().depth(32).exact_depth(true).build()?;
+    /// assert_eq!(aio.stats().depth, 32);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn exact_depth(mut self, exact: bool) -> Self {
+        self.config.exact_depth = exact;
+        self
+    }
+
+    /// The completion thread's name, as `top -H` shows it (15 bytes of it), and the name of the
+    /// context: what is logged of it begins with it. Default `kiocb`. A NUL byte ends it.
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         let name: String = name.into();
         self.config.thread_name = name.split('\0').next().unwrap_or_default().to_owned();
@@ -113,7 +130,8 @@ impl AioBuilder {
     ///
     /// # Errors
     /// A [`SetupError`](crate::SetupError) inside: no AIO in this kernel, a seccomp filter, the machine's
-    /// quota used up (a smaller depth is tried first, down to 1), no memory, a depth or a number of shards
+    /// quota used up (a smaller depth is tried first, down to 1, unless it is to be
+    /// [exact](Self::exact_depth)), no memory, a depth or a number of shards
     /// out of range, no thread.
     pub fn build(self) -> io::Result<Aio> {
         let aio = self.make()?;

@@ -3,6 +3,7 @@
 mod builder;
 mod ends;
 mod observe;
+mod poll_with_mask;
 mod private;
 mod shards;
 

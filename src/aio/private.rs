@@ -97,8 +97,7 @@ impl PrivateContexts {
 
     /// From now on one of so many new requests is observed, also on those that will be made.
     pub(super) fn observe(&self, every: u32) {
-        let is_here = self.engines().all(|engine| engine.is_here());
-        if self.len() > 0 && is_here {
+        if self.len() > 0 {
             let _growth = self.growth.lock(); // see `make`
             self.engines().for_each(|engine| engine.observe(every));
         }
@@ -217,6 +216,7 @@ mod model {
             depth,
             dispatch: Dispatch::Manual,
             thread_name: "model".to_owned(),
+            exact_depth: false,
             on_thread_start: None,
             force_syscalls: false,
         }

@@ -130,6 +130,44 @@ impl Batch<'_> {
         let refused = self.engine.submit_list(list);
         BatchErrors::new(self.aio, self.engine, self.id, refused)
     }
+
+    /// As [`submit`](Batch::submit), but stops at the first request that is refused, as
+    /// [`io_submit(2)`](https://man7.org/linux/man-pages/man2/io_submit.2.html) does. What stands before it is
+    /// on its way. What stands behind it is not submitted: a request with a callback comes back with
+    /// [`AioError::NotSubmitted`](crate::AioError::NotSubmitted), and that is the result of a handle.
+    /// [`positions`](BatchErrors::positions) says where it stopped.
+    ///
+    /// A request that has to queue counts as accepted, and those behind it queue as well; if the kernel refuses
+    /// it later, the others go on.
+    ///
+    /// ```
+    /// use kiocb::op::Write;
+    /// use kiocb::Aio;
+    /// use std::{fs::File, sync::Arc};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let log = Arc::new(File::create(dir.path().join("log"))?);
+    /// let read_only = Arc::new(File::open(dir.path().join("log"))?);
+    /// let aio = Aio::global()?;
+    /// let mut batch = aio.batch();
+    /// for (file, at) in [(&log, 0), (&read_only, 6), (&log, 12)] {
+    ///     let write = aio.alloc().init_rw(Arc::clone(file), Write, "record", at);
+    ///     let _ticket = batch.push_callback(write.init_callback(|done| drop(done.result)));
+    /// }
+    /// let errors = batch.submit_until_refused();
+    /// let places: Vec<usize> = errors.positions().map(|(place, _)| place).collect();
+    /// assert_eq!(places, [1, 2]); // refused; not submitted
+    /// aio.drain()?;
+    /// assert_eq!(log.metadata()?.len(), 6);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn submit_until_refused(mut self) -> BatchErrors {
+        let list = std::mem::take(&mut self.list);
+        let refused = self.engine.submit_list_until_refused(list);
+        BatchErrors::new(self.aio, self.engine, self.id, refused)
+    }
 }
 
 impl Drop for Batch<'_> {

@@ -9,6 +9,7 @@
 use super::request::{Cell, List, OwnedCell};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 use std::collections::HashSet;
+use std::sync::atomic;
 
 #[derive(Debug)]
 pub(super) struct Backlog {
@@ -17,8 +18,8 @@ pub(super) struct Backlog {
     queued: AtomicUsize,
     /// How often requests were queued.
     pushes: AtomicU64,
-    /// The most that have waited at once.
-    longest: AtomicUsize,
+    /// The most that have waited at once. Not modelled: nothing is decided by it.
+    longest: atomic::AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl Backlog {
             }),
             queued: AtomicUsize::new(0),
             pushes: AtomicU64::new(0),
-            longest: AtomicUsize::new(0),
+            longest: atomic::AtomicUsize::new(0),
         }
     }
 

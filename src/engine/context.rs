@@ -1,5 +1,6 @@
 //! Making a kernel context: how large it may be, and why not.
 
+use super::Config;
 use crate::error::SetupError;
 use crate::sys::{FailedCall, Kernel};
 
@@ -8,17 +9,18 @@ const WAKE_SLOT: u32 = 1;
 /// The most that is asked of `io_setup`: beyond some millions it refuses, and no device needs even this many.
 const MOST: u32 = 65_535;
 
-/// Makes a context for `depth` requests in flight, or for fewer where the machine's quota is nearly used up.
-/// Returns also for how many.
-pub(super) fn make(depth: u32, force_syscalls: bool) -> Result<(Kernel, u32), SetupError> {
+/// Makes a context for as many requests in flight as asked for; for fewer where the machine's quota is nearly
+/// used up, unless the number is to be exact. Returns also for how many.
+pub(super) fn make(config: &Config) -> Result<(Kernel, u32), SetupError> {
+    let depth = config.depth;
     if depth == 0 || depth > MOST {
         return Err(SetupError::InvalidDepth(depth));
     }
     let mut got = depth;
     let kernel = loop {
-        match Kernel::setup(got + WAKE_SLOT, force_syscalls) {
+        match Kernel::setup(got + WAKE_SLOT, config.force_syscalls) {
             Ok(kernel) => break kernel,
-            Err(failed) if is_out_of_quota(&failed) && got > 1 => got /= 2,
+            Err(failed) if is_out_of_quota(&failed) && got > 1 && !config.exact_depth => got /= 2,
             Err(failed) => return Err(explain(failed, depth)),
         }
     };

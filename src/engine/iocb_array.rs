@@ -1,5 +1,6 @@
 //! Requests that pass through one `io_submit` after the other.
 
+use super::refusal::Refusal;
 use super::request::{List, Outgoing, OwnedCell};
 use crate::sys::Kernel;
 
@@ -14,6 +15,16 @@ pub(super) struct IocbArray<const N: usize> {
     cancellable: bool,
     /// Whether one of them is observed.
     observed: bool,
+    at_refusal: AtRefusal,
+}
+
+/// What becomes of the requests behind one that is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AtRefusal {
+    GoOn,
+    Stop,
+    /// One was refused.
+    Stopped,
 }
 
 impl<const N: usize> IocbArray<N> {
@@ -26,6 +37,7 @@ impl<const N: usize> IocbArray<N> {
             end: 0,
             cancellable: list.may_be_cancelled(),
             observed: false,
+            at_refusal: AtRefusal::GoOn,
         };
         while array.end < count.min(N)
             && let Some(request) = list.pop()
@@ -53,6 +65,24 @@ impl<const N: usize> IocbArray<N> {
     pub(super) fn tags(&self) -> impl Iterator<Item = u64> {
         let ours = self.requests[self.next..self.end].iter();
         ours.flatten().map(Outgoing::tag)
+    }
+
+    /// From now on what stands behind a refused one is not submitted.
+    pub(super) fn stop_at_refusal(&mut self) {
+        self.at_refusal = AtRefusal::Stop;
+    }
+
+    /// Whether one was refused, and the others were to stop there.
+    pub(super) fn has_stopped(&self) -> bool {
+        self.at_refusal == AtRefusal::Stopped
+    }
+
+    /// One of them was refused: refuses those behind it, if they were to stop there.
+    pub(super) fn refuse_behind(&mut self, refused: &mut impl FnMut(OwnedCell, Refusal)) {
+        if self.at_refusal == AtRefusal::Stop {
+            self.at_refusal = AtRefusal::Stopped;
+            std::iter::from_fn(|| self.pop()).for_each(|request| refused(request, Refusal::Behind));
+        }
     }
 
     /// How many are still ours.
@@ -101,6 +131,7 @@ impl From<OwnedCell> for IocbArray<1> {
         IocbArray {
             cancellable: request.is_cancellable(),
             observed: request.is_observed(),
+            at_refusal: AtRefusal::GoOn,
             requests: [Some(Outgoing::of(request))],
             next: 0,
             end: 1,

@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_millis(100);
 impl Engine {
     /// Makes a context, and a completion thread where there is one.
     pub(crate) fn launch(config: Config) -> Result<Arc<Engine>, SetupError> {
-        let (kernel, depth) = context::make(config.depth, config.force_syscalls)?;
+        let (kernel, depth) = context::make(&config)?;
         let engine = Arc::new_cyclic(|me| Engine::on(kernel, depth, config, Weak::clone(me)));
         if engine.dispatch != Dispatch::Manual {
             let thread = engine

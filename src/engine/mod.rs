@@ -83,6 +83,7 @@ pub(crate) use verbs::RequestId;
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) depth: u32,
+    pub(crate) exact_depth: bool,
     pub(crate) dispatch: Dispatch,
     pub(crate) thread_name: String,
     pub(crate) on_thread_start: Option<StartHook>,

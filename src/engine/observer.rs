@@ -6,8 +6,9 @@
 
 use super::request::OwnedCell;
 use crate::observe::{Latencies, Place, RequestState};
-use crate::sync::{AtomicU32, Mutex, Ordering, now};
+use crate::sync::{Mutex, now};
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 #[derive(Debug)]

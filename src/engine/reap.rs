@@ -131,7 +131,7 @@ impl Engine {
     }
 
     /// The sleep of the leader in the syscall-only mode. EINTR is no error: SIGSTOP and SIGCONT cause it
-    /// (I11).
+    /// (I11). With a signal mask it is what the caller waits for.
     pub(super) fn fetch(
         &self,
         consumer: &mut Consumer,
@@ -139,19 +139,21 @@ impl Engine {
         tag: u64,
         most: usize,
         timeout: Option<Duration>,
+        mask: Option<u64>,
     ) -> Result<(), i32> {
         // SAFETY: as in `take`.
         let taken = unsafe {
-            self.kernel.fetch(1, most.min(MOST), timeout, |event| {
-                self.sort(event, NO_LEADER, tag, harvest, &mut consumer.spare)
-            })
+            self.kernel
+                .fetch(1, most.min(MOST), timeout, mask, |event| {
+                    self.sort(event, NO_LEADER, tag, harvest, &mut consumer.spare)
+                })
         };
         match taken {
             Ok(taken) => {
                 self.count_taken(taken, harvest);
                 Ok(())
             }
-            Err(libc::EINTR) => Ok(()),
+            Err(libc::EINTR) if mask.is_none() => Ok(()),
             Err(errno) => Err(errno),
         }
     }

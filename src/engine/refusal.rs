@@ -15,6 +15,8 @@ pub(super) enum Refusal {
     Stalled,
     /// The engine takes no more requests.
     ShutDown,
+    /// A request before it was refused, and the list was to stop there.
+    Behind,
 }
 
 impl Refusal {
@@ -22,7 +24,7 @@ impl Refusal {
     pub(super) fn errno(self) -> i32 {
         match self {
             Refusal::Errno(errno) => errno,
-            Refusal::ContextGone | Refusal::ShutDown => libc::ECANCELED,
+            Refusal::ContextGone | Refusal::ShutDown | Refusal::Behind => libc::ECANCELED,
             Refusal::Stalled => libc::ENOMEM,
         }
     }
@@ -35,6 +37,7 @@ impl From<Refusal> for io::Error {
             Refusal::ContextGone => AioError::ContextGone.into(),
             Refusal::Stalled => AioError::Stalled.into(),
             Refusal::ShutDown => AioError::ShutDown.into(),
+            Refusal::Behind => AioError::NotSubmitted.into(),
         }
     }
 }
@@ -44,6 +47,15 @@ impl From<Refusal> for io::Error {
 pub(super) enum Admission {
     /// New requests: they may be refused once shutdown has begun.
     New,
+    /// The same, and what stands behind one that is refused is refused as well.
+    NewUntilRefused,
     /// Requests that were accepted earlier: they must not be refused.
     Accepted,
+}
+
+impl Admission {
+    #[inline]
+    pub(super) fn is_new(self) -> bool {
+        self != Admission::Accepted
+    }
 }

@@ -4,10 +4,12 @@ use super::Engine;
 use super::account::is_over;
 use super::reap::MOST;
 use super::roles::{DISPATCHER, Role, Submits};
+use super::wait::Sleep;
 use crate::dispatch::Dispatch;
 use crate::error::AioError;
 use crate::sync::{Parker, Taken, now};
 use crate::user_code;
+use std::io;
 use std::time::{Duration, Instant};
 
 /// How long the completion thread stays in the kernel after nothing needs it any more, in case a callback or a
@@ -29,9 +31,9 @@ impl Engine {
                 return;
             }
             if self.counters.needs_dispatcher() && !self.is_lost() {
-                self.park(role, MOST, None, &parker);
+                self.park(role, MOST, Sleep::until(None), &parker);
             } else if self.dispatcher.take_delivery() && !self.is_lost() {
-                self.park(role, MOST, Some(now() + LINGER), &parker);
+                self.park(role, MOST, Sleep::until(Some(now() + LINGER)), &parker);
             } else {
                 self.park_idle(&parker);
             }
@@ -58,6 +60,31 @@ impl Engine {
         max: usize,
         timeout: Option<Duration>,
     ) -> Result<usize, AioError> {
+        self.check_poll()?;
+        let delivered = self.poll_for(min, max, timeout, None);
+        self.check_origin().map(|()| delivered)
+    }
+
+    /// As `poll`, with a signal mask in force while it sleeps: see [`crate::Aio::poll_with_mask`].
+    pub(crate) fn poll_with_mask(
+        &self,
+        min: usize,
+        max: usize,
+        timeout: Option<Duration>,
+        mask: u64,
+    ) -> io::Result<usize> {
+        self.check_poll()?;
+        let delivered = self.poll_for(min, max, timeout, Some(mask));
+        self.check_origin()?;
+        match self.dispatcher.take_signal() {
+            Some(errno) if errno != libc::EINTR && delivered == 0 => {
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            _ => Ok(delivered),
+        }
+    }
+
+    fn check_poll(&self) -> Result<(), AioError> {
         self.check_origin()?;
         if self.dispatch != Dispatch::Manual {
             return Err(AioError::NotManual);
@@ -65,26 +92,30 @@ impl Engine {
         if user_code::must_not_block() {
             return Err(AioError::WouldDeadlock);
         }
+        Ok(())
+    }
+
+    fn poll_for(
+        &self,
+        min: usize,
+        max: usize,
+        timeout: Option<Duration>,
+        mask: Option<u64>,
+    ) -> usize {
         // A timeout beyond what the clock can hold is none.
         let deadline = timeout.and_then(|timeout| now().checked_add(timeout));
         let role = Role::DISPATCHER.before(timeout.is_some(), Submits::OfCallbacks);
-        let delivered = self.poll_as_dispatcher(role, min, max, deadline);
-        self.check_origin().map(|()| delivered)
+        let sleep = Sleep::until(deadline).with_mask(mask);
+        self.poll_as_dispatcher(role, min, max, sleep)
     }
 
-    fn poll_as_dispatcher(
-        &self,
-        role: Role,
-        min: usize,
-        max: usize,
-        deadline: Option<Instant>,
-    ) -> usize {
-        let Some(poller) = self.become_poller(min, deadline) else {
+    fn poll_as_dispatcher(&self, role: Role, min: usize, max: usize, sleep: Sleep) -> usize {
+        let Some(poller) = self.become_poller(min, sleep.deadline()) else {
             return 0;
         };
         let mut delivered = self.poll_once(role, max);
         if self.is_here() && delivered < min.min(max) && self.outstanding() > 0 {
-            delivered += self.park_and_poll(role, min - delivered, max - delivered, deadline);
+            delivered += self.park_and_poll(role, min - delivered, max - delivered, sleep);
         }
         if !self.is_here() {
             std::mem::forget(poller);
@@ -107,24 +138,21 @@ impl Engine {
     }
 
     /// The part of `poll` that may sleep.
-    fn park_and_poll(
-        &self,
-        role: Role,
-        min: usize,
-        max: usize,
-        deadline: Option<Instant>,
-    ) -> usize {
+    fn park_and_poll(&self, role: Role, min: usize, max: usize, sleep: Sleep) -> usize {
         let parker = Parker::current();
         self.dispatcher.adopt(&parker);
         let _listening = self.counters.listen();
         let mut delivered = 0;
-        while delivered < min.min(max) && self.outstanding() > 0 && !is_over(deadline) {
-            delivered += self.park(role, max - delivered, deadline, &parker);
+        while delivered < min.min(max) && self.outstanding() > 0 && !is_over(sleep.deadline()) {
+            delivered += self.park(role, max - delivered, sleep, &parker);
             if self.is_here() {
                 delivered += self.poll_once(role, max.saturating_sub(delivered));
             }
             if !self.is_here() || self.is_lost() {
                 return delivered;
+            }
+            if self.dispatcher.has_signal() {
+                break;
             }
         }
         self.roles.pass_lead(DISPATCHER);
@@ -145,7 +173,7 @@ impl Engine {
             if is_over(deadline) {
                 return false;
             }
-            self.poll_as_dispatcher(role, 1, usize::MAX, deadline);
+            self.poll_as_dispatcher(role, 1, usize::MAX, Sleep::until(deadline));
         }
     }
 }

@@ -91,6 +91,7 @@ impl Engine {
                     outcome.trouble = Some(Trouble::Stalled);
                     let head = array.pop().into_iter();
                     head.for_each(|request| refused(request, Refusal::Stalled));
+                    array.refuse_behind(refused);
                 }
                 Err(libc::EINTR) => {}
                 Err(errno) => self.refuse(errno, array, &mut outcome.offload, refused),
@@ -124,7 +125,10 @@ impl Engine {
                 self.observer.resume(&request);
                 offload.push(request);
             }
-            Some(request) => refused(request, Refusal::Errno(errno)),
+            Some(request) => {
+                refused(request, Refusal::Errno(errno));
+                array.refuse_behind(refused);
+            }
             None => {}
         }
     }

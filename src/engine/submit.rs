@@ -146,6 +146,9 @@ impl Engine {
                 break;
             }
             let mut array = IocbArray::<N>::of(&mut list, slots);
+            if admission == Admission::NewUntilRefused {
+                array.stop_at_refusal();
+            }
             list = self.send_array(&mut array, list, admission, &mut refused);
         }
         if list.len() > 0 && self.is_here() {
@@ -163,7 +166,7 @@ impl Engine {
         admission: Admission,
         mut refused: impl FnMut(OwnedCell, Refusal),
     ) -> List {
-        if admission == Admission::New && self.counters.is_closing() {
+        if admission.is_new() && self.counters.is_closing() {
             self.turn_away(array, following, &mut refused);
             return List::new();
         }
@@ -202,6 +205,10 @@ impl Engine {
         if rest.len() == 0 {
             self.refund(outcome.unused);
             self.conclude_submission(outcome);
+            if array.has_stopped() {
+                following.for_each(|request| refused(request, Refusal::Behind));
+                return List::new();
+            }
             return following;
         }
         rest.append(following);
@@ -216,7 +223,7 @@ impl Engine {
 
     fn queue(&self, list: List, admission: Admission, mut refused: impl FnMut(OwnedCell, Refusal)) {
         let may_be_cancelled = list.may_be_cancelled();
-        let refuse = || admission == Admission::New && self.counters.is_closing();
+        let refuse = || admission.is_new() && self.counters.is_closing();
         match self.backlog.push_unless(list, refuse) {
             // The last reaping thread may have looked at the backlog just before. With nothing in flight no
             // thread would look again, so this one pumps.

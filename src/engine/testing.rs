@@ -18,6 +18,7 @@ pub(super) fn engine(dispatch: Dispatch, mode: Mode, depth: u32) -> Arc<Engine> 
     let kernel = Kernel::setup(depth + 1, mode == Mode::Syscalls).expect("always possible");
     let config = Config {
         depth,
+        exact_depth: false,
         dispatch,
         thread_name: "test".to_owned(),
         on_thread_start: None,

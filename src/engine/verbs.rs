@@ -101,12 +101,21 @@ impl Engine {
     ///
     /// User code may wait for any request of the list, so it runs only when all of them have left.
     pub(crate) fn submit_list(&self, list: List) -> Vec<(io::Error, OwnedCell)> {
+        self.submit_list_as(list, Admission::New)
+    }
+
+    /// As `submit_list`, but what stands behind a refused one is not submitted.
+    pub(crate) fn submit_list_until_refused(&self, list: List) -> Vec<(io::Error, OwnedCell)> {
+        self.submit_list_as(list, Admission::NewUntilRefused)
+    }
+
+    fn submit_list_as(&self, list: List, admission: Admission) -> Vec<(io::Error, OwnedCell)> {
         unplug_all();
         let inside = Inside::enter(Frame::Other); // what is found meanwhile is deferred
         let mut unsubmitted = Unsubmitted::default();
         let mut refused = Vec::new();
-        let admitted = self.admit_list(list, &mut unsubmitted, &mut refused);
-        let for_dispatcher = self.send_admitted(admitted, &mut refused);
+        let admitted = self.admit_list(list, admission, &mut unsubmitted, &mut refused);
+        let for_dispatcher = self.send_admitted(admitted, admission, &mut refused);
         let refused = self.settle_refused(refused, &mut unsubmitted);
         drop(inside);
         if self.is_here() {
@@ -121,6 +130,7 @@ impl Engine {
     fn admit_list(
         &self,
         list: List,
+        admission: Admission,
         unwanted: &mut Unsubmitted,
         refused: &mut Vec<(io::Error, OwnedCell)>,
     ) -> List {
@@ -128,8 +138,13 @@ impl Engine {
         list.for_each(|request| {
             // It goes into the list of polls before it counts as sent: from then on its watcher looks for it
             // there.
-            let admission = self.admit(&request);
-            match (request.admit(), admission) {
+            let stops = admission == Admission::NewUntilRefused && !refused.is_empty();
+            let checked = if stops {
+                Err(AioError::NotSubmitted.into())
+            } else {
+                self.admit(&request)
+            };
+            match (request.admit(), checked) {
                 (Admitted::Sent(request), Ok(_)) => admitted.push(request),
                 (Admitted::Sent(request), Err(error)) => {
                     refused.push((error, self.withdraw(request)));
@@ -142,7 +157,12 @@ impl Engine {
     }
 
     /// Returns how many need the dispatcher.
-    fn send_admitted(&self, list: List, refused: &mut Vec<(io::Error, OwnedCell)>) -> usize {
+    fn send_admitted(
+        &self,
+        list: List,
+        admission: Admission,
+        refused: &mut Vec<(io::Error, OwnedCell)>,
+    ) -> usize {
         let mut for_dispatcher = 0;
         let list = list.inspect(|request| for_dispatcher += isize::from(!request.reaps_itself()));
         self.counters.add_for_dispatcher(for_dispatcher);
@@ -152,9 +172,9 @@ impl Engine {
             refused.push((why.into(), self.withdraw(request)));
         };
         match list.len() {
-            0..=8 => self.send::<8>(list, Admission::New, &mut refuse),
-            9..=BATCH => self.send::<BATCH>(list, Admission::New, &mut refuse),
-            _ => self.send::<LARGE_BATCH>(list, Admission::New, &mut refuse),
+            0..=8 => self.send::<8>(list, admission, &mut refuse),
+            9..=BATCH => self.send::<BATCH>(list, admission, &mut refuse),
+            _ => self.send::<LARGE_BATCH>(list, admission, &mut refuse),
         }
         self.counters.add_for_dispatcher(-back);
         for_dispatcher.unsigned_abs()

@@ -49,7 +49,7 @@ use super::request::Watch;
 use super::roles::{DISPATCHER, NO_LEADER, Role, Submits};
 use crate::op::Work;
 use crate::sync::{Parker, now};
-use crate::sys::Mode;
+use crate::sys::{Kernel, Mode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -116,7 +116,7 @@ impl Engine {
                 while !watch.is_done() && parker.park(deadline) {}
             }
         } else if self.roles.lead_or_follow(role.tag, parker) {
-            self.lead(role, MOST, deadline, || watch.is_done());
+            self.lead(role, MOST, Sleep::until(deadline), || watch.is_done());
         } else if watch.register_thread(parker) {
             while !watch.is_done() && self.roles.leader() != NO_LEADER && parker.park(deadline) {}
             self.roles.remove_follower(role.tag);
@@ -126,36 +126,30 @@ impl Engine {
     /// The leader's sleep, until there is an event, the time is over, a signal comes, or another thread sends
     /// the wake-up. Returns how many requests came to their end (in the syscall-only mode sleeping is
     /// reaping).
-    fn lead(
-        &self,
-        role: Role,
-        most: usize,
-        deadline: Option<Instant>,
-        ready: impl Fn() -> bool,
-    ) -> usize {
+    fn lead(&self, role: Role, most: usize, sleep: Sleep, ready: impl Fn() -> bool) -> usize {
         let harvest = match self.kernel.mode() {
             Mode::Ring => self
-                .lead_beside_bystanders(deadline, ready)
+                .lead_beside_bystanders(sleep, ready)
                 .map(|()| Harvest::default()),
-            Mode::Syscalls => self.lead_alone(role.tag, most, deadline, ready),
+            Mode::Syscalls => self.lead_alone(role.tag, most, sleep, ready),
         };
         self.roles.step_down();
         match harvest {
             Ok(mut harvest) => self.conclude(&mut harvest, role),
+            Err(errno) if sleep.mask.is_some() && is_of_mask(errno) => {
+                self.dispatcher.note_signal(errno);
+                0
+            }
             Err(errno) => {
                 self.roles.pass_lead(role.tag); // a logger is user code
                 self.on_wait_failed(errno);
-                self.nap(deadline);
+                self.nap(sleep.deadline);
                 0
             }
         }
     }
 
-    fn lead_beside_bystanders(
-        &self,
-        deadline: Option<Instant>,
-        ready: impl Fn() -> bool,
-    ) -> Result<(), i32> {
+    fn lead_beside_bystanders(&self, sleep: Sleep, ready: impl Fn() -> bool) -> Result<(), i32> {
         let consumer = self.consumer.lock();
         let ending = consumer.is_closed() || self.end.is_destroying();
         let stay_awake = ending || ready() || self.kernel.has_events();
@@ -164,21 +158,22 @@ impl Engine {
             return Ok(());
         }
         self.counters.waits.add(1);
-        self.kernel.pure_wait(time_left(deadline))
+        self.kernel.pure_wait(sleep.time_left(), sleep.mask)
     }
 
     fn lead_alone(
         &self,
         tag: u64,
         most: usize,
-        deadline: Option<Instant>,
+        sleep: Sleep,
         ready: impl Fn() -> bool,
     ) -> Result<Harvest, i32> {
         let mut harvest = Harvest::default();
         let mut consumer = self.consumer.lock();
         if !consumer.is_closed() && !self.end.is_destroying() && !ready() {
             self.counters.waits.add(1);
-            self.fetch(&mut consumer, &mut harvest, tag, most, time_left(deadline))?;
+            let (timeout, mask) = (sleep.time_left(), sleep.mask);
+            self.fetch(&mut consumer, &mut harvest, tag, most, timeout, mask)?;
         }
         Ok(harvest)
     }
@@ -194,18 +189,33 @@ impl Engine {
         &self,
         role: Role,
         most: usize,
-        deadline: Option<Instant>,
+        sleep: Sleep,
         parker: &Arc<Parker>,
     ) -> usize {
         let ready = || !self.inbox.is_empty() || self.is_idle_for_dispatcher();
         if self.roles.lead_or_follow(DISPATCHER, parker) {
-            return self.lead(role, most, deadline, ready);
+            return self.lead(role, most, sleep, ready);
         }
-        self.dispatcher.park(FOLLOWING, deadline, parker, || {
-            ready() || self.roles.leader() == NO_LEADER
-        });
+        let ready = || ready() || self.roles.leader() == NO_LEADER;
+        match sleep.mask {
+            None => self
+                .dispatcher
+                .park(FOLLOWING, sleep.deadline, parker, ready),
+            Some(mask) => self.nap_with_mask(mask, sleep, ready),
+        }
         self.roles.remove_follower(DISPATCHER);
         0
+    }
+
+    /// A follower with a signal mask: only a sleep in the kernel can change it and sleep in one step, and there
+    /// another thread leads. So it sleeps for a moment at a time.
+    fn nap_with_mask(&self, mask: u64, sleep: Sleep, ready: impl Fn() -> bool) {
+        while !ready() && !is_over(sleep.deadline) {
+            let timeout = sleep.time_left().unwrap_or(NAP).min(NAP);
+            if let Err(errno) = Kernel::nap(timeout, mask) {
+                return self.dispatcher.note_signal(errno);
+            }
+        }
     }
 
     /// The dispatcher's sleep while it has nothing to wait for.
@@ -219,6 +229,40 @@ impl Engine {
     }
 }
 
-fn time_left(deadline: Option<Instant>) -> Option<Duration> {
-    deadline.map(|deadline| deadline.saturating_duration_since(now()))
+/// How a thread sleeps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sleep {
+    deadline: Option<Instant>,
+    /// The signals that it does not take meanwhile; `None`: those that it never takes.
+    mask: Option<u64>,
+}
+
+impl Sleep {
+    pub(super) fn until(deadline: Option<Instant>) -> Sleep {
+        Sleep {
+            deadline,
+            mask: None,
+        }
+    }
+
+    pub(super) fn with_mask(self, mask: Option<u64>) -> Sleep {
+        Sleep { mask, ..self }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    fn time_left(&self) -> Option<Duration> {
+        let deadline = self.deadline?;
+        Some(deadline.saturating_duration_since(now()))
+    }
+}
+
+/// What `io_pgetevents` says of signals, or of itself: there is no such call, or a filter refuses it.
+fn is_of_mask(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::EINTR | libc::ENOSYS | libc::EPERM | libc::EACCES
+    )
 }

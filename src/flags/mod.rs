@@ -205,7 +205,9 @@ macro_rules! flag_format {
 mod poll;
 mod priority;
 mod rw;
+mod signals;
 
 pub use poll::PollFlags;
 pub use priority::{IoPriority, IoPriorityClass};
 pub use rw::RwFlags;
+pub use signals::SignalMask;

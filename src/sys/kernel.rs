@@ -117,10 +117,10 @@ impl Kernel {
         // SAFETY: no iocb is passed.
         unsafe { self.submit(&[]) }.map_err(|errno| FailedCall::with("io_submit", errno))?;
         let waited = match self.mode() {
-            Mode::Ring => self.pure_wait(Some(Duration::ZERO)),
+            Mode::Ring => self.pure_wait(Some(Duration::ZERO), None),
             Mode::Syscalls => {
                 // SAFETY: the context is not shared yet, and nothing was submitted.
-                unsafe { self.fetch(0, 1, Some(Duration::ZERO), |_| Take::Taken) }.map(|_| ())
+                unsafe { self.fetch(0, 1, Some(Duration::ZERO), None, |_| Take::Taken) }.map(|_| ())
             }
         };
         match waited {
@@ -171,7 +171,7 @@ impl Kernel {
             // SAFETY: one caller at a time; in this mode only pure waits are in io_getevents.
             Some(ring) => unsafe { ring.consume(most, reader) },
             // SAFETY: the caller's promise.
-            None => unsafe { self.fetch(0, most, Some(Duration::ZERO), reader) }.unwrap_or(0),
+            None => unsafe { self.fetch(0, most, Some(Duration::ZERO), None, reader) }.unwrap_or(0),
         }
     }
 
@@ -185,6 +185,7 @@ impl Kernel {
         min: usize,
         most: usize,
         timeout: Option<Duration>,
+        mask: Option<u64>,
         mut reader: impl FnMut(&io_event) -> Take,
     ) -> Result<usize, i32> {
         debug_assert!(
@@ -193,11 +194,9 @@ impl Kernel {
         );
         let mut events = [const { MaybeUninit::<io_event>::uninit() }; FETCH];
         let most = most.min(FETCH);
+        let room = events.as_mut_ptr().cast();
         // SAFETY: the array has room for `most` events.
-        let got = unsafe {
-            syscall::io_getevents(self.id, min, most, events.as_mut_ptr().cast(), timeout)
-        }
-        .map_err(errno)?;
+        let got = unsafe { self.get_events(min, most, room, timeout, mask) }?;
         // Beyond the room it was given it has filled nothing, whatever it says.
         let got = got.min(most);
         for event in &events[..got] {
@@ -230,15 +229,48 @@ impl Kernel {
     }
 
     /// Sleeps until the ring is not empty, the time is over or a signal came; takes nothing. For
-    /// [`Mode::Ring`].
-    pub(crate) fn pure_wait(&self, timeout: Option<Duration>) -> Result<(), i32> {
+    /// [`Mode::Ring`]. With a signal mask, which is in force meanwhile, a signal is EINTR.
+    pub(crate) fn pure_wait(
+        &self,
+        timeout: Option<Duration>,
+        mask: Option<u64>,
+    ) -> Result<(), i32> {
         let nowhere = std::ptr::without_provenance_mut::<io_event>(UNWRITABLE);
         // SAFETY: the kernel checks the address and can't write there, which is the point.
-        let waited = unsafe { syscall::io_getevents(self.id, 1, 1, nowhere, timeout) };
-        match waited.map_err(errno) {
-            Ok(_) | Err(libc::EFAULT | libc::EINTR) => Ok(()),
+        let waited = unsafe { self.get_events(1, 1, nowhere, timeout, mask) };
+        match waited {
+            Ok(_) | Err(libc::EFAULT) => Ok(()),
+            Err(libc::EINTR) if mask.is_none() => Ok(()),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// `io_getevents`, or with a signal mask `io_pgetevents`.
+    ///
+    /// # Safety
+    /// `events` has room for `most`, or the kernel can't write there.
+    unsafe fn get_events(
+        &self,
+        min: usize,
+        most: usize,
+        events: *mut io_event,
+        timeout: Option<Duration>,
+        mask: Option<u64>,
+    ) -> Result<usize, i32> {
+        let got = match &mask {
+            // SAFETY: the caller's promise.
+            None => unsafe { syscall::io_getevents(self.id, min, most, events, timeout) },
+            // SAFETY: the caller's promise.
+            mask => unsafe {
+                syscall::io_pgetevents(self.id, min, most, events, timeout, mask.as_ref())
+            },
+        };
+        got.map_err(errno)
+    }
+
+    /// Sleeps for so long, with this signal mask in force. `Err` is EINTR when a signal came.
+    pub(crate) fn nap(timeout: Duration, mask: u64) -> Result<(), i32> {
+        syscall::sleep_with_mask(timeout, mask).map_err(errno)
     }
 
     /// Cancels a poll; its event follows. `false`: the kernel has no such request, or can't cancel it.
@@ -327,10 +359,10 @@ impl Kernel {
     }
 
     fn pure_wait_works(&self) -> bool {
-        let empty_wait = self.pure_wait(Some(Duration::ZERO));
+        let empty_wait = self.pure_wait(Some(Duration::ZERO), None);
         if empty_wait.is_err()
             || self.wake().is_err()
-            || self.pure_wait(Some(Duration::from_secs(1))).is_err()
+            || self.pure_wait(Some(Duration::from_secs(1)), None).is_err()
         {
             return false;
         }

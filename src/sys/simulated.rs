@@ -165,7 +165,7 @@ impl Kernel {
             self.consume(most, reader)
         } else {
             // SAFETY: none is needed.
-            unsafe { self.fetch(0, most, Some(Duration::ZERO), reader) }.unwrap_or(0)
+            unsafe { self.fetch(0, most, Some(Duration::ZERO), None, reader) }.unwrap_or(0)
         }
     }
 
@@ -219,6 +219,7 @@ impl Kernel {
         min: usize,
         most: usize,
         timeout: Option<Duration>,
+        _: Option<u64>,
         mut reader: impl FnMut(&io_event) -> Take,
     ) -> Result<usize, i32> {
         let reading = Reading::begin(self);
@@ -251,11 +252,21 @@ impl Kernel {
             .map_or(usize::MAX, |(now, then)| (now - then) as usize)
     }
 
-    pub(crate) fn pure_wait(&self, timeout: Option<Duration>) -> Result<(), i32> {
+    pub(crate) fn pure_wait(
+        &self,
+        timeout: Option<Duration>,
+        mask: Option<u64>,
+    ) -> Result<(), i32> {
         match self.sleep(&mut self.inside.lock(), timeout) {
-            Err(libc::EINTR) => Ok(()),
+            Err(libc::EINTR) if mask.is_none() => Ok(()),
             slept => slept,
         }
+    }
+
+    /// No signal comes.
+    pub(crate) fn nap(timeout: Duration, _: u64) -> Result<(), i32> {
+        crate::sync::sleep(timeout);
+        Ok(())
     }
 
     /// Until there is an event, or the time is over.

@@ -237,6 +237,27 @@ pub unsafe fn io_cancel(
     count(result).map(|_| ())
 }
 
+/// `ppoll(NULL, 0, timeout, sigmask)` ([ppoll(2)](https://man7.org/linux/man-pages/man2/ppoll.2.html)): sleeps
+/// with a signal mask in force. EINTR when a signal came.
+pub(crate) fn sleep_with_mask(timeout: Duration, mask: u64) -> io::Result<()> {
+    let timeout = kernel_time(timeout);
+    let set = kernel_sigset(mask);
+    let nothing = ptr::null_mut::<libc::pollfd>();
+    // SAFETY: no descriptors are passed; the other pointers point to locals that outlive the call. The kernel
+    // writes the time that is left to its copy of `timeout`, which is not read again.
+    let result = unsafe {
+        syscall(
+            libc::SYS_ppoll,
+            nothing,
+            0_usize,
+            &raw const timeout,
+            &raw const set,
+            size_of::<Sigset>(),
+        )
+    };
+    count(result).map(|_| ())
+}
+
 /// `clock_gettime(CLOCK_MONOTONIC_COARSE, …)`
 /// ([clock_gettime(2)](https://man7.org/linux/man-pages/man2/clock_gettime.2.html), Linux 2.6.32): in the
 /// vDSO, so not really a system call. Zero where there is no such clock.

@@ -132,6 +132,15 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
         ],
     ),
     (
+        "src/aio/poll_with_mask.rs",
+        &[
+            ("is to `poll(2)` ([`io_pgetevents(2)`]", Not(OLDER_KERNEL)),
+            ("ENOSYS before Linux 4.18, EPERM or EACCES", By(&[
+                "promises::without_the_call_a_poll_with_a_mask_says_so_and_one_without_works",
+            ])),
+        ],
+    ),
+    (
         "src/batch/mod.rs",
         &[
             ("callbacks are dropped uncalled", By(&[

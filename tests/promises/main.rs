@@ -28,6 +28,7 @@ mod observed;
 mod other_ends;
 mod own_thread;
 mod panics;
+mod poll_mask;
 mod readiness;
 mod refused;
 mod reviewed;

@@ -25,7 +25,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, atomic};
 use std::task::Waker;
 
 pub(super) const PENDING: u32 = 0;
@@ -102,7 +102,8 @@ pub(super) struct Header {
     /// `WAITING` by the watcher.
     pub(super) thread_waits: AtomicBool,
     /// Whether the observer has a record of it. Set before it is accepted, and never unset.
-    pub(super) observed: AtomicBool,
+    /// Not modelled.
+    pub(super) observed: atomic::AtomicBool,
     /// What `Work::traits` said.
     pub(super) traits: Traits,
     /// Full in `WAITING`.
@@ -204,7 +205,7 @@ impl Cell {
             queued: AtomicBool::new(false),
             reaps_itself: AtomicBool::new(reaps_itself),
             thread_waits: AtomicBool::new(false),
-            observed: AtomicBool::new(false),
+            observed: atomic::AtomicBool::new(false),
             traits: work.traits(),
             waker: WakerSlot::empty(),
         };

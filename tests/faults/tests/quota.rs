@@ -53,6 +53,19 @@ fn a_used_up_quota_halves_the_depth_and_at_last_is_an_error_with_numbers() {
         // 128 and one for the wake-up, 64 and one, 32 and one.
         let held = hold_all_but(40);
         let aio = Aio::builder().depth(128).build().unwrap();
+        let exact = |depth| Aio::builder().depth(depth).exact_depth(true).build();
+        drop(aio);
+        assert_eq!(exact(39).unwrap().stats().depth, 39);
+        let refused = exact(128).unwrap_err();
+        let refused = refused.get_ref().and_then(|inner| inner.downcast_ref());
+        let is_exact = matches!(refused, Some(SetupError::QuotaExhausted { asked: 128, .. }));
+        assert!(is_exact, "{refused:?}");
+        // Of two shards one would fit: none is left.
+        let both = Aio::builder().depth(30).shards(2).exact_depth(true).build();
+        assert!(both.is_err());
+        assert_eq!(exact(39).unwrap().stats().depth, 39);
+
+        let aio = Aio::builder().depth(128).build().unwrap();
         drop(held);
         assert_eq!(aio.stats().depth, 32);
         wait_for_log(

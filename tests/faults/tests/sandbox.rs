@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use kiocb::op::{Read, Write};
-use kiocb::{Aio, AlignedBuf, Dispatch, PollFlags};
+use kiocb::{Aio, AlignedBuf, Dispatch, PollFlags, SignalMask};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{Child, Filter};
 use kit::*;
@@ -34,6 +34,19 @@ const WANTED: Calls = calls![
     pwrite64 = SYS_pwrite64,
     madvise = SYS_madvise,
     io_cancel = SYS_io_cancel,
+];
+
+/// `Aio::poll_with_mask` alone calls these. libc does not have the first number everywhere.
+const MASKED: Calls = &[
+    (
+        "io_pgetevents",
+        if cfg!(target_arch = "x86_64") {
+            333
+        } else {
+            292
+        },
+    ),
+    ("ppoll", libc::SYS_ppoll),
 ];
 
 /// Those of any program of several threads.
@@ -136,6 +149,25 @@ fn the_calls_that_readme_lists_are_enough() {
     sandboxed(TEST, "all", all, true);
 }
 
+#[test]
+fn a_poll_with_a_signal_mask_needs_two_calls_more() {
+    const TEST: &str = "a_poll_with_a_signal_mask_needs_two_calls_more";
+    let exit = Child::of(TEST).case("masked").run(|| {
+        let builder = Aio::builder().dispatch(Dispatch::Manual);
+        let (aio, pipe) = (builder.build().unwrap(), std::io::pipe().unwrap());
+        Filter::only(&[NEEDED, WANTED, MASKED, THREADS, FILES].concat()).install();
+        let poll = aio.alloc().init_poll(pipe.0, PollFlags::IN);
+        let poll = poll.start().unwrap();
+        let moment = Some(Duration::from_millis(1));
+        let polled = aio.poll_with_mask(1, 9, moment, SignalMask::all());
+        assert_eq!(polled.unwrap(), 0);
+        assert!(poll.cancel());
+        drop(poll);
+        aio.shutdown(Duration::from_secs(30)).unwrap();
+    });
+    exit.success();
+}
+
 /// A sandbox that answers EPERM to what is only wanted.
 #[test]
 fn the_calls_that_are_only_wanted_may_be_refused() {
@@ -150,7 +182,7 @@ fn the_calls_that_are_only_wanted_may_be_refused() {
 fn readme_names_each_of_them() {
     let list = README.split("## In a sandbox").nth(1).expect("the section");
     let list = list.split("\n## ").next().unwrap();
-    for (name, _) in [NEEDED, WANTED, THREADS, FILES].concat() {
+    for (name, _) in [NEEDED, WANTED, MASKED, THREADS, FILES].concat() {
         assert!(list.contains(&format!("`{name}`")), "{name}");
     }
 }
