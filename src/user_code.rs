@@ -101,17 +101,21 @@ impl Drop for Inside {
 /// reported and counted.
 #[inline]
 pub(crate) fn catch<R>(what: &str, run: impl FnOnce() -> R) -> Option<R> {
-    catch_of("", what, run)
+    catch_of(|| "", what, run)
 }
 
 /// As `catch`, for the user code of a context: the report has its name.
 #[inline]
-pub(crate) fn catch_of<R>(context: &str, what: &str, run: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn catch_of<'a, R>(
+    context: impl FnOnce() -> &'a str,
+    what: &str,
+    run: impl FnOnce() -> R,
+) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => Some(result),
         Err(payload) => {
             count_panic();
-            report_panic(context, what, payload);
+            report_panic(context(), what, payload);
             None
         }
     }
@@ -126,7 +130,7 @@ pub(crate) fn call<R>(what: &str, run: impl FnOnce() -> R) -> Option<R> {
 /// As `call`, for the user code of a context: the report has its name.
 pub(crate) fn call_of<R>(context: &str, what: &str, run: impl FnOnce() -> R) -> Option<R> {
     let _inside = Inside::enter(Frame::Other);
-    catch_of(context, what, run)
+    catch_of(|| context, what, run)
 }
 
 /// Clones a waker of the user's. If that panics, the panic is the caller's.

@@ -151,14 +151,14 @@ impl Backlog {
 
 /// Most lists hold nothing that can be cancelled, and are not walked.
 fn mark_queued(list: List) -> List {
-    if !list.may_be_cancelled() {
+    if !list.is_followed() {
         return list;
     }
     list.inspect(|request| request.set_queued(true))
 }
 
 fn mark_taken(list: List) -> List {
-    if !list.may_be_cancelled() {
+    if !list.is_followed() {
         return list;
     }
     list.inspect(|request| request.set_queued(false))

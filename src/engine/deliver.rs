@@ -35,7 +35,7 @@ impl Engine {
     /// still the process that made the context.
     #[inline]
     pub(super) fn call(&self, what: &str, run: impl FnOnce()) -> bool {
-        if user_code::catch_of(self.name(), what, run).is_none() {
+        if user_code::catch_of(|| self.name(), what, run).is_none() {
             self.collect_panics();
         }
         self.is_here()

@@ -11,10 +11,8 @@ pub(super) struct IocbArray<const N: usize> {
     requests: [Option<Outgoing>; N],
     next: usize,
     end: usize,
-    /// Whether one of them can be cancelled.
-    cancellable: bool,
-    /// Whether one of them is observed.
-    observed: bool,
+    /// Whether one of them can be cancelled, or is observed.
+    followed: bool,
     at_refusal: AtRefusal,
 }
 
@@ -35,30 +33,22 @@ impl<const N: usize> IocbArray<N> {
             requests: [const { None }; N],
             next: 0,
             end: 0,
-            cancellable: list.may_be_cancelled(),
-            observed: false,
+            followed: list.is_followed(),
             at_refusal: AtRefusal::GoOn,
         };
         while array.end < count.min(N)
             && let Some(request) = list.pop()
         {
-            array.observed |= request.is_observed();
             array.requests[array.end] = Some(Outgoing::of(request));
             array.end += 1;
         }
         array
     }
 
-    /// Whether one of them can be cancelled.
+    /// Whether one of them can be cancelled, or is observed.
     #[inline]
-    pub(super) fn may_be_cancelled(&self) -> bool {
-        self.cancellable
-    }
-
-    /// Whether one of them is observed.
-    #[inline]
-    pub(super) fn is_observed(&self) -> bool {
-        self.observed
+    pub(super) fn is_followed(&self) -> bool {
+        self.followed
     }
 
     /// The numbers of those that are still ours.
@@ -129,8 +119,7 @@ impl From<OwnedCell> for IocbArray<1> {
     #[inline]
     fn from(request: OwnedCell) -> IocbArray<1> {
         IocbArray {
-            cancellable: request.is_cancellable(),
-            observed: request.is_observed(),
+            followed: request.is_followed(),
             at_refusal: AtRefusal::GoOn,
             requests: [Some(Outgoing::of(request))],
             next: 0,

@@ -8,7 +8,7 @@ use super::request::OwnedCell;
 use crate::observe::{Latencies, Place, RequestState};
 use crate::sync::{Mutex, now};
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(super) struct Observer {
     every: AtomicU32,
     /// New requests while some are observed.
     seen: AtomicU32,
+    /// Some were observed at some time.
+    begun: AtomicBool,
     inside: Mutex<Inside>,
 }
 
@@ -150,6 +152,7 @@ impl Observer {
         Observer {
             every: AtomicU32::new(0),
             seen: AtomicU32::new(0),
+            begun: AtomicBool::new(false),
             inside: Mutex::new(Inside::default()),
         }
     }
@@ -158,6 +161,12 @@ impl Observer {
     pub(super) fn set_every(&self, every: u32) {
         // Relaxed, here and below: which requests are observed does not matter, only about how many.
         self.every.store(every, Ordering::Relaxed);
+    }
+
+    /// Whether there may be records. It is true for whoever has an observed request: set before the mark.
+    #[inline]
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     pub(super) fn every(&self) -> u32 {
@@ -180,6 +189,7 @@ impl Observer {
             .fetch_add(1, Ordering::Relaxed)
             .is_multiple_of(every)
         {
+            self.begun.store(true, Ordering::Relaxed);
             request.set_observed();
             let record = Record::of(request);
             self.inside.lock().records.insert(request.tag(), record);

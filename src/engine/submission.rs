@@ -62,7 +62,7 @@ impl Engine {
             unused: 0,
             offload: List::new(),
             trouble: first.trouble,
-            may_be_cancelled: array.may_be_cancelled(),
+            may_be_cancelled: array.is_followed(),
         };
         let mut submitted = Some(first.submitted);
         let mut tries = 0;
@@ -141,7 +141,8 @@ impl Engine {
         trouble: &mut Option<Trouble>,
     ) -> Result<usize, i32> {
         let head = array.head();
-        if array.is_observed() {
+        let observed = array.is_followed() && self.observer.has_begun();
+        if observed {
             self.observer.send(array.tags());
         }
         let started = clock::now();
@@ -150,7 +151,7 @@ impl Engine {
             *trouble = Some(Trouble::Blocked { millis, head });
             self.counters.count_blocked(millis);
         }
-        if array.is_observed() {
+        if observed {
             self.observer.come_back(array.tags());
         }
         self.counters.count_call(submitted.unwrap_or(0));

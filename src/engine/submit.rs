@@ -170,7 +170,7 @@ impl Engine {
             self.turn_away(array, following, &mut refused);
             return List::new();
         }
-        let may_be_cancelled = array.may_be_cancelled();
+        let may_be_cancelled = array.is_followed();
         let first = self.begin_submission(array);
         if first.took_all && first.trouble.is_none() && !may_be_cancelled {
             return following;
@@ -222,7 +222,7 @@ impl Engine {
     }
 
     fn queue(&self, list: List, admission: Admission, mut refused: impl FnMut(OwnedCell, Refusal)) {
-        let may_be_cancelled = list.may_be_cancelled();
+        let may_be_cancelled = list.is_followed();
         let refuse = || admission.is_new() && self.counters.is_closing();
         match self.backlog.push_unless(list, refuse) {
             // The last reaping thread may have looked at the backlog just before. With nothing in flight no

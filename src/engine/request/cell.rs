@@ -16,8 +16,9 @@
 //! the reaper that finishes it, and they share it by its state word, see [`Header::state`].
 #![allow(unsafe_code, reason = "type-erased memory shared with the kernel")]
 
+use super::marks::Marks;
 use super::pool;
-use crate::op::{Progress, Traits, Work};
+use crate::op::{Progress, Work};
 use crate::sync::{AtomicBool, AtomicU32, UnsafeCell};
 use crate::sys::iocb;
 use crate::user_code;
@@ -25,7 +26,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
-use std::sync::{Arc, atomic};
+use std::sync::Arc;
 use std::task::Waker;
 
 pub(super) const PENDING: u32 = 0;
@@ -101,11 +102,8 @@ pub(super) struct Header {
     /// Whether the waker is that of a thread in a wait of this crate, and so no user code. Written before
     /// `WAITING` by the watcher.
     pub(super) thread_waits: AtomicBool,
-    /// Whether the observer has a record of it. Set before it is accepted, and never unset.
-    /// Not modelled.
-    pub(super) observed: atomic::AtomicBool,
-    /// What `Work::traits` said.
-    pub(super) traits: Traits,
+    /// What `Work::traits` said, and whether it is observed.
+    pub(super) marks: Marks,
     /// Full in `WAITING`.
     pub(super) waker: WakerSlot,
 }
@@ -205,8 +203,7 @@ impl Cell {
             queued: AtomicBool::new(false),
             reaps_itself: AtomicBool::new(reaps_itself),
             thread_waits: AtomicBool::new(false),
-            observed: atomic::AtomicBool::new(false),
-            traits: work.traits(),
+            marks: Marks::of(work.traits()),
             waker: WakerSlot::empty(),
         };
         // SAFETY: the pool's cells are large and aligned enough for a header (asserted above), and this one

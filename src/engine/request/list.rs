@@ -14,9 +14,9 @@ pub(crate) struct List {
     /// The last one's cell, to append to.
     last: Option<Cell>,
     len: usize,
-    /// Whether one of them may be cancelled while it waits. Stays true until the list is empty. Only then the
-    /// links back are kept: only what is cancelled is taken out of the middle.
-    cancellable: bool,
+    /// Whether one of them may be cancelled while it waits, or is observed. Stays true until the list is empty.
+    /// Only then the links back are kept: only what is cancelled is taken out of the middle.
+    followed: bool,
 }
 
 impl List {
@@ -25,13 +25,13 @@ impl List {
             first: None,
             last: None,
             len: 0,
-            cancellable: false,
+            followed: false,
         }
     }
 
     pub(crate) fn of(request: OwnedCell) -> List {
         List {
-            cancellable: request.is_cancellable(),
+            followed: request.is_followed(),
             last: Some(share(&request.0)),
             first: Some(request),
             len: 1,
@@ -43,10 +43,10 @@ impl List {
         self.len
     }
 
-    /// Whether a request in it may be one that can be cancelled.
+    /// Whether a request in it may be one that can be cancelled, or that is observed.
     #[inline]
-    pub(crate) fn may_be_cancelled(&self) -> bool {
-        self.cancellable
+    pub(crate) fn is_followed(&self) -> bool {
+        self.followed
     }
 
     /// The numbers of all requests in it.
@@ -60,12 +60,12 @@ impl List {
     #[inline]
     pub(crate) fn push(&mut self, request: OwnedCell) {
         self.len += 1;
-        self.cancellable |= request.is_cancellable();
+        self.followed |= request.is_followed();
         let Some(last) = self.last.replace(share(&request.0)) else {
             self.first = Some(request);
             return;
         };
-        if self.cancellable {
+        if self.followed {
             set_prev(&request.0, Some(&last));
         }
         let behind = replace_next(&last, Some(request.0));
@@ -80,8 +80,8 @@ impl List {
             return;
         };
         if let Some(next) = other.first {
-            self.cancellable |= other.cancellable;
-            if self.cancellable {
+            self.followed |= other.followed;
+            if self.followed {
                 set_prev(&next.0, Some(last));
             }
             let behind = replace_next(last, Some(next.0));
@@ -97,9 +97,9 @@ impl List {
         let oldest = self.first.take()?;
         self.first = replace_next(&oldest.0, None).map(OwnedCell);
         match &self.first {
-            Some(first) if self.cancellable => set_prev(&first.0, None),
+            Some(first) if self.followed => set_prev(&first.0, None),
             Some(_) => {}
-            None => (self.last, self.cancellable) = (None, false),
+            None => (self.last, self.followed) = (None, false),
         }
         self.len -= 1;
         Some(oldest)
@@ -121,7 +121,7 @@ impl List {
             None => std::mem::replace(&mut self.first, next.map(OwnedCell)),
         };
         self.len -= 1;
-        self.cancellable &= self.len > 0;
+        self.followed &= self.len > 0;
         let own = own.expect("a request is owned by the link before it");
         debug_assert!(own.0 == *cell);
         own

@@ -2,7 +2,7 @@
 //!
 //! | file | noun |
 //! | --- | --- |
-//! | `cell` | what `aio_data` points to, with its states; `pool`: where its memory comes from; `vtable`: what depends on the body's type |
+//! | `cell` | what `aio_data` points to, with its states; `pool`: where its memory comes from; `vtable`: what depends on the body's type; `marks`: what the engine has to know of it |
 //! | `owned` | the right to a cell, which passes from thread to thread, and through the kernel |
 //! | `outgoing` | the same right, in the form in which `io_submit` takes it |
 //! | `watch` | the other end of a request: where a waiter or a future finds its result |
@@ -10,6 +10,7 @@
 
 mod cell;
 mod list;
+mod marks;
 mod outgoing;
 mod owned;
 mod pool;

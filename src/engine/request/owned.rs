@@ -8,9 +8,10 @@ use super::cell::{
     ABANDONED, CALLBACK, Cell, DONE, HOLLOW, Header, LEFT, NEW, PENDING, SENT, UNWANTED, WAITING,
     WAKING,
 };
+use super::marks::{CANCELLABLE, HAS_EVENTFD, MAY_GO_ON, OBSERVED, OFFLOAD};
 use super::vtable::{Callbacks, Watched};
 use super::watch::Watch;
-use crate::op::{Progress, Traits, Work};
+use crate::op::{Progress, Work};
 use crate::sync::Ordering;
 use crate::sys::{RWF_NOWAIT, io_event, iocb};
 use std::marker::PhantomData;
@@ -133,20 +134,18 @@ impl OwnedCell {
     /// Whether its first answer is its end, and all that there is to know of it.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        self.header().traits == Traits::default() && !self.is_observed()
+        self.header().marks.has_none()
     }
 
     /// Whether the observer has a record of it.
     #[inline]
     pub(in crate::engine) fn is_observed(&self) -> bool {
-        // Relaxed: set before it was accepted, and it reached this thread by a synchronising way.
-        self.header().observed.load(Ordering::Relaxed)
+        self.header().marks.has(OBSERVED)
     }
 
     /// The observer has a record of it. To be called before it is accepted.
     pub(in crate::engine) fn set_observed(&self) {
-        // Relaxed: as in `is_observed`.
-        self.header().observed.store(true, Ordering::Relaxed);
+        self.header().marks.set(OBSERVED);
     }
 
     /// Whether its watcher has gone. That stays true; the opposite may change at any moment.
@@ -158,7 +157,14 @@ impl OwnedCell {
     /// Whether the kernel can cancel it.
     #[inline]
     pub(crate) fn is_cancellable(&self) -> bool {
-        self.header().traits.cancellable
+        self.header().marks.has(CANCELLABLE)
+    }
+
+    /// Whether whoever moves it from place to place has more to do than that: it can be cancelled, or it is
+    /// observed.
+    #[inline]
+    pub(in crate::engine) fn is_followed(&self) -> bool {
+        self.header().marks.has(CANCELLABLE | OBSERVED)
     }
 
     /// Whether its watcher reaps for itself.
@@ -191,7 +197,7 @@ impl OwnedCell {
 
     /// Asks the operation whether the stored result is the end of it, and goes on with it otherwise.
     pub(crate) fn proceed(&mut self) -> Progress {
-        if !self.header().traits.may_go_on {
+        if !self.header().marks.has(MAY_GO_ON) {
             return Progress::Done;
         }
         // SAFETY: the OwnedCell is the cell's one owner, the result is stored, and the function was stored
@@ -202,9 +208,9 @@ impl OwnedCell {
     /// The eventfd that the engine raises itself when the request ends by way of `ended`: the kernel raises
     /// it for each event, and so not for an end without one, nor only once for a request that goes on (I14).
     pub(crate) fn eventfd_to_raise(&self, ended: Ended) -> Option<Arc<OwnedFd>> {
-        let traits = self.header().traits;
-        if !traits.has_eventfd || (ended == Ended::ByEvent && !traits.may_go_on && !traits.offload)
-        {
+        let marks = &self.header().marks;
+        let kernel_raises = ended == Ended::ByEvent && !marks.has(MAY_GO_ON | OFFLOAD);
+        if !marks.has(HAS_EVENTFD) || kernel_raises {
             return None;
         }
         // SAFETY: the OwnedCell is the cell's one owner, and the function was stored for this very body.
@@ -218,21 +224,21 @@ impl OwnedCell {
 
     /// Whether the engine raises its eventfd, so that the kernel is not asked to.
     pub(crate) fn has_eventfd_of_its_own(&self) -> bool {
-        let traits = self.header().traits;
-        traits.has_eventfd && (traits.may_go_on || traits.offload)
+        let marks = &self.header().marks;
+        marks.has(HAS_EVENTFD) && marks.has(MAY_GO_ON | OFFLOAD)
     }
 
     /// Whether it was submitted with NOWAIT and the wish to go on without, from a thread that may block, and
     /// this errno is the kernel's answer to that.
     pub(crate) fn wants_offload(&self, errno: i32) -> bool {
-        self.header().traits.offload
+        self.header().marks.has(OFFLOAD)
             && self.has_nowait()
             && matches!(errno, libc::EAGAIN | libc::EOPNOTSUPP)
     }
 
     /// Whether it was offloaded before: its rest may block, too.
     pub(crate) fn was_offloaded(&self) -> bool {
-        self.header().traits.offload && !self.has_nowait()
+        self.header().marks.has(OFFLOAD) && !self.has_nowait()
     }
 
     fn has_nowait(&self) -> bool {
@@ -241,7 +247,7 @@ impl OwnedCell {
 
     /// From now on it may block, if it asked for NOWAIT only to try.
     pub(crate) fn allow_blocking(&mut self) {
-        if self.header().traits.offload {
+        if self.header().marks.has(OFFLOAD) {
             self.iocb_mut().aio_rw_flags &= !RWF_NOWAIT;
         }
     }

@@ -7,6 +7,7 @@
 use super::cell::{
     ABANDONED, Cell, DONE, HOLLOW, Header, LEFT, NEW, PENDING, TAKING, UNWANTED, WAITING, WAKING,
 };
+use super::marks::{CANCELLABLE, MAY_GO_ON, OBSERVED, OFFLOAD};
 use super::owned::OwnedCell;
 use crate::completion::{CANCELLED, FORKED, NOT_SUBMITTED};
 use crate::op::Work;
@@ -65,14 +66,13 @@ impl<W: Work> Watch<W> {
 
     /// Whether more than its result must be looked after when its event is taken.
     pub(crate) fn is_special(&self) -> bool {
-        let traits = self.header().traits;
-        traits.may_go_on || traits.offload || traits.cancellable || self.is_observed()
+        let special = MAY_GO_ON | OFFLOAD | CANCELLABLE | OBSERVED;
+        self.header().marks.has(special)
     }
 
     /// Whether the observer has a record of it.
     pub(crate) fn is_observed(&self) -> bool {
-        // Relaxed: as in `OwnedCell::is_observed`.
-        self.header().observed.load(Ordering::Relaxed)
+        self.header().marks.has(OBSERVED)
     }
 
     /// Registers `waker`, which is called when the result is there. Returns `false` if it is there already:
@@ -205,7 +205,7 @@ impl<W: Work> Watch<W> {
     }
 
     pub(crate) fn is_cancellable(&self) -> bool {
-        self.header().traits.cancellable
+        self.header().marks.has(CANCELLABLE)
     }
 
     /// Takes the request back, if it is in a batch that has not been submitted.
