@@ -106,6 +106,8 @@ impl Counters {
     }
 
     /// Counts a call of `io_submit` that blocked.
+    #[cold]
+    #[inline(never)]
     pub(super) fn count_blocked(&self, millis: u64) {
         self.blocked.add(1);
         self.blocked_millis

@@ -42,7 +42,7 @@ impl Engine {
     }
 
     /// Runs a request's callback, or drops what an abandoned request owns. As `call`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn finish_request(&self, what: &str, request: OwnedCell) -> bool {
         if request.is_observed() {
             return self.finish_observed(what, request);
@@ -51,6 +51,7 @@ impl Engine {
     }
 
     #[cold]
+    #[inline(never)]
     fn finish_observed(&self, what: &str, request: OwnedCell) -> bool {
         let running = self.observer.run(&request);
         let is_here = self.call(what, || request.finish());

@@ -169,6 +169,7 @@ impl Observer {
         self.begun.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(super) fn every(&self) -> u32 {
         self.every.load(Ordering::Relaxed)
     }
@@ -183,6 +184,7 @@ impl Observer {
     }
 
     #[cold]
+    #[inline(never)]
     fn observe_one_of(&self, every: u32, request: &OwnedCell) {
         if self
             .seen
@@ -216,23 +218,37 @@ impl Observer {
     }
 
     /// An event of the request was taken, and it goes on.
+    #[inline]
     pub(super) fn resume(&self, request: &OwnedCell) {
         if request.is_observed() {
-            let (mut inside, now) = (self.inside.lock(), now());
-            if let Some(record) = inside.records.get_mut(&request.tag()) {
-                record.go(Place::Resuming, now);
-            }
+            self.note_resume(request.tag());
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn note_resume(&self, tag: u64) {
+        let (mut inside, now) = (self.inside.lock(), now());
+        if let Some(record) = inside.records.get_mut(&tag) {
+            record.go(Place::Resuming, now);
         }
     }
 
     /// The request is at its end. If it is watched, it is forgotten before its watcher hears of it, because
     /// then its tag may become another's.
+    #[inline]
     pub(super) fn complete(&self, request: &OwnedCell) {
         if request.is_observed() {
-            let is_user_code_due = request.is_callback() || request.is_abandoned();
-            let (mut inside, now) = (self.inside.lock(), now());
-            inside.complete(request.tag(), is_user_code_due, now);
+            self.note_complete(request);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn note_complete(&self, request: &OwnedCell) {
+        let is_user_code_due = request.is_callback() || request.is_abandoned();
+        let (mut inside, now) = (self.inside.lock(), now());
+        inside.complete(request.tag(), is_user_code_due, now);
     }
 
     /// The callback of a request is called, or what it owns is dropped.
@@ -257,8 +273,14 @@ impl Observer {
     /// The request goes back to its owner.
     pub(super) fn forget(&self, request: &OwnedCell) {
         if request.is_observed() {
-            self.inside.lock().records.remove(&request.tag());
+            self.remove(request.tag());
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn remove(&self, tag: u64) {
+        self.inside.lock().records.remove(&tag);
     }
 
     pub(super) fn latencies(&self) -> Latencies {

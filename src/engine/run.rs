@@ -31,9 +31,9 @@ impl Engine {
                 return;
             }
             if self.counters.needs_dispatcher() && !self.is_lost() {
-                self.park(role, MOST, Sleep::until(None), &parker);
+                self.park(role, MOST, &Sleep::until(None), &parker);
             } else if self.dispatcher.take_delivery() && !self.is_lost() {
-                self.park(role, MOST, Sleep::until(Some(now() + LINGER)), &parker);
+                self.park(role, MOST, &Sleep::until(Some(now() + LINGER)), &parker);
             } else {
                 self.park_idle(&parker);
             }
@@ -106,10 +106,10 @@ impl Engine {
         let deadline = timeout.and_then(|timeout| now().checked_add(timeout));
         let role = Role::DISPATCHER.before(timeout.is_some(), Submits::OfCallbacks);
         let sleep = Sleep::until(deadline).with_mask(mask);
-        self.poll_as_dispatcher(role, min, max, sleep)
+        self.poll_as_dispatcher(role, min, max, &sleep)
     }
 
-    fn poll_as_dispatcher(&self, role: Role, min: usize, max: usize, sleep: Sleep) -> usize {
+    fn poll_as_dispatcher(&self, role: Role, min: usize, max: usize, sleep: &Sleep) -> usize {
         let Some(poller) = self.become_poller(min, sleep.deadline()) else {
             return 0;
         };
@@ -138,7 +138,7 @@ impl Engine {
     }
 
     /// The part of `poll` that may sleep.
-    fn park_and_poll(&self, role: Role, min: usize, max: usize, sleep: Sleep) -> usize {
+    fn park_and_poll(&self, role: Role, min: usize, max: usize, sleep: &Sleep) -> usize {
         let parker = Parker::current();
         self.dispatcher.adopt(&parker);
         let _listening = self.counters.listen();
@@ -173,7 +173,7 @@ impl Engine {
             if is_over(deadline) {
                 return false;
             }
-            self.poll_as_dispatcher(role, 1, usize::MAX, Sleep::until(deadline));
+            self.poll_as_dispatcher(role, 1, usize::MAX, &Sleep::until(deadline));
         }
     }
 }

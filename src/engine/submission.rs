@@ -140,19 +140,45 @@ impl Engine {
         most: usize,
         trouble: &mut Option<Trouble>,
     ) -> Result<usize, i32> {
-        let head = array.head();
-        let observed = array.is_followed() && self.observer.has_begun();
-        if observed {
-            self.observer.send(array.tags());
+        if array.is_followed() {
+            return self.io_submit_followed(array, most, trouble);
         }
+        self.io_submit_timed(array, most, trouble)
+    }
+
+    /// Tells the observer, before and after.
+    #[cold]
+    #[inline(never)]
+    fn io_submit_followed<const N: usize>(
+        &self,
+        array: &mut IocbArray<N>,
+        most: usize,
+        trouble: &mut Option<Trouble>,
+    ) -> Result<usize, i32> {
+        if !self.observer.has_begun() {
+            return self.io_submit_timed(array, most, trouble);
+        }
+        self.observer.send(array.tags());
+        let submitted = self.io_submit_timed(array, most, trouble);
+        if array.len() > 0 {
+            self.observer.come_back(array.tags());
+        }
+        submitted
+    }
+
+    #[inline]
+    fn io_submit_timed<const N: usize>(
+        &self,
+        array: &mut IocbArray<N>,
+        most: usize,
+        trouble: &mut Option<Trouble>,
+    ) -> Result<usize, i32> {
+        let head = array.head();
         let started = clock::now();
         let submitted = array.submit(&self.kernel, most);
         if let Some(millis) = clock::slow_since(started) {
             *trouble = Some(Trouble::Blocked { millis, head });
             self.counters.count_blocked(millis);
-        }
-        if observed {
-            self.observer.come_back(array.tags());
         }
         self.counters.count_call(submitted.unwrap_or(0));
         submitted

@@ -135,16 +135,15 @@ impl Engine {
         refused: &mut Vec<(io::Error, OwnedCell)>,
     ) -> List {
         let mut admitted = List::new();
+        let stops = admission == Admission::NewUntilRefused;
         list.for_each(|request| {
             // It goes into the list of polls before it counts as sent: from then on its watcher looks for it
             // there.
-            let stops = admission == Admission::NewUntilRefused && !refused.is_empty();
-            let checked = if stops {
-                Err(AioError::NotSubmitted.into())
-            } else {
-                self.admit(&request)
-            };
+            let checked = self.admit(&request);
             match (request.admit(), checked) {
+                (Admitted::Sent(request), Ok(_)) if stops && !refused.is_empty() => {
+                    refused.push((AioError::NotSubmitted.into(), self.withdraw(request)));
+                }
                 (Admitted::Sent(request), Ok(_)) => admitted.push(request),
                 (Admitted::Sent(request), Err(error)) => {
                     refused.push((error, self.withdraw(request)));
@@ -203,10 +202,18 @@ impl Engine {
     #[inline]
     fn admit(&self, request: &OwnedCell) -> io::Result<u64> {
         self.check()?;
+        self.observer.meet(request);
+        if request.is_plain() {
+            return Ok(0);
+        }
+        self.admit_special(request)
+    }
+
+    #[inline(never)]
+    fn admit_special(&self, request: &OwnedCell) -> io::Result<u64> {
         if request.has_eventfd_of_its_own() && !self.kernel.is_eventfd(request.eventfd()) {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        self.observer.meet(request);
         let serial = self.polls.add(request);
         if serial != 0 {
             // A thread that closes the context says so and then goes through the list: either it finds the

@@ -116,7 +116,7 @@ impl Engine {
                 while !watch.is_done() && parker.park(deadline) {}
             }
         } else if self.roles.lead_or_follow(role.tag, parker) {
-            self.lead(role, MOST, Sleep::until(deadline), || watch.is_done());
+            self.lead(role, MOST, &Sleep::until(deadline), || watch.is_done());
         } else if watch.register_thread(parker) {
             while !watch.is_done() && self.roles.leader() != NO_LEADER && parker.park(deadline) {}
             self.roles.remove_follower(role.tag);
@@ -126,7 +126,7 @@ impl Engine {
     /// The leader's sleep, until there is an event, the time is over, a signal comes, or another thread sends
     /// the wake-up. Returns how many requests came to their end (in the syscall-only mode sleeping is
     /// reaping).
-    fn lead(&self, role: Role, most: usize, sleep: Sleep, ready: impl Fn() -> bool) -> usize {
+    fn lead(&self, role: Role, most: usize, sleep: &Sleep, ready: impl Fn() -> bool) -> usize {
         let harvest = match self.kernel.mode() {
             Mode::Ring => self
                 .lead_beside_bystanders(sleep, ready)
@@ -149,7 +149,7 @@ impl Engine {
         }
     }
 
-    fn lead_beside_bystanders(&self, sleep: Sleep, ready: impl Fn() -> bool) -> Result<(), i32> {
+    fn lead_beside_bystanders(&self, sleep: &Sleep, ready: impl Fn() -> bool) -> Result<(), i32> {
         let consumer = self.consumer.lock();
         let ending = consumer.is_closed() || self.end.is_destroying();
         let stay_awake = ending || ready() || self.kernel.has_events();
@@ -165,7 +165,7 @@ impl Engine {
         &self,
         tag: u64,
         most: usize,
-        sleep: Sleep,
+        sleep: &Sleep,
         ready: impl Fn() -> bool,
     ) -> Result<Harvest, i32> {
         let mut harvest = Harvest::default();
@@ -189,7 +189,7 @@ impl Engine {
         &self,
         role: Role,
         most: usize,
-        sleep: Sleep,
+        sleep: &Sleep,
         parker: &Arc<Parker>,
     ) -> usize {
         let ready = || !self.inbox.is_empty() || self.is_idle_for_dispatcher();
@@ -209,7 +209,9 @@ impl Engine {
 
     /// A follower with a signal mask: only a sleep in the kernel can change it and sleep in one step, and there
     /// another thread leads. So it sleeps for a moment at a time.
-    fn nap_with_mask(&self, mask: u64, sleep: Sleep, ready: impl Fn() -> bool) {
+    #[cold]
+    #[inline(never)]
+    fn nap_with_mask(&self, mask: u64, sleep: &Sleep, ready: impl Fn() -> bool) {
         while !ready() && !is_over(sleep.deadline) {
             let timeout = sleep.time_left().unwrap_or(NAP).min(NAP);
             if let Err(errno) = Kernel::nap(timeout, mask) {

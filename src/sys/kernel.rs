@@ -249,6 +249,7 @@ impl Kernel {
     ///
     /// # Safety
     /// `events` has room for `most`, or the kernel can't write there.
+    #[inline]
     unsafe fn get_events(
         &self,
         min: usize,
@@ -257,15 +258,29 @@ impl Kernel {
         timeout: Option<Duration>,
         mask: Option<u64>,
     ) -> Result<usize, i32> {
-        let got = match &mask {
+        if let Some(mask) = mask {
             // SAFETY: the caller's promise.
-            None => unsafe { syscall::io_getevents(self.id, min, most, events, timeout) },
-            // SAFETY: the caller's promise.
-            mask => unsafe {
-                syscall::io_pgetevents(self.id, min, most, events, timeout, mask.as_ref())
-            },
-        };
-        got.map_err(errno)
+            return unsafe { self.get_events_masked(min, most, events, timeout, mask) };
+        }
+        // SAFETY: the caller's promise.
+        unsafe { syscall::io_getevents(self.id, min, most, events, timeout) }.map_err(errno)
+    }
+
+    /// # Safety
+    /// As for `get_events`.
+    #[cold]
+    #[inline(never)]
+    unsafe fn get_events_masked(
+        &self,
+        min: usize,
+        most: usize,
+        events: *mut io_event,
+        timeout: Option<Duration>,
+        mask: u64,
+    ) -> Result<usize, i32> {
+        // SAFETY: the caller's promise.
+        unsafe { syscall::io_pgetevents(self.id, min, most, events, timeout, Some(&mask)) }
+            .map_err(errno)
     }
 
     /// Sleeps for so long, with this signal mask in force. `Err` is EINTR when a signal came.
