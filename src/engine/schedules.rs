@@ -7,6 +7,7 @@ use super::request::{List, OwnedCell, Watch};
 use super::testing::{Count, TestCallback, TestOp, engine};
 use crate::dispatch::Dispatch;
 use crate::error::AioError;
+use crate::observe::Place;
 use crate::op::{Job, Options, Read, Rw};
 use crate::random::Random;
 use crate::sys::Mode;
@@ -99,6 +100,27 @@ fn a_refusal_concerns_one_of_a_list() {
         request.discard();
         engine.drain(None).expect("idle");
         assert_eq!((names.get(), ends.get()), (vec![1, 2, 4, 5], 5));
+    }
+}
+
+#[test]
+fn an_observed_request_for_which_the_kernel_has_no_room_is_queued_again() {
+    for mode in BOTH {
+        let (ends, names) = (Count::new(), Names::default());
+        let engine = engine(Dispatch::Manual, mode, 8);
+        engine.observe(1);
+        engine.kernel.limit(2);
+        let asks = (1..=4).map(|name| TestOp::new(Behaviour::Held, name, &ends));
+        assert!(engine.submit_list(list(&names, asks)).is_empty());
+        let mut places: Vec<_> = engine.states(0).iter().map(|state| state.place).collect();
+        places.sort_by_key(|place| *place == Place::Queued);
+        let (kernel, queued) = (Place::Kernel, Place::Queued);
+        assert_eq!(places, [kernel, kernel, queued, queued]);
+        (0..2).for_each(|_| engine.kernel.complete(Next::Oldest));
+        assert_eq!(engine.poll(2, 9, None), Ok(2));
+        (0..2).for_each(|_| engine.kernel.complete(Next::Oldest));
+        engine.drain(None).expect("idle");
+        assert_eq!((names.get(), engine.states(0).len()), (vec![1, 2, 3, 4], 0));
     }
 }
 
