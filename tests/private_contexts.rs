@@ -380,3 +380,25 @@ fn write_until_refused(aio: &Aio, file: &File, accepted: &Counter) {
         }
     }
 }
+
+#[test]
+fn private_contexts_are_observed_as_the_shared_one() {
+    in_both_modes("private_contexts_are_observed_as_the_shared_one", || {
+        let (aio, occupied) = with_a_private_one(Aio::builder());
+        let (waiter, mut waits) = wait_on_a_private_one(&aio); // before: it is not listed
+        aio.observe(1);
+        assert_eq!(aio.read_at(&null(), &mut [0], 0).unwrap(), 0);
+        assert_eq!(aio.latencies().unwrap().kernel.count(), 1);
+        let (later, mut waits_too) = wait_on_a_private_one(&aio); // made since
+        let dump = aio.dump().unwrap();
+        assert_eq!(dump.requests().len(), 1, "{dump}");
+        assert_eq!(dump.stats().in_flight, 3);
+        waits.write_all(b"!").unwrap();
+        waits_too.write_all(b"!").unwrap();
+        assert_eq!(
+            waiter.join().unwrap().unwrap() + later.join().unwrap().unwrap(),
+            2
+        );
+        drop(occupied);
+    });
+}

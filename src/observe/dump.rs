@@ -61,7 +61,8 @@ pub struct RequestState {
     pub offset: u64,
     /// How many bytes; of a vectored transfer, how many buffers; 0 for syncs and waits for readiness.
     pub length: u64,
-    /// Which of the context's shards has it, from 0.
+    /// Which of the context's shards has it, from 0. Beyond the last shard: a small context of a thread that
+    /// waits ([`AioBuilder::depth`](crate::AioBuilder::depth)).
     pub shard: usize,
 }
 
