@@ -22,6 +22,7 @@ pub enum Dispatch {
     /// The thread inside [`Aio::poll`](crate::Aio::poll). For engines with a loop of their own: no completion
     /// thread is made. Callbacks also run inside the other calls that poll such a context:
     /// [`drain`](crate::Aio::drain), [`shutdown`](crate::Aio::shutdown) and the last drop, or on a thread
-    /// that is made for the end where the last drop may not block.
+    /// that is made for the end where the last drop may not block. If what they own is not `Send`: a
+    /// [`LocalAio`](crate::LocalAio).
     Manual,
 }

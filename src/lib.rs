@@ -95,27 +95,30 @@
 //! | [`wait`](Iocb::wait) | the calling thread | when the next line needs the result. The thread takes the event itself: no change of thread, 0.90 to 1.01 of the raw calls' speed |
 //! | `.await` | the task | in async code. Any executor will do; none is needed |
 //! | [`start`](Iocb::start) | the holder of the [`Pending`] | to submit now and wait later, or [with a deadline](Pending::wait_timeout) |
+//! | [`Aio::queue`] | the calling thread, as values with [tags](Queue) | for a loop that keeps many in flight, of [mixed](Iocb::mixed) kinds, and asks what is done: no closures |
 //! | [`Aio::batch`] | a [`Pending`] ([`push`](Batch::push)) or a closure ([`push_callback`](Batch::push_callback)) for each | when many are known at once: they leave in one system call |
 //! | [`Aio::scope`], [`read_exact_at`](Aio::read_exact_at), [`fsync`](Aio::fsync), [`read_many`](Aio::read_many), … | the calling thread | for memory that is borrowed: the pages of a cache, slices of one array. Returns when all are complete |
 //! | [`Dispatch::Anywhere`] | a closure, on the thread that finds the event, perhaps inside `submit` | where media answer at once, and no lock is held across `submit` |
 //! | [`Dispatch::Manual`] and [`Aio::poll`] | a closure, inside `poll` | for one engine per thread with a loop of its own: no completion thread is made |
+//! | [`LocalAio`] | a closure or a [`Queue`] of the thread's own | the same where closures and tags are not `Send`: an `Rc`, a `Cell` |
 //!
 //! A whole file from one end to the other, bytes in any pieces, is a [`stream`]: it reads ahead or writes
 //! behind, for blocking and for async code.
 //!
-//! All but the last two go together on any context. Those two are chosen when a context is made, by
+//! All but the last three go together on any context. Those three are chosen when a context is made, by
 //! [`Aio::builder`]. `Iocb::alloc` uses the process-wide context, [`Aio::global`], with the builder's
 //! defaults.
 //!
 //! What is fast? With many requests in flight, submit many of them at once: a system call for each costs as
 //! much as the rest. Callbacks do that by themselves; batches and scopes do it too. With one request at a
-//! time, stay on one thread: `wait`, `read_at`, `poll`. Tasks that `.await` submit one by one. An executor of
-//! your own can put the requests of one turn into a batch, whose handles are futures too, and sleep in
-//! `poll`. `iobench --engine all` measures each way on a file of yours. `examples/` has a program for each:
-//! `copy` (streams), `future`, `tokio`, `thread_per_core`, `poll`, `frames` (borrowed memory);
-//! `wal_callbacks`, `wal_async` and `wal_per_core` are the same write-ahead log three times.
-//! `docs/choosing.md` says where AIO does not pay at all, with figures; `docs/from-libaio.md` has libaio's
-//! calls beside these; `docs/operating.md` is for whoever operates the program.
+//! time, stay on one thread: `wait`, `read_at`, `poll`. A queue gathers what is pushed by itself. Tasks that
+//! `.await` submit one by one. An executor of your own can put the requests of one turn into a batch, whose
+//! handles are futures too, and sleep in `poll`. `iobench --engine all` measures each way on a file of yours.
+//! `examples/` has a program for each: `copy` (streams), `future`, `tokio`, `thread_per_core` (queues),
+//! `poll`, `frames` (borrowed memory); `wal_callbacks`, `wal_async` and `wal_per_core` are the same
+//! write-ahead log three times. `docs/choosing.md` says where AIO does not pay at all, with figures;
+//! `docs/from-libaio.md` has libaio's calls beside these; `docs/operating.md` is for whoever operates the
+//! program.
 //!
 //! The handles of a batch stand for requests that are not submitted yet. As futures they may be polled at
 //! once. [`wait`](Pending::wait) on such a handle takes the request out of the batch and returns
@@ -312,7 +315,7 @@
 //! In a forked child the parent's contexts are out of reach. Every call returns [`AioError::Forked`],
 //! dropping a handle does nothing to the parent's requests, and no call waits for a lock that a thread of the
 //! parent held. A [`Pending`] gives buffer and file back: with the result if that was there at the fork,
-//! otherwise with `Forked`. A context that the child builds for itself works.
+//! otherwise with `Forked`. A [`Queue`] refuses, and hands nothing out. A context that the child builds for itself works.
 //!
 //! # What it does not do
 //!
@@ -375,8 +378,10 @@ mod engine;
 mod error;
 mod flags;
 mod iocb;
+mod local_aio;
 mod origin;
 mod pending;
+mod queue;
 #[cfg(test)]
 #[allow(dead_code, reason = "no test in here needs all of it")]
 #[path = "../tests/kit/random.rs"]
@@ -387,6 +392,7 @@ mod submission;
 mod sync;
 mod sync_group;
 mod sync_scheduler;
+mod thread_bound;
 mod user_code;
 
 pub use aio::{Aio, AioBuilder, Drain, Shutdown};
@@ -399,8 +405,10 @@ pub use dispatch::Dispatch;
 pub use error::{AioError, SetupError, SubmitError};
 pub use flags::{IoPriority, IoPriorityClass, PollFlags, RwFlags, SignalMask};
 pub use iocb::Iocb;
+pub use local_aio::LocalAio;
 pub use op::Readiness;
 pub use pending::Pending;
+pub use queue::{Queue, QueueDrain};
 pub use scope::{AioWith, IoOptions, Scope, ScopeWith, ScopedIo};
 pub use stats::Stats;
 pub use submission::Submission;

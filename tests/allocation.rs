@@ -9,8 +9,10 @@ use common::*;
 use kiocb::op::Read;
 use kiocb::stream::StreamOptions;
 use kiocb::{Aio, AlignedBuf, DirectFile, Dispatch, RwFlags, SyncGroup, SyncKind};
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
@@ -145,6 +147,69 @@ fn allocations_of_waits(aio: &Aio, count: usize) -> usize {
     allocations() - before
 }
 
+/// A queue of mixed requests in a closed loop: each completion is the next request. Its tags fill what is
+/// left of a cell.
+fn allocations_of_a_queue(aio: &Aio, under_way: usize, count: usize) -> usize {
+    let (file, queue) = (Arc::new(File::open("/dev/zero").unwrap()), aio.queue());
+    let read = |file, buf| aio.alloc().init_rw(file, Read, buf, 0).mixed();
+    for _ in 0..under_way {
+        queue
+            .push(read(file.clone(), vec![1; 512]), [7u64; 4])
+            .unwrap();
+    }
+    let (mut before, mut done_so_far) = (0, 0);
+    while !queue.is_empty() {
+        for (tag, done) in queue.wait(1, None).unwrap() {
+            done_so_far += 1;
+            if done_so_far == count {
+                before = allocations();
+            }
+            if done_so_far == 2 * count {
+                before = allocations() - before;
+            }
+            if done_so_far < 2 * count {
+                let buf = done.buf.one().unwrap();
+                queue.push(read(done.file, buf), tag).unwrap();
+            }
+        }
+    }
+    before
+}
+
+/// Callbacks and tags of a context that is bound to its thread: what is bound is no larger than a closure may
+/// be.
+fn allocations_of_a_local_context(count: usize) -> usize {
+    let aio = Aio::builder().depth(4).build_local().unwrap();
+    let (file, sum) = (
+        Arc::new(File::open("/dev/zero").unwrap()),
+        Rc::new(Cell::new(0)),
+    );
+    let queue = aio.queue();
+    let mut buf = vec![1; 512];
+    let landed = Rc::new(Cell::new(None));
+    let mut before = 0;
+    for index in 0..2 * count {
+        if index == count {
+            before = allocations();
+        }
+        let read = aio.alloc().init_rw(file.clone(), Read, buf, 0);
+        let (sum, back) = (sum.clone(), landed.clone());
+        let padding = [index; 3];
+        aio.submit(read, move |done| {
+            sum.set(sum.get() + padding[0] + done.result.unwrap_or(0));
+            back.set(Some(done.buf));
+        })
+        .unwrap();
+        aio.run_once(None).unwrap();
+        let read = aio
+            .alloc()
+            .init_rw(file.clone(), Read, landed.take().unwrap(), 0);
+        queue.push(read, Rc::clone(&landed)).unwrap();
+        buf = queue.wait(1, None).unwrap().next().unwrap().1.buf;
+    }
+    allocations() - before
+}
+
 /// Calls over borrowed memory: one at a time, in scopes, and scopes of many.
 fn allocations_of_borrowed_calls(aio: &Aio, count: usize) -> usize {
     let (zeroes, null) = (File::open("/dev/zero").unwrap(), null());
@@ -263,6 +328,13 @@ fn nothing_is_allocated_in_the_steady_state() {
             }
             let count = least_of_three(|| allocations_of_waits(&aio, 2000));
             assert_eq!(count, 0, "waits, {dispatch:?}, depth {depth}");
+            for under_way in [1, 32, 200] {
+                let count = least_of_three(|| allocations_of_a_queue(&aio, under_way, 4000));
+                assert_eq!(
+                    count, 0,
+                    "a queue, {dispatch:?}, {depth}, {under_way} requests"
+                );
+            }
             let count = least_of_three(|| allocations_of_borrowed_calls(&aio, 500));
             assert_eq!(count, 0, "borrowed memory, {dispatch:?}, depth {depth}");
             let counts = [0; 3].map(|_| allocations_of_file_streams(&aio, 200));
@@ -281,5 +353,7 @@ fn nothing_is_allocated_in_the_steady_state() {
             }
         }
     }
+    let count = least_of_three(|| allocations_of_a_local_context(2000));
+    assert_eq!(count, 0, "a local context");
     handles_allocate_no_more_than_callbacks();
 }

@@ -19,14 +19,14 @@ const ROWS: &[&[&str]] = &[
     // What everything stands on: threads' tools (loom's in a model), the calls of user code, the random
     // numbers of tests (a file of tests/kit), and the kernel.
     &["sync", "user_code", "random"],
-    &["sys"],
+    &["sys", "thread_bound"],
     // The nouns: plain values, each of which can be read alone.
     &["buf", "completion", "direct", "dispatch", "error", "flags", "observe", "stats", "sync_scheduler"],
     &["op"],
     // The machine.
     &["engine"],
     // What a user holds in his hands.
-    &["aio", "batch", "cancel_handle", "iocb", "pending", "scope", "submission", "sync_group"],
+    &["aio", "batch", "cancel_handle", "iocb", "local_aio", "pending", "queue", "scope", "submission", "sync_group"],
     // Whole files, by all of these.
     &["stream"],
     &["lib"],
@@ -42,12 +42,15 @@ const UNSAFE: &[(&str, &str)] = &[
     ("sys/simulated", "a kernel for tests, which reads iocbs as the true one does"),
     ("origin", "a page that a fork wipes"),
     ("sys/statx", "a system call that nix lacks"),
+    ("thread_bound", "carries a value that is not Send past threads that do not touch it"),
+    ("queue", "knows that its tags are on their thread"),
     ("sys/process_once", "publishes a value by its address"),
     ("engine/request/cell", "memory shared with the kernel, behind a type-erased pointer"),
     ("engine/request/vtable", "what depends on the type behind that pointer"),
     ("engine/request/owned", "owns a cell, and is a number while the kernel has it"),
     ("engine/request/outgoing", "passes the address of an iocb to the kernel"),
     ("engine/request/watch", "shares a cell with its owner by turns"),
+    ("engine/request/arrivals", "takes bodies out of cells of one type"),
     ("engine/request/list", "its tail pointer aliases its last node, and each node its neighbour"),
     ("engine/request/pool", "memory of cells"),
     ("engine/testing", "requests of tests, which promise to lend nothing"),
@@ -63,6 +66,8 @@ const UNSAFE: &[(&str, &str)] = &[
     ("op/fsync", "keeps that contract for a sync"),
     ("op/poll_ready", "keeps that contract for a wait for readiness"),
     ("op/job", "passes that contract on"),
+    ("op/mixed", "passes that contract on"),
+    ("op/tagged", "passes that contract on"),
     ("op/callback", "passes that contract on"),
     ("scope/memory", "memory and files that are borrowed, without their lifetimes"),
     ("scope/work", "keeps that contract for what is borrowed"),

@@ -234,6 +234,11 @@ impl Aio {
         }
     }
 
+    /// What the last drop does, for a handle that has to do it although others are left.
+    pub(crate) fn end(&self) {
+        self.0.end();
+    }
+
     /// The engine for what this thread submits: always the same, so that its requests keep their order.
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         match self.0.shared() {

@@ -79,10 +79,10 @@ impl Shards {
     pub(super) fn end_in_background(&self) {
         self.all().for_each(|engine| engine.end_in_background());
     }
-}
 
-impl Drop for Shards {
-    fn drop(&mut self) {
+    /// Ends all contexts: blocks until nothing is outstanding, or lets the end go on in the background where
+    /// this thread must not block, or a shutdown has given up waiting. In a forked child it does nothing.
+    pub(super) fn end(&self) {
         if self.all().any(|engine| !engine.is_here()) {
             return; // a forked child: threads and contexts are the parent's
         }
@@ -96,5 +96,11 @@ impl Drop for Shards {
         } else {
             let _ = self.await_end(None); // without a deadline it has ended
         }
+    }
+}
+
+impl Drop for Shards {
+    fn drop(&mut self) {
+        self.end();
     }
 }

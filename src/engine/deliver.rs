@@ -183,10 +183,11 @@ impl Engine {
     fn fail_each(&self, mut late: List) {
         let _deferring = Inside::enter(Frame::Other);
         while let Some(request) = late.pop() {
-            let tag = request.tag();
+            let tag = request.awaited_by();
             let mut harvest = Harvest::default();
             let lists = (&self.polls, &self.observer);
             harvest.add_end(request, Ended::WithoutEvent, lists, &mut Vec::new());
+            harvest.put_arriving(&mut Vec::new());
             self.pass_to_dispatcher(std::mem::take(&mut harvest.callbacks));
             self.raise_checked(std::mem::take(&mut harvest.eventfds));
             if harvest.settled > 0 {
@@ -213,7 +214,7 @@ impl Engine {
         if request.is_callback() {
             return rest.callbacks.push(request);
         }
-        rest.tags.push(request.tag());
+        rest.tags.push(request.awaited_by());
         request.set_result(result);
         match request.settle() {
             Settled::Quiet => {}

@@ -2,7 +2,7 @@
 
 use super::observer::Observer;
 use super::polls::Polls;
-use super::request::{Ended, List, OwnedCell, Settled};
+use super::request::{Arrivals, Ended, List, OwnedCell, Put, Settled};
 use super::wakers::Wakers;
 use crate::op::Progress;
 use std::os::fd::OwnedFd;
@@ -14,6 +14,8 @@ pub(super) struct Harvest {
     pub(super) callbacks: List,
     /// Watched requests whose watcher has gone.
     pub(super) abandoned: List,
+    /// Requests of one queue that are to be put there, together: each round takes the queue's lock once.
+    pub(super) arriving: Option<(Arc<Arrivals>, List)>,
     /// Requests that go on: to be submitted again.
     pub(super) again: List,
     /// Requests that go on and may block: for the helper thread.
@@ -85,11 +87,46 @@ impl Harvest {
         }
         self.settled += 1;
         self.for_dispatcher += isize::from(!request.reaps_itself());
+        if request.is_queued() {
+            return self.add_arriving(request, spare);
+        }
         match request.settle() {
             Settled::Quiet => {}
             Settled::Unpark(waker) => self.threads.push(waker, spare),
             Settled::Wake(waker) => self.wakers.push(waker, spare),
             Settled::Abandoned(request) => self.abandoned.push(request),
+        }
+    }
+
+    #[inline(never)]
+    fn add_arriving(&mut self, mut request: OwnedCell, spare: &mut Vec<Waker>) {
+        let queue = request.take_queue();
+        match &mut self.arriving {
+            Some((same, list)) if Arc::ptr_eq(same, &queue) => list.push(request),
+            _ => {
+                self.put_arriving(spare);
+                self.arriving = Some((queue, List::of(request)));
+            }
+        }
+    }
+
+    /// Puts requests into their queue. To be called before the consumer's lock is released.
+    #[inline]
+    pub(super) fn put_arriving(&mut self, spare: &mut Vec<Waker>) {
+        if self.arriving.is_some() {
+            self.put_some(spare);
+        }
+    }
+
+    #[inline(never)]
+    fn put_some(&mut self, spare: &mut Vec<Waker>) {
+        let Some((queue, list)) = self.arriving.take() else {
+            return;
+        };
+        match queue.put(list) {
+            Put::Quiet => {}
+            Put::Unpark(waker) => self.threads.push(waker, spare),
+            Put::Closed(list) => self.abandoned.append(list),
         }
     }
 
@@ -103,11 +140,11 @@ impl Harvest {
         self.callbacks.len() + self.settled
     }
 
-    /// Its end, when all that was in it has gone where it belongs, for a caller that does not drop it. Most hold
-    /// nothing that has a destructor; wakers of watched requests may have left the memory of a vector.
+    /// Its end, when all that was in it has gone where it belongs, for a caller that does not drop it. Most
+    /// hold nothing that has a destructor; wakers of watched requests may have left the memory of a vector.
     #[inline]
     pub(super) fn end(&mut self) {
-        debug_assert!(self.wakers.is_empty() && self.threads.is_empty());
+        debug_assert!(self.wakers.is_empty() && self.threads.is_empty() && self.arriving.is_none());
         if self.settled > 0 {
             drop(std::mem::take(&mut self.wakers));
             drop(std::mem::take(&mut self.threads));

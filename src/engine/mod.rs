@@ -73,7 +73,7 @@ use crate::sync::{AtomicBool, Mutex, Turn};
 use crate::sys::Kernel;
 use crate::user_code;
 pub(crate) use account::IdleTask;
-pub(crate) use request::{List, OwnedCell, Receipt, Watch};
+pub(crate) use request::{Completed, Completions, List, OwnedCell, Receipt, Watch};
 use std::fmt;
 use std::sync::Weak;
 pub(crate) use threads::StartHook;
@@ -219,7 +219,7 @@ impl Engine {
 
     /// Returns an error if the engine takes no requests.
     #[inline]
-    fn check(&self) -> Result<(), AioError> {
+    pub(crate) fn check(&self) -> Result<(), AioError> {
         self.check_origin()?;
         if self.counters.is_closing() {
             Err(AioError::ShutDown)

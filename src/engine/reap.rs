@@ -118,6 +118,7 @@ impl Engine {
                 self.sort(event, leader, role.tag, harvest, &mut consumer.spare)
             })
         };
+        harvest.put_arriving(&mut consumer.spare);
         self.count_taken(taken, harvest);
     }
 
@@ -148,6 +149,7 @@ impl Engine {
                     self.sort(event, NO_LEADER, tag, harvest, &mut consumer.spare)
                 })
         };
+        harvest.put_arriving(&mut consumer.spare);
         match taken {
             Ok(taken) => {
                 self.count_taken(taken, harvest);
@@ -185,15 +187,19 @@ impl Engine {
         // and the event is taken once: if it is left after all, the request is forgotten again, which has no
         // effect.
         let request = unsafe { OwnedCell::of(event) };
-        if others
-            && leader == DISPATCHER
-            && request.is_callback()
-            && !self.runs_callbacks_anywhere()
-        {
+        if others && self.is_for_leader(&request, leader) {
             return Take::Leave;
         }
         harvest.add_event(request, event.res, (&self.polls, &self.observer), spare);
         Take::Taken
+    }
+
+    /// Whether only the leader, which is another thread, can use the request: a callback, or one of its queue.
+    fn is_for_leader(&self, request: &OwnedCell, leader: u64) -> bool {
+        if request.is_callback() {
+            return leader == DISPATCHER && !self.runs_callbacks_anywhere();
+        }
+        request.awaited_by() == leader
     }
 
     /// Does what follows a harvest, without the consumer's lock. Returns how many requests came to their end.

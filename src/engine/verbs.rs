@@ -5,7 +5,7 @@ use super::deliver::Unsubmitted;
 use super::polls::Cancelled;
 use super::reap::MOST;
 use super::refusal::{Admission, Refusal};
-use super::request::{Admitted, List, OwnedCell, TakenBack, Watch};
+use super::request::{Admitted, Completions, List, OwnedCell, TakenBack, Watch};
 use super::roles::Role;
 use super::submit::{BATCH, LARGE_BATCH};
 use super::unplug::{unplug_all, unplug_all_before};
@@ -96,8 +96,8 @@ impl Engine {
     }
 
     /// Submits many requests, in one `io_submit` where there are slots, except those of a batch that their
-    /// watchers have taken back or cancelled. Returns those with a callback that the kernel refuses at once, with
-    /// the reason; a watched one that is refused completes with it.
+    /// watchers have taken back or cancelled. Returns those with a callback that the kernel refuses at once,
+    /// with the reason; a watched one that is refused completes with it.
     ///
     /// User code may wait for any request of the list, so it runs only when all of them have left.
     pub(crate) fn submit_list(&self, list: List) -> Vec<(io::Error, OwnedCell)> {
@@ -164,6 +164,18 @@ impl Engine {
     ) -> usize {
         let mut for_dispatcher = 0;
         let list = list.inspect(|request| for_dispatcher += isize::from(!request.reaps_itself()));
+        self.send_new(list, for_dispatcher, admission, refused);
+        for_dispatcher.unsigned_abs()
+    }
+
+    /// `for_dispatcher` of them need the dispatcher.
+    fn send_new(
+        &self,
+        list: List,
+        for_dispatcher: isize,
+        admission: Admission,
+        refused: &mut Vec<(io::Error, OwnedCell)>,
+    ) {
         self.counters.add_for_dispatcher(for_dispatcher);
         let mut back = 0;
         let mut refuse = |request: OwnedCell, why: Refusal| {
@@ -176,7 +188,6 @@ impl Engine {
             _ => self.send::<LARGE_BATCH>(list, admission, &mut refuse),
         }
         self.counters.add_for_dispatcher(-back);
-        for_dispatcher.unsigned_abs()
     }
 
     /// Drops the requests of a batch that is not submitted. A handle's result is ECANCELED.
@@ -197,8 +208,8 @@ impl Engine {
     }
 
     /// The last look before a request is submitted: is this the process that made the context (user code, the
-    /// file's `as_fd`, ran just before), does the engine take requests, and is the eventfd an eventfd? Adds the
-    /// request to the list of polls, if it can be cancelled, and returns its serial number there.
+    /// file's `as_fd`, ran just before), does the engine take requests, and is the eventfd an eventfd? Adds
+    /// the request to the list of polls, if it can be cancelled, and returns its serial number there.
     #[inline]
     fn admit(&self, request: &OwnedCell) -> io::Result<u64> {
         self.check()?;
@@ -230,8 +241,8 @@ impl Engine {
     }
 
     /// Requests may be complete already: this thread reaps about as many as it has submitted that may be
-    /// reaped here. A request that is not complete may need the dispatcher, which may be parked because it had
-    /// nothing to wait for.
+    /// reaped here. A request that is not complete may need the dispatcher, which may be parked because it
+    /// had nothing to wait for.
     #[inline]
     fn after_submission(&self, submitted: usize) {
         if submitted > 0 && user_code::innermost().is_none() {
@@ -268,6 +279,101 @@ impl Engine {
             watch.forget_waker();
         }
         self.wait_for(watch, deadline)
+    }
+
+    /// How many requests of a queue leave together, with so many that are made and have not arrived.
+    #[inline]
+    pub(crate) fn group(&self, is_first: bool, under_way: usize) -> usize {
+        if is_first {
+            self.medium.first_group()
+        } else {
+            self.medium.group(under_way)
+        }
+    }
+
+    /// Submits requests of a queue. What is refused arrives there, with the reason as its result.
+    #[inline]
+    pub(crate) fn submit_queued<W: Work>(
+        &self,
+        list: List,
+        are_plain: bool,
+        queue: &Completions<W>,
+    ) {
+        let (count, before) = (list.len() as u64, queue.arrived());
+        if are_plain && self.observes_every() == 0 {
+            self.submit_plain(list);
+        } else {
+            let with_callbacks = self.submit_list(list);
+            debug_assert!(with_callbacks.is_empty());
+        }
+        if self.is_here() {
+            self.medium.note(queue.arrived() - before >= count);
+        }
+    }
+
+    /// As `submit_list`, for requests of a queue with nothing to them that must be looked at before.
+    #[inline]
+    fn submit_plain(&self, list: List) {
+        unplug_all();
+        let inside = Inside::enter(Frame::Other); // what is found meanwhile is deferred
+        let count = list.len();
+        let refused = self.send_plain(list);
+        drop(inside);
+        if !refused.is_empty() {
+            self.end_refused(refused);
+        } else if self.is_here() {
+            self.after_submission(count);
+        }
+    }
+
+    /// Returns what is refused.
+    #[inline]
+    fn send_plain(&self, mut list: List) -> Vec<(io::Error, OwnedCell)> {
+        let mut refused = Vec::new();
+        match (self.check(), list.len()) {
+            (Ok(()), 1) => {
+                let sent = list.pop().map(|request| self.send_for_dispatcher(request));
+                refused.extend(sent.and_then(Result::err));
+            }
+            (Ok(()), count) => {
+                self.send_new(list, count.cast_signed(), Admission::New, &mut refused);
+            }
+            (Err(error), _) => list.for_each(|request| refused.push((error.into(), request))),
+        }
+        refused
+    }
+
+    /// Stores the results of requests of a queue, of which some were refused.
+    #[cold]
+    fn end_refused(&self, refused: Vec<(io::Error, OwnedCell)>) {
+        let mut unsubmitted = Unsubmitted::default();
+        let with_callbacks = self.settle_refused(refused, &mut unsubmitted);
+        debug_assert!(with_callbacks.is_empty());
+        if self.is_here() {
+            self.notify_if_idle();
+            self.after_submission(MOST);
+        }
+        self.end_unsubmitted(unsubmitted);
+    }
+
+    /// Blocks until so many requests have arrived in a queue since the beginning, or the time is over.
+    /// Returns an error if no more can come.
+    pub(crate) fn wait_for_arrivals<W: Work>(
+        &self,
+        queue: &Completions<W>,
+        target: u64,
+        deadline: Option<Instant>,
+    ) -> Result<(), AioError> {
+        unplug_all_before(deadline.is_some());
+        self.check_origin()?;
+        let mut quorum = queue.quorum(target);
+        let is_there = self.wait_for(&mut quorum, deadline);
+        self.check_origin()?;
+        quorum.forget_thread();
+        match is_there {
+            false if self.is_lost() => Err(AioError::ContextGone),
+            _ => Ok(()),
+        }
     }
 
     /// Stores the results of watched requests that were refused. Returns the others.

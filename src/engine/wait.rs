@@ -45,7 +45,7 @@ use super::account::is_over;
 use super::dispatcher::{FOLLOWING, IDLE};
 use super::harvest::Harvest;
 use super::reap::MOST;
-use super::request::Watch;
+use super::request::{Quorum, Watch};
 use super::roles::{DISPATCHER, NO_LEADER, Role, Submits};
 use crate::op::Work;
 use crate::sync::{Parker, now};
@@ -57,20 +57,64 @@ use std::time::{Duration, Instant};
 /// again.
 const NAP: Duration = Duration::from_millis(1);
 
+/// What a thread waits for, and reaps meanwhile.
+pub(super) trait Awaited {
+    /// By which the thread is known while it leads, and its events with it.
+    fn tag(&self) -> u64;
+    fn is_done(&self) -> bool;
+    /// Has `parker` woken when it is done. Returns `false` if it is done already.
+    fn register_thread(&mut self, parker: &Arc<Parker>) -> bool;
+    /// Whether the wait is given up where no more events can come.
+    const ENDS_WITH_CONTEXT: bool;
+}
+
+/// A request. The kernel may still write to its memory where no event comes: the wait goes on.
+impl<W: Work> Awaited for Watch<W> {
+    const ENDS_WITH_CONTEXT: bool = false;
+
+    fn tag(&self) -> u64 {
+        Watch::tag(self)
+    }
+
+    fn is_done(&self) -> bool {
+        Watch::is_done(self)
+    }
+
+    fn register_thread(&mut self, parker: &Arc<Parker>) -> bool {
+        Watch::register_thread(self, parker)
+    }
+}
+
+/// So many requests of a queue. What is still in flight stays where it is, so the wait may end.
+impl Awaited for Quorum<'_> {
+    const ENDS_WITH_CONTEXT: bool = true;
+
+    fn tag(&self) -> u64 {
+        Quorum::tag(self)
+    }
+
+    fn is_done(&self) -> bool {
+        self.is_there()
+    }
+
+    fn register_thread(&mut self, parker: &Arc<Parker>) -> bool {
+        Quorum::register_thread(self, parker)
+    }
+}
+
 impl Engine {
     /// Blocks until the result is there or the time is over, and reaps meanwhile. Returns whether the result
     /// is there. In a forked child it returns at once. The caller has submitted what this thread's callbacks
     /// held back.
-    pub(super) fn wait_for<W: Work>(
-        &self,
-        watch: &mut Watch<W>,
-        deadline: Option<Instant>,
-    ) -> bool {
+    pub(super) fn wait_for<A: Awaited>(&self, watch: &mut A, deadline: Option<Instant>) -> bool {
         let role = Role::waiter(watch.tag(), deadline.is_some());
         let mut parker = None;
         while self.is_here() && !watch.is_done() {
             let ended = self.reap(role, MOST);
             if !self.is_here() || watch.is_done() || is_over(deadline) {
+                break;
+            }
+            if A::ENDS_WITH_CONTEXT && self.is_lost() {
                 break;
             }
             if ended == 0 && !self.pump_before_sleeping(role) && self.is_here() {
@@ -102,9 +146,9 @@ impl Engine {
         false
     }
 
-    fn sleep_for<W: Work>(
+    fn sleep_for<A: Awaited>(
         &self,
-        watch: &mut Watch<W>,
+        watch: &mut A,
         role: Role,
         deadline: Option<Instant>,
         parker: &Arc<Parker>,

@@ -5,11 +5,13 @@ mod options;
 mod parts;
 
 use crate::aio::Aio;
+use crate::buf::{IoBuf, IoBufMut};
 use crate::engine::Engine;
 use crate::error::SubmitError;
 use crate::flags::PollFlags;
 use crate::op::{
-    Blank, Callback, Fsync, Job, Operation, Options, PollReady, Receive, Request, Rw, Submit, Work,
+    Blank, Callback, Fsync, IntoMixed, Job, Mixed, Operation, Options, PollReady, Receive, Request,
+    Rw, Submit, Work,
 };
 use crate::pending::Pending;
 use std::fmt;
@@ -192,13 +194,14 @@ impl<S> Iocb<S> {
     ///
     /// It may submit further requests, which leave together when the batch of callbacks is done; it may wait
     /// for others, and drop the last `Aio`. It should not block for long, because other callbacks wait behind
-    /// it. A panic is logged and counted, and the others go on. What the closure has captured needs no
-    /// allocation if that is 48 bytes at most, beside an `Arc<File>` and a `Vec`; smaller files and buffers
-    /// leave more for it.
+    /// it. A panic is logged and counted, and the others go on. A callback that is not `Send` is for a
+    /// [`LocalAio`](crate::LocalAio::submit), which belongs to one thread. What the closure has captured
+    /// needs no allocation if that is 48 bytes at most, beside an `Arc<File>` and a `Vec`; smaller files and
+    /// buffers leave more for it.
     pub fn init_callback<C>(self, callback: C) -> Iocb<Callback<S, C>>
     where
         S: Request,
-        C: FnOnce(S::Output) + Send + 'static,
+        C: FnOnce(S::Output) + Send + 'static, // not `Send`? `LocalAio::submit` takes it as it is
     {
         self.init_receiver(callback)
     }
@@ -210,6 +213,41 @@ impl<S> Iocb<S> {
         C: Receive<S::Output> + 'static,
     {
         self.map(|state| Callback::new(state, receiver))
+    }
+
+    /// The same request in a type that all kinds of requests on an `F` with buffers of type `B` have in
+    /// common: for one `Vec`, one [`Queue`](crate::Queue), one function. Its outcome has a
+    /// [`MixedBuf`](crate::op::MixedBuf).
+    ///
+    /// ```
+    /// use kiocb::op::{MixedBuf, Write, WriteV};
+    /// use kiocb::{Aio, Iocb};
+    /// use std::sync::Arc;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// # let log = Arc::new(tempfile::tempfile()?);
+    /// let mut requests = vec![
+    ///     Iocb::alloc().init_rw(log.clone(), Write, b"head".to_vec(), 0).mixed(),
+    ///     Iocb::alloc().init_rw(log.clone(), WriteV, vec![b"a".to_vec(), b"b".to_vec()], 4).mixed(),
+    /// ];
+    /// let queue = Aio::global()?.queue();
+    /// for (number, request) in requests.drain(..).enumerate() {
+    ///     queue.push(request, number)?;
+    /// }
+    /// assert_eq!(queue.wait(2, None)?.map(|(_, done)| done.result.unwrap()).sum::<usize>(), 6);
+    ///
+    /// queue.push(Iocb::alloc().init_fdsync(log).mixed(), 2)?; // both are complete: now they are durable
+    /// let (number, done) = queue.wait(1, None)?.next().unwrap();
+    /// assert_eq!((number, done.ok()?.1), (2, MixedBuf::None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn mixed<F, B>(self) -> Iocb<Mixed<F, B>>
+    where
+        S: IntoMixed<F, B>,
+        B: IoBuf + IoBufMut,
+    {
+        self.map(S::into_mixed)
     }
 
     /// Submits the request and blocks until it is complete. The waiting thread takes the completion from the
@@ -298,6 +336,23 @@ impl<S: Work> Iocb<S> {
         Job {
             state: self.state,
             options: self.options,
+        }
+    }
+
+    /// As `into_job`, with the state that `change` makes of this one.
+    #[inline]
+    pub(crate) fn into_job_of<W: Work>(self, change: impl FnOnce(S) -> W) -> Job<W> {
+        Job {
+            state: change(self.state),
+            options: self.options,
+        }
+    }
+
+    /// The same for this context.
+    pub(crate) fn on(self, aio: &Aio) -> Iocb<S> {
+        Iocb {
+            target: Target::Own(aio.clone()),
+            ..self
         }
     }
 

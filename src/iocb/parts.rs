@@ -1,7 +1,8 @@
 //! What a request can be taken apart into: to use it again, or what a refused one carried.
 
 use super::Iocb;
-use crate::op::{Callback, Exact, Fsync, Operation, PollReady, Request, Rw};
+use crate::buf::{IoBuf, IoBufMut};
+use crate::op::{Callback, Exact, Fsync, Mixed, MixedBuf, Operation, PollReady, Request, Rw};
 use std::os::fd::AsFd;
 
 impl<S: Request, C> Iocb<Callback<S, C>> {
@@ -44,5 +45,12 @@ impl<F: AsFd + Send + 'static> Iocb<Fsync<F>> {
     /// Takes the request apart: the file that it would have synced.
     pub fn into_file(self) -> F {
         self.state.into_file()
+    }
+}
+
+impl<F: AsFd + Send + 'static, B: IoBuf + IoBufMut + Send + 'static> Iocb<Mixed<F, B>> {
+    /// Takes the request apart: the file and the buffer that it would have used.
+    pub fn into_parts(self) -> (F, MixedBuf<B>) {
+        self.state.into_parts()
     }
 }

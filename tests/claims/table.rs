@@ -593,6 +593,29 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
         ],
     ),
     (
+        "src/local_aio.rs",
+        &[
+            ("is called exactly once, on this thread, inside", By(&[
+                "queue::local_callbacks_and_tags_need_not_be_send",
+                "queue::dropping_a_local_handle_calls_what_is_outstanding",
+                "queue::what_is_local_leaks_where_a_shutdown_gave_up",
+                "queue::what_is_local_leaks_where_the_drop_must_not_wait",
+            ])),
+            ("that is 40 bytes at most, beside", By(&["allocation::nothing_is_allocated_in_the_steady_state"])),
+        ],
+    ),
+    (
+        "src/queue.rs",
+        &[
+            ("Each request that was pushed comes back exactly once", By(&[
+                "queue::everything_that_is_pushed_comes_back_once_with_its_tag",
+                "queue::nothing_is_lost_when_the_context_is_shut_down",
+            ])),
+            ("is ECANCELED", By(&["queue::nothing_is_lost_when_the_context_is_shut_down"])),
+            ("if the tag has at most 32 bytes beside", By(&["allocation::nothing_is_allocated_in_the_steady_state"])),
+        ],
+    ),
+    (
         "src/pending.rs",
         &[
             ("Linux 4.19; reads and writes can't be cancelled", By(&["sys::a_read_cannot_be_cancelled"])),

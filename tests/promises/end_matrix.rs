@@ -5,7 +5,7 @@ use crate::common::*;
 use crate::hostile::*;
 use crate::modes::in_both_modes;
 use kiocb::op::Read;
-use kiocb::{Aio, Dispatch, PollFlags, SyncGroup, SyncKind};
+use kiocb::{Aio, Dispatch, Iocb, PollFlags, SyncGroup, SyncKind};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::channel;
@@ -45,9 +45,12 @@ enum Busy {
     CallbacksThatSubmit,
     ARequestInParts,
     AnOffloadedRead,
+    AQueue,
+    AQueueThatWasDropped,
+    AThreadThatWaitsForAQueue,
 }
 
-const BUSY: [Busy; 14] = [
+const BUSY: [Busy; 17] = [
     Busy::Nothing,
     Busy::Queued,
     Busy::InFlight,
@@ -62,6 +65,9 @@ const BUSY: [Busy; 14] = [
     Busy::CallbacksThatSubmit,
     Busy::ARequestInParts,
     Busy::AnOffloadedRead,
+    Busy::AQueue,
+    Busy::AQueueThatWasDropped,
+    Busy::AThreadThatWaitsForAQueue,
 ];
 
 /// What is left to do once the end has begun: letting go what the test holds back.
@@ -87,6 +93,9 @@ fn begin(busy: Busy, aio: &Aio) -> (LetGo, Check) {
         Busy::CallbacksThatSubmit => chain(aio, calls),
         Busy::ARequestInParts => in_parts(aio, false),
         Busy::AnOffloadedRead => in_parts(aio, true),
+        Busy::AQueue => queue(aio),
+        Busy::AQueueThatWasDropped => dropped_queue(aio),
+        Busy::AThreadThatWaitsForAQueue => thread_at_a_queue(aio),
     }
 }
 
@@ -293,6 +302,58 @@ fn in_parts(aio: &Aio, offload: bool) -> (LetGo, Check) {
     };
     let check = move || assert_eq!(results.iter().collect::<Vec<_>>(), [(2, *b"!!")]);
     (Box::new(let_go), Box::new(check))
+}
+
+/// Some are submitted, and one is held back: it is refused when the context has ended.
+fn queue(aio: &Aio) -> (LetGo, Check) {
+    let queue = aio.queue();
+    (0..10).for_each(|tag| queue.push(nothing(aio), tag).unwrap());
+    queue.submit().unwrap();
+    let held = Iocb::alloc().init_rw(null(), Read, Vec::new(), 0); // keeps no handle
+    queue.push(held, 10).unwrap();
+    let check = move || {
+        until(|| count_contexts() == 0);
+        let done = queue.wait(11, None).unwrap();
+        let mut done: Vec<_> = done.map(|(tag, done)| (tag, done.result)).collect();
+        done.sort_by_key(|(tag, _)| *tag);
+        let (_, last) = done.pop().unwrap();
+        assert!(is_cancelled(&last));
+        let tags: Vec<_> = done
+            .into_iter()
+            .map(|(tag, result)| (tag, result.unwrap()))
+            .collect();
+        assert_eq!(tags, (0..10).map(|tag| (tag, 0)).collect::<Vec<_>>());
+    };
+    (Box::new(|| ()), Box::new(check))
+}
+
+fn dropped_queue(aio: &Aio) -> (LetGo, Check) {
+    let (fates, queue) = (Fates::default(), aio.queue());
+    for _ in 0..10 {
+        let (file, buf) = (fates.file(null()), fates.buffer(vec![0; 4]));
+        let read = aio.alloc().init_rw(file, Read, buf, 0);
+        queue.push(read, fates.token()).unwrap();
+    }
+    queue.submit().unwrap();
+    drop(queue);
+    let check = move || until(|| fates.seen() == [10, 10, 10, 0]);
+    (Box::new(|| ()), Box::new(check))
+}
+
+fn thread_at_a_queue(aio: &Aio) -> (LetGo, Check) {
+    let ((reader, writer), queue) = (io::pipe().unwrap(), aio.queue());
+    let poll = aio.alloc().init_poll(OwnedFd::from(reader), PollFlags::IN);
+    queue.push(poll, ()).unwrap();
+    queue.submit().unwrap();
+    let waiter = thread::spawn(move || {
+        let mut done = queue.wait(1, None).unwrap();
+        done.next().map(|((), done)| done.result)
+    });
+    let check = move || {
+        assert!(is_cancelled(&waiter.join().unwrap().unwrap()));
+        drop(writer);
+    };
+    (Box::new(|| ()), Box::new(check))
 }
 
 const SHORT: Duration = Duration::from_millis(20);

@@ -16,6 +16,7 @@
 //! the reaper that finishes it, and they share it by its state word, see [`Header::state`].
 #![allow(unsafe_code, reason = "type-erased memory shared with the kernel")]
 
+use super::arrivals::Arrivals;
 use super::marks::Marks;
 use super::pool;
 use crate::op::{Progress, Work};
@@ -35,6 +36,7 @@ pub(super) const WAKING: u32 = 2;
 pub(super) const DONE: u32 = 3;
 pub(super) const ABANDONED: u32 = 4;
 pub(super) const CALLBACK: u32 = 5;
+pub(super) const QUEUED: u32 = 6;
 
 /// In a batch that has not been submitted.
 pub(super) const NEW: u32 = 0;
@@ -83,6 +85,7 @@ pub(super) struct Header {
     /// | `DONE` | the result is stored | the watcher's | empty |
     /// | `ABANDONED` | the watcher went first | the owner's, to drop the body | empty |
     /// | `CALLBACK` | always, where there is no watcher | the owner's | empty |
+    /// | `QUEUED` | always, where a queue gets the result | the owner's | the queue's `Arrivals`, until it is settled |
     pub(super) state: AtomicU32,
     /// Between a batch and the watcher of a request in it.
     ///
@@ -104,7 +107,7 @@ pub(super) struct Header {
     pub(super) thread_waits: AtomicBool,
     /// What `Work::traits` said, and whether it is observed.
     pub(super) marks: Marks,
-    /// Full in `WAITING`.
+    /// Holds a waker in `WAITING`, and the queue in `QUEUED`.
     pub(super) waker: WakerSlot,
 }
 
@@ -118,8 +121,11 @@ impl Header {
     }
 }
 
-/// Room for a waker, full or empty as the state says.
+/// Room for a waker, or for the queue of a request that has one; full or empty as the state says.
 pub(super) struct WakerSlot(UnsafeCell<MaybeUninit<Waker>>);
+
+const _: () = assert!(size_of::<Arc<Arrivals>>() <= size_of::<Waker>());
+const _: () = assert!(align_of::<Arc<Arrivals>>() <= align_of::<Waker>());
 
 impl WakerSlot {
     fn empty() -> Self {
@@ -138,6 +144,27 @@ impl WakerSlot {
     pub(super) unsafe fn take(&self) -> Waker {
         // SAFETY: the caller's promise: a value was put here, and is read once.
         unsafe { self.0.get().cast::<Waker>().read() }
+    }
+
+    /// # Safety
+    /// As `put`.
+    pub(super) unsafe fn put_queue(&self, queue: Arc<Arrivals>) {
+        // SAFETY: our own memory, large and aligned enough (asserted above), and the caller's promise.
+        unsafe { self.0.get().cast::<Arc<Arrivals>>().write(queue) }
+    }
+
+    /// # Safety
+    /// It holds a queue, and no other thread uses it meanwhile.
+    pub(super) unsafe fn queue(&self) -> &Arc<Arrivals> {
+        // SAFETY: the caller's promise: a queue was put here.
+        unsafe { &*self.0.get().cast::<Arc<Arrivals>>() }
+    }
+
+    /// # Safety
+    /// It holds a queue, no other thread uses it meanwhile, and it counts as empty afterwards.
+    pub(super) unsafe fn take_queue(&self) -> Arc<Arrivals> {
+        // SAFETY: the caller's promise: a queue was put here, and is read once.
+        unsafe { self.0.get().cast::<Arc<Arrivals>>().read() }
     }
 }
 

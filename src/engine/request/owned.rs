@@ -4,10 +4,12 @@
     reason = "type-erased bodies, and requests that are numbers"
 )]
 
+use super::arrivals::{self, Arrivals, Put};
 use super::cell::{
-    ABANDONED, CALLBACK, Cell, DONE, HOLLOW, Header, LEFT, NEW, PENDING, SENT, UNWANTED, WAITING,
-    WAKING,
+    ABANDONED, CALLBACK, Cell, DONE, HOLLOW, Header, LEFT, NEW, PENDING, QUEUED, SENT, UNWANTED,
+    WAITING, WAKING,
 };
+use super::list::List;
 use super::marks::{CANCELLABLE, HAS_EVENTFD, MAY_GO_ON, OBSERVED, OFFLOAD};
 use super::vtable::{Callbacks, Watched};
 use super::watch::Watch;
@@ -51,6 +53,18 @@ impl OwnedCell {
         // SAFETY: filled with this W above, PENDING, and this is the only Watch of it.
         let watch = unsafe { Watch::of(shared) };
         (OwnedCell(cell), watch)
+    }
+
+    /// A request whose outcome goes to a queue.
+    ///
+    /// # Panics
+    /// As [`with_callback`](OwnedCell::with_callback).
+    #[inline]
+    pub(super) fn queued<W: Work>(work: W, queue: &Arc<Arrivals>) -> OwnedCell {
+        let cell = Cell::new(work, QUEUED, false, &Watched::<W>::VTABLE);
+        // SAFETY: a new cell's slot is empty, and no other thread has the cell yet.
+        unsafe { cell.header().waker.put_queue(Arc::clone(queue)) };
+        OwnedCell(cell)
     }
 
     /// It is put into a batch. To be called before its watcher knows of it.
@@ -129,6 +143,23 @@ impl OwnedCell {
         // Relaxed: this never changes after the cell was filled, and the cell reached this thread by a
         // synchronising way.
         self.header().state.load(Ordering::Relaxed) == CALLBACK
+    }
+
+    /// Whether its outcome goes to a queue: its state never changes either.
+    #[inline]
+    pub(in crate::engine) fn is_queued(&self) -> bool {
+        // Relaxed: as in `is_callback`.
+        self.header().state.load(Ordering::Relaxed) == QUEUED
+    }
+
+    /// The tag of what waits for it: its own, or its queue's. To be called before it is settled.
+    #[inline]
+    pub(crate) fn awaited_by(&self) -> u64 {
+        if !self.is_queued() {
+            return self.tag();
+        }
+        // SAFETY: QUEUED and not settled: the slot is full, and the OwnedCell is the cell's one owner.
+        arrivals::tag(unsafe { self.header().waker.queue() })
     }
 
     /// Whether its first answer is its end, and all that there is to know of it.
@@ -252,14 +283,14 @@ impl OwnedCell {
         }
     }
 
-    /// Runs the callback, or drops the body of an abandoned request; gives the cell back. User code runs here
-    /// and may panic.
+    /// Runs the callback, or drops the body of a request without one; gives the cell back. User code runs
+    /// here and may panic.
     #[inline]
     pub(in crate::engine) fn finish(self) {
         // Relaxed: neither state changes any more.
         debug_assert!(matches!(
             self.header().state.load(Ordering::Relaxed),
-            CALLBACK | ABANDONED
+            CALLBACK | ABANDONED | QUEUED
         ));
         // SAFETY: this is the cell's last user (no watcher, or it has gone), and the function was stored for
         // this very body.
@@ -280,9 +311,12 @@ impl OwnedCell {
         self.header().queued.store(queued, Ordering::Relaxed);
     }
 
-    /// Publishes the stored result to the watcher, and returns what is left to do.
+    /// Publishes the stored result to the watcher or to the queue, and returns what is left to do.
     #[inline]
     pub(crate) fn settle(self) -> Settled {
+        if self.is_queued() {
+            return self.arrive();
+        }
         let state = &self.header().state;
         loop {
             // Release: the watcher that sees DONE sees the result. Acquire: of ABANDONED, what the watcher
@@ -310,6 +344,31 @@ impl OwnedCell {
                 } else {
                     Settled::Wake(waker)
                 };
+            }
+        }
+    }
+}
+
+impl OwnedCell {
+    /// Takes out the queue that it is to be put into. Once it is there, the queue's user may drop both at any
+    /// moment.
+    #[inline]
+    pub(in crate::engine) fn take_queue(&mut self) -> Arc<Arrivals> {
+        assert!(self.is_queued(), "a request that goes to a queue");
+        // SAFETY: QUEUED and not put there: the slot is full, and the OwnedCell is the cell's one owner. It
+        // is put there next, so this is not called again.
+        unsafe { self.header().waker.take_queue() }
+    }
+
+    /// Puts it where its queue's user finds it.
+    #[cold]
+    fn arrive(mut self) -> Settled {
+        match self.take_queue().put(List::of(self)) {
+            Put::Quiet => Settled::Quiet,
+            Put::Unpark(waker) => Settled::Unpark(waker),
+            Put::Closed(mut list) => {
+                let request = list.pop().expect("one was put");
+                Settled::Abandoned(request)
             }
         }
     }
@@ -368,7 +427,7 @@ pub(crate) enum Settled {
     Unpark(Waker),
     /// Call this waker, outside all locks: a waker is user code.
     Wake(Waker),
-    /// Finish it: its watcher has gone.
+    /// Finish it: its watcher, or the user of its queue, has gone.
     Abandoned(OwnedCell),
 }
 

@@ -41,6 +41,9 @@ const CARRIERS: &[(&str, &str)] = &[
     ("Stats", "ignored_stats"),
     ("StreamWriter", "ignored_stream_writer"),
     ("Result", "ignored_finish_of_a_stream"),
+    ("Queue", "ignored_queue"),
+    ("Result", "ignored_push"),
+    ("Completion", "ignored_completion_of_a_queue"),
     ("Batch", "ignored_batch"),
     ("BatchErrors", "ignored_errors_of_a_batch"),
 ];
