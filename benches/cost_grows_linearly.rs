@@ -38,6 +38,8 @@ const LINES: &[(&str, Line)] = &[
     ("polls queued and dropped", polls_dropped),
     ("polls queued and cancelled", polls_cancelled),
     ("polls with callbacks, cancelled", callbacks_cancelled),
+    ("requests of one queue", one_queue),
+    ("completions left in a queue", completions_left),
     ("requests of one batch", one_batch),
     ("handles of one batch, dropped", batch_handles_dropped),
     ("reads of one scope", one_scope),
@@ -279,6 +281,40 @@ fn callbacks_cancelled(count: usize) -> io::Result<Duration> {
             handle.cancel();
         });
         aio.drain()
+    })
+}
+
+/// Pushed, submitted in groups, and handed out one by one.
+fn one_queue(count: usize) -> io::Result<Duration> {
+    let (aio, file) = (narrow()?, null()?);
+    time(|| {
+        let queue = aio.queue();
+        for tag in 0..count {
+            queue.push(aio.alloc().init_rw(file.clone(), Write, [0; 8], 0), tag)?;
+        }
+        let done = queue
+            .wait(count, None)?
+            .map(|(_, done)| done.result.is_ok());
+        assert_eq!(done.filter(|is_ok| *is_ok).count(), count);
+        Ok(())
+    })
+}
+
+/// Each time only the oldest is handed out, and all are dropped with the queue at last.
+fn completions_left(count: usize) -> io::Result<Duration> {
+    let (aio, file) = (narrow()?, null()?);
+    time(|| {
+        let queue = aio.queue();
+        for tag in 0..count {
+            queue.push(aio.alloc().init_rw(file.clone(), Write, [0; 8], 0), tag)?;
+        }
+        queue.submit()?;
+        aio.drain()?;
+        for _ in 0..count / 2 {
+            let (_, done) = queue.drain().next().expect("one of the rest");
+            done.ok()?;
+        }
+        Ok(())
     })
 }
 

@@ -58,7 +58,7 @@ fn number(text: &str) -> usize {
 fn run(way: &str, depth: usize, requests: usize) -> io::Result<()> {
     let file = Arc::new(File::open("/dev/zero")?);
     let dispatch = match way {
-        "manual" => Dispatch::Manual,
+        "manual" | "queue" => Dispatch::Manual,
         "anywhere" => Dispatch::Anywhere,
         _ => Dispatch::Thread,
     };
@@ -70,6 +70,7 @@ fn run(way: &str, depth: usize, requests: usize) -> io::Result<()> {
     match way {
         "wait" => wait(&aio, &file, requests)?,
         "read_at" => read_at(&aio, &file, requests)?,
+        "queue" => queue(&aio, &file, depth, requests)?,
         "batch" => batch(&aio, &file, depth, requests),
         "future" => future(&aio, &file, depth, requests)?,
         _ => callbacks(&aio, &file, dispatch, depth, requests)?,
@@ -146,6 +147,24 @@ fn batch(aio: &Aio, file: &Arc<File>, depth: usize, requests: usize) {
         drop(batch.submit());
         bufs.extend(handles.drain(..).map(|handle| handle.wait().buf));
     }
+}
+
+/// Each completion is a request again.
+fn queue(aio: &Aio, file: &Arc<File>, depth: usize, requests: usize) -> io::Result<()> {
+    let queue = aio.queue();
+    let read = |file, buf| aio.alloc().init_rw(file, Read, buf, 0).mixed();
+    for _ in 0..depth {
+        queue.push(read(Arc::clone(file), buffer()), requests / depth)?;
+    }
+    while !queue.is_empty() {
+        for (left, done) in queue.wait(1, None)? {
+            if left > 1 {
+                let buf = done.buf.one().expect("of a read");
+                queue.push(read(done.file, buf), left - 1)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// All requests of a turn are polled once, then once more.

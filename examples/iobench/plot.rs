@@ -35,6 +35,7 @@ const LINES: [(&str, &str); ENGINES.len()] = [
     ("#0072b2", SOLID),
     ("#d55e00", SOLID),
     ("#009e73", SOLID),
+    ("#009e73", DOTTED),
     ("#cc79a7", SOLID),
     ("#882255", DASHED),
     ("#e69f00", DASHED),

@@ -7,6 +7,7 @@ mod flight;
 mod future;
 mod manual;
 mod pread;
+mod queue;
 mod raw;
 mod scope;
 mod wait;
@@ -67,6 +68,11 @@ pub(crate) static ENGINES: &[Engine] = &[
         "manual",
         "the same, callbacks in a loop of the thread's own",
         manual::run,
+    ),
+    Engine::new(
+        "queue",
+        "the same loop, completions as values from a queue",
+        queue::run,
     ),
     Engine::new(
         "future",
