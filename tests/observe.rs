@@ -237,6 +237,31 @@ fn what_goes_on_after_a_short_transfer_is_one_request() {
 }
 
 #[test]
+fn what_was_pushed_into_a_queue_is_observed() {
+    let _watchdog = watchdog();
+    for dispatch in [Dispatch::Thread, Dispatch::Manual] {
+        let aio = observed(dispatch);
+        let queue = aio.queue();
+        for tag in 0..5 {
+            let request = aio.alloc().init_rw(null(), Write, [0; 4], 0);
+            queue.push(request, tag).unwrap();
+        }
+        let done = queue
+            .wait(5, None)
+            .unwrap()
+            .map(|(tag, _)| tag)
+            .sum::<i32>();
+        assert_eq!(done, 10);
+        assert_eq!(aio.latencies().unwrap().kernel.count(), 5);
+        assert_eq!(aio.dump().unwrap().requests().len(), 0);
+        aio.shutdown(Duration::from_secs(3600)).unwrap();
+        let request = aio.alloc().init_rw(null(), Write, [0; 4], 0);
+        queue.push(request, 0).unwrap_err();
+        assert_eq!(aio.dump().unwrap().requests().len(), 0);
+    }
+}
+
+#[test]
 fn shards_are_dumped_together() {
     let _watchdog = watchdog();
     let aio = build(Aio::builder().shards(2).dispatch(Dispatch::Manual));
