@@ -111,14 +111,28 @@ pub(crate) fn check(blocks: &[u8], offset: u64) -> Result<(), (u64, Wrong)> {
     Ok(())
 }
 
+/// The same by their first sectors alone, which costs a few nanoseconds.
+pub(crate) fn check_place(blocks: &[u8], offset: u64) -> Result<(), (u64, Wrong)> {
+    for (block, offset) in blocks.chunks_exact(BLOCK).zip(offsets(offset, BLOCK)) {
+        check_first_sector(block, offset).map_err(|wrong| (offset, wrong))?;
+    }
+    Ok(())
+}
+
 fn check_one(block: &[u8], offset: u64) -> Result<(), Wrong> {
+    check_first_sector(block, offset)?;
+    match get(block, CHECKSUM_AT) == checksum(block) {
+        true => Ok(()),
+        false => Err(Wrong::Checksum),
+    }
+}
+
+fn check_first_sector(block: &[u8], offset: u64) -> Result<(), Wrong> {
     let position = get(block, POSITION_AT);
     if get(block, MAGIC_AT) != MAGIC {
         Err(Wrong::Magic)
     } else if position != offset {
         Err(Wrong::Position(position))
-    } else if get(block, CHECKSUM_AT) != checksum(block) {
-        Err(Wrong::Checksum)
     } else {
         Ok(())
     }
@@ -188,6 +202,16 @@ mod tests {
     #[test]
     fn memory_never_read_into_is_noticed() {
         assert_eq!(check(&[0; BLOCK], 0), Err((0, Wrong::Magic)));
+        assert_eq!(check_place(&[0; BLOCK], 0), Err((0, Wrong::Magic)));
+    }
+
+    #[test]
+    fn the_place_of_each_block_is_checked_without_its_checksum() {
+        let mut blocks = blocks_at(8192);
+        assert_eq!(check_place(&blocks, 8192), Ok(()));
+        assert_eq!(check_place(&blocks, 0), Err((0, Wrong::Position(8192))));
+        blocks[BLOCK + 100] ^= 1;
+        assert_eq!(check_place(&blocks, 8192), Ok(()));
     }
 
     #[test]

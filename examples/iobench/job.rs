@@ -2,21 +2,22 @@
 //! each counts.
 
 use std::fs::File;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use kiocb::AlignedBuf;
 
 use crate::block::{self, Mark};
-use crate::engines::Engine;
 use crate::latency::Latency;
-use crate::options::{Options, Rw};
+use crate::rw::Rw;
 use crate::slot::Slot;
-use crate::target::Target;
 
-/// One engine's run, from warm-up to stop.
-pub(crate) struct Job {
+/// The shape of the load: what is asked of the file, and how.
+pub(crate) struct Load {
     pub(crate) file: Arc<File>,
+    /// How much of it is used, from its beginning.
+    pub(crate) length: u64,
     pub(crate) rw: Rw,
     /// Bytes per request.
     pub(crate) bs: usize,
@@ -24,13 +25,26 @@ pub(crate) struct Job {
     pub(crate) depth: usize,
     /// Independent loops.
     pub(crate) threads: usize,
-    /// Requests that fit into the file.
-    pub(crate) units: u64,
-    pub(crate) verify: bool,
+    pub(crate) checking: Checking,
     /// What written blocks say of their file.
     pub(crate) mark: Mark,
     /// How many submissions `raw` collects before they leave; all that are ready without.
     pub(crate) group: Option<usize>,
+}
+
+/// How much of what is read is checked, and whether what is written is stamped.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Checking {
+    Nothing,
+    /// The place that a block belongs to always, every byte of one request in so many.
+    OneIn(u64),
+}
+
+/// One engine's run, from warm-up to stop.
+pub(crate) struct Job {
+    load: Load,
+    /// Requests that fit into the file.
+    pub(crate) units: u64,
     phase: AtomicU8,
     meters: Mutex<Vec<Arc<Meter>>>,
     lanes: Vec<Arc<Lane>>,
@@ -77,31 +91,19 @@ pub(crate) enum Phase {
 }
 
 impl Job {
-    pub(crate) fn new(
-        options: &Options,
-        target: &Target,
-        engine: &Engine,
-        group: Option<usize>,
-    ) -> Arc<Job> {
-        let units = target.length / options.bs as u64;
+    pub(crate) fn new(load: Load) -> Arc<Job> {
+        let units = load.length / load.bs as u64;
         let lane = |index: usize| {
             Arc::new(Lane::starting_at(
-                units / options.threads as u64 * index as u64,
+                units / load.threads as u64 * index as u64,
             ))
         };
         Arc::new(Job {
-            file: Arc::clone(&target.file),
-            rw: options.rw,
-            bs: options.bs,
-            depth: engine.depth(options.depth),
-            threads: options.threads,
+            lanes: (0..load.threads).map(lane).collect(),
+            load,
             units,
-            verify: options.verify,
-            mark: target.mark,
-            group,
             phase: AtomicU8::new(Phase::WarmUp as u8),
             meters: Mutex::default(),
-            lanes: (0..options.threads).map(lane).collect(),
             syscalls: OnceLock::new(),
             first_error: Mutex::default(),
         })
@@ -185,6 +187,14 @@ impl Job {
             .lock()
             .expect("no panic while locked")
             .clone()
+    }
+}
+
+impl Deref for Job {
+    type Target = Load;
+
+    fn deref(&self) -> &Load {
+        &self.load
     }
 }
 

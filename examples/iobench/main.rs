@@ -32,7 +32,9 @@ mod progress;
 mod report;
 mod rng;
 mod room;
+mod rw;
 mod slot;
+mod svg;
 mod target;
 mod units;
 
@@ -40,7 +42,6 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use engines::Engine;
-use job::Job;
 use measure::Outcome;
 use options::Options;
 use progress::Progress;
@@ -125,7 +126,7 @@ fn run_engine(
 ) -> Result<Outcome> {
     let mut best: Option<Outcome> = None;
     for group in engine.groups(options) {
-        let job = Job::new(options, target, engine, group);
+        let job = engine.job(options, target, group);
         let next = measure::run(engine, &job, options, progress)?;
         interrupt::check()?;
         best = Some(match best {

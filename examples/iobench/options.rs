@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use lexopt::prelude::*;
 
@@ -11,6 +10,7 @@ use crate::Result;
 use crate::block::BLOCK;
 use crate::engines::{ENGINES, Engine};
 use crate::room;
+use crate::rw::Rw;
 use crate::slot::SAMPLE_EVERY;
 use crate::units;
 
@@ -209,49 +209,6 @@ fn engines(name: &str) -> Result<Vec<&'static Engine>> {
         )
     })?;
     Ok(vec![engine])
-}
-
-/// What is done to the file.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Rw {
-    RandRead,
-    RandWrite,
-    Read,
-    Write,
-}
-
-impl Rw {
-    const ALL: [Rw; 4] = [Rw::RandRead, Rw::RandWrite, Rw::Read, Rw::Write];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Rw::RandRead => "randread",
-            Rw::RandWrite => "randwrite",
-            Rw::Read => "read",
-            Rw::Write => "write",
-        }
-    }
-
-    pub(crate) fn verb(self) -> &'static str {
-        if self.writes() { "write" } else { "read" }
-    }
-
-    pub(crate) fn writes(self) -> bool {
-        matches!(self, Rw::RandWrite | Rw::Write)
-    }
-
-    pub(crate) fn random(self) -> bool {
-        matches!(self, Rw::RandRead | Rw::RandWrite)
-    }
-}
-
-impl FromStr for Rw {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Rw, String> {
-        let known = Rw::ALL.into_iter().find(|rw| rw.name() == text);
-        known.ok_or_else(|| "--rw is one of randread, randwrite, read, write".into())
-    }
 }
 
 fn help() -> String {

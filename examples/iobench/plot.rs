@@ -4,7 +4,6 @@
 //! An engine has the same line in every plot, told from the others by its colour and its dashes. The legend
 //! stands beside the curves.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -15,6 +14,7 @@ use crate::latency::Latency;
 use crate::measure::Outcome;
 use crate::options::Options;
 use crate::report;
+use crate::svg::{SOLID, Svg};
 use crate::target::{self, Target};
 use crate::units;
 
@@ -26,7 +26,6 @@ const TOP: f64 = 72.0;
 const BOTTOM: f64 = 540.0;
 const LEGEND: f64 = 884.0;
 
-const SOLID: &str = "none";
 const DASHED: &str = "9 5";
 const DOTTED: &str = "2 4";
 /// One for each of [`ENGINES`], in their order: colours that colour-blind readers tell apart (Okabe and Ito)
@@ -102,7 +101,7 @@ fn nines(share: f64) -> f64 {
 fn draw(titles: &[String; 2], outcomes: &[Outcome]) -> String {
     let curves: Vec<Curve> = outcomes.iter().map(curve).collect();
     let (time, share) = (time_axis(&curves), share_axis(&curves));
-    let mut svg = Svg::new();
+    let mut svg = Svg::new(SIZE);
     svg.text((LEFT, 30.0), "start", 18, &titles[0]);
     svg.text((LEFT, 52.0), "start", 14, &titles[1]);
     for (at, label) in &time.ticks {
@@ -143,64 +142,6 @@ fn label(outcome: &Outcome) -> String {
         loops => format!("{loops} x "),
     };
     format!("{} ({loops}depth {})", report::name(outcome), outcome.depth)
-}
-
-/// A drawing in the making.
-struct Svg(String);
-
-impl Svg {
-    fn new() -> Svg {
-        let (width, height) = SIZE;
-        Svg(format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-             viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" fill=\"#3c3c3c\">\n\
-             <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
-        ))
-    }
-
-    fn end(self) -> String {
-        self.0 + "</svg>\n"
-    }
-
-    fn line(&mut self, points: &[(f64, f64)], colour: &str, dashes: &str, width: u32) {
-        let points = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}"));
-        let points = points.collect::<Vec<_>>().join(" ");
-        self.add(format_args!(
-            "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\" \
-             stroke-dasharray=\"{dashes}\"/>"
-        ));
-    }
-
-    fn text(&mut self, (x, y): (f64, f64), anchor: &str, size: u32, text: &str) {
-        let text = escaped(text);
-        self.add(format_args!(
-            "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" text-anchor=\"{anchor}\">{text}</text>"
-        ));
-    }
-
-    fn upwards(&mut self, (x, y): (f64, f64), text: &str) {
-        self.add(format_args!(
-            "<g transform=\"translate({x} {y}) rotate(-90)\">"
-        ));
-        self.text((0.0, 0.0), "middle", 14, text);
-        self.add(format_args!("</g>"));
-    }
-
-    fn add(&mut self, element: std::fmt::Arguments<'_>) {
-        writeln!(self.0, "{element}").expect("a String takes everything");
-    }
-}
-
-/// A path may have any character; those that XML has no way to write become `\u{fffd}`.
-fn escaped(text: &str) -> String {
-    let character = |character| match character {
-        '&' => "&amp;".to_owned(),
-        '<' => "&lt;".to_owned(),
-        '>' => "&gt;".to_owned(),
-        other if other.is_control() => '\u{fffd}'.to_string(),
-        other => other.to_string(),
-    };
-    text.chars().map(character).collect()
 }
 
 struct Axis {
@@ -267,11 +208,6 @@ mod tests {
     fn each_engine_has_a_line_of_its_own() {
         let lines: BTreeSet<_> = LINES.iter().collect();
         assert_eq!(lines.len(), ENGINES.len());
-    }
-
-    #[test]
-    fn what_stands_in_a_path_does_not_break_the_drawing() {
-        assert_eq!(escaped("a<b>&\u{1b}\""), "a&lt;b&gt;&amp;\u{fffd}\"");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use crate::block;
-use crate::job::{Job, Lane, Meter, Phase};
+use crate::block::{self, Wrong};
+use crate::job::{Checking, Job, Lane, Meter, Phase};
 use crate::rng::{self, Rng};
 
 /// One request in this many is timed, chosen at random: two clock readings for each would cost as much as a
@@ -23,6 +23,8 @@ pub(crate) struct Slot {
     meter: Arc<Meter>,
     rng: Rng,
     offset: u64,
+    /// The random word that chose the offset.
+    random: u64,
     started: Option<Instant>,
 }
 
@@ -34,6 +36,7 @@ impl Slot {
             meter: job.meter(),
             rng: Rng::new(seed),
             offset: 0,
+            random: 0,
             started: None,
         }
     }
@@ -41,8 +44,9 @@ impl Slot {
     /// Chooses the next offset, makes the buffer ready for it, and starts the clock.
     pub(crate) fn begin(&mut self, buffer: &mut [u8]) -> u64 {
         let random = self.rng.next();
+        self.random = random;
         self.offset = self.next_unit(random) * self.job.bs as u64;
-        if self.job.rw.writes() && self.job.verify {
+        if self.job.rw.writes() && self.job.checking != Checking::Nothing {
             block::stamp(buffer, self.offset, self.job.mark);
         }
         self.started = random.is_multiple_of(SAMPLE_EVERY).then(Instant::now);
@@ -93,10 +97,21 @@ impl Slot {
         let wanted = self.job.bs;
         match result {
             Ok(got) if got != wanted => Err(format!("{got} of {wanted} bytes")),
-            Ok(_) if self.job.rw.writes() || !self.job.verify => Ok(()),
-            Ok(_) => block::check(buffer, self.offset)
+            Ok(_) if self.job.rw.writes() => Ok(()),
+            Ok(_) => self
+                .check_data(buffer)
                 .map_err(|(at, wrong)| format!("the block at {at} {wrong}")),
             Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn check_data(&self, buffer: &[u8]) -> Result<(), (u64, Wrong)> {
+        match self.job.checking {
+            Checking::Nothing => Ok(()),
+            Checking::OneIn(count) if (self.random / SAMPLE_EVERY).is_multiple_of(count) => {
+                block::check(buffer, self.offset)
+            }
+            Checking::OneIn(_) => block::check_place(buffer, self.offset),
         }
     }
 

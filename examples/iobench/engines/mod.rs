@@ -3,6 +3,7 @@
 
 mod batch;
 mod callback;
+mod contexts;
 mod flight;
 mod future;
 mod manual;
@@ -10,16 +11,17 @@ mod pread;
 mod queue;
 mod raw;
 mod scope;
+mod threads;
 mod wait;
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, Scope, ScopedJoinHandle};
 
-use kiocb::{Aio, Dispatch};
-
-use crate::job::Job;
+use crate::job::{Checking, Job, Load};
 use crate::options::Options;
+use crate::target::Target;
+use contexts::{count_syscalls, manual_contexts};
+use threads::{on_threads, spawn};
 
 /// One line of the table.
 pub(crate) struct Engine {
@@ -169,8 +171,26 @@ impl Engine {
         ENGINES.iter().find(|engine| engine.name == name)
     }
 
+    /// One run.
+    pub(crate) fn job(&self, options: &Options, target: &Target, group: Option<usize>) -> Arc<Job> {
+        Job::new(Load {
+            file: Arc::clone(&target.file),
+            length: target.length,
+            rw: options.rw,
+            bs: options.bs,
+            depth: self.depth(options.depth),
+            threads: options.threads,
+            checking: match options.verify {
+                true => Checking::OneIn(1),
+                false => Checking::Nothing,
+            },
+            mark: target.mark,
+            group,
+        })
+    }
+
     /// The depth that a loop of this engine really has.
-    pub(crate) fn depth(&self, asked: usize) -> usize {
+    fn depth(&self, asked: usize) -> usize {
         if self.one_at_a_time { 1 } else { asked }
     }
 
@@ -202,46 +222,4 @@ impl Engine {
             }
         }
     }
-}
-
-/// Runs `body` on `threads` threads, given their numbers, and waits for all; the first error is the result.
-fn on_threads(threads: usize, body: impl Fn(usize) -> io::Result<()> + Sync) -> io::Result<()> {
-    std::thread::scope(|scope| {
-        let body = &body;
-        let running: Vec<_> = (0..threads)
-            .map(|index| spawn(scope, move || body(index)))
-            .collect();
-        running
-            .into_iter()
-            .map(|thread| thread?.join().expect("a loop panicked"))
-            .fold(Ok(()), Result::and)
-    })
-}
-
-/// A thread, or why there can be none.
-fn spawn<'scope, T: Send + 'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    body: impl FnOnce() -> T + Send + 'scope,
-) -> io::Result<ScopedJoinHandle<'scope, T>> {
-    let spawned = thread::Builder::new().spawn_scoped(scope, body);
-    spawned.map_err(|error| {
-        let text = format!("no further thread can be made: {error}; lower --depth or --threads");
-        io::Error::new(error.kind(), text)
-    })
-}
-
-/// For loops that reap for themselves: a context for each, without a thread of its own.
-fn manual_contexts(job: &Job) -> io::Result<Vec<Aio>> {
-    let depth = u32::try_from(job.depth).map_err(io::Error::other)?;
-    let builder = Aio::builder().depth(depth).dispatch(Dispatch::Manual);
-    (0..job.threads).map(|_| builder.clone().build()).collect()
-}
-
-/// For kiocb's engines: the contexts count their own system calls.
-fn count_syscalls(job: &Job, contexts: impl IntoIterator<Item = Aio>) {
-    let contexts: Vec<Aio> = contexts.into_iter().collect();
-    job.count_syscalls_by(move || {
-        let stats = contexts.iter().map(Aio::stats);
-        stats.map(|stats| stats.submits + stats.waits).sum()
-    });
 }
