@@ -57,7 +57,8 @@ fn draw(cells: &[Cell<'_>]) -> String {
         18,
         "Random 4 KiB reads: IOPS as a share of raw-best's, by medium and depth",
     );
-    let what = "raw-best: bare system calls, with the fastest of up to seven group sizes. Solid: kiocb. Dashed, dotted: others.";
+    let what = "raw-best: bare system calls, with the fastest of up to seven group sizes. Solid: kiocb. \
+                Dashed, dotted: other crates.";
     svg.text((LEFT, 50.0), "start", 13, what);
     for (row, &threads) in threads.iter().enumerate() {
         for (column, &medium) in media.iter().enumerate() {

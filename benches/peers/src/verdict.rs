@@ -64,19 +64,27 @@ impl<'a> Cell<'a> {
         rows.filter(move |row| row.whose() == whose)
     }
 
-    /// The IOPS of raw-best.
-    pub(crate) fn yardstick(&self) -> Option<f64> {
-        self.those(Whose::Yardstick).map(Row::fair_iops).next()
+    /// raw-best.
+    fn yardstick(&self) -> Option<&'a Row> {
+        self.those(Whose::Yardstick).next()
     }
 
-    /// IOPS as a share of raw-best's; `raw` is the one that submits all at once.
-    pub(crate) fn ratio(&self, engine: &str) -> Option<f64> {
-        let row = match engine {
+    /// `raw` is the one that submits all at once.
+    fn row(&self, engine: &str) -> Option<&'a Row> {
+        match engine {
             "raw" => self.all_at_once,
             _ => self.best.iter().copied().find(|row| row.engine == engine),
-        };
-        let ratio = row?.fair_iops() / self.yardstick()?;
-        ratio.is_finite().then_some(ratio) // a busy machine may give a slice no time
+        }
+    }
+
+    /// IOPS as a share of raw-best's.
+    pub(crate) fn ratio(&self, engine: &str) -> Option<f64> {
+        known(self.row(engine)?.fair_iops() / self.yardstick()?.fair_iops())
+    }
+
+    /// Processor time of a read, as a multiple of raw-best's.
+    fn cpu_ratio(&self, engine: &str) -> Option<f64> {
+        known(self.row(engine)?.median.cpu_ns / self.yardstick()?.median.cpu_ns)
     }
 
     /// The peers that are ahead of each of kiocb's ways.
@@ -95,6 +103,11 @@ fn is_ahead(peer: &Row, ours: &Row) -> bool {
     iops > 1.0 + NOISE || (iops >= 1.0 - NOISE && cpu < 1.0 - NOISE)
 }
 
+/// A busy machine may give a slice no time.
+fn known(ratio: f64) -> Option<f64> {
+    ratio.is_finite().then_some(ratio)
+}
+
 pub(crate) fn print(rows: &[Row]) {
     let cells = cells(rows);
     let mut engines: Vec<&str> = Vec::new();
@@ -104,26 +117,35 @@ pub(crate) fn print(rows: &[Row]) {
         }
     }
     println!("IOPS by raw-best's (raw: all that are ready at once)");
-    let titles: String = engines
-        .iter()
-        .map(|engine| format!(" {:>8.8}", engine))
-        .collect();
-    println!("{:<14} {:>5} {:>7}{titles}", "medium", "depth", "threads");
-    for cell in &cells {
-        let ratios: String = engines
-            .iter()
-            .map(|engine| shown(cell.ratio(engine)))
-            .collect();
-        println!(
-            "{:<14} {:>5} {:>7}{ratios}",
-            cell.medium, cell.depth, cell.threads
-        );
-    }
+    print_table(&cells, &engines, |cell, engine| cell.ratio(engine));
+    println!("\nprocessor time of a read by raw-best's");
+    print_table(&cells, &engines, |cell, engine| cell.cpu_ratio(engine));
     print_losses(&cells);
 }
 
-fn shown(ratio: Option<f64>) -> String {
-    ratio.map_or(format!(" {:>8}", "-"), |ratio| format!(" {ratio:>8.2}"))
+fn print_table(cells: &[Cell<'_>], engines: &[&str], ratio: fn(&Cell<'_>, &str) -> Option<f64>) {
+    let widest = cells.iter().map(|cell| cell.medium.len()).max();
+    let first = widest.unwrap_or(0).max("medium".len());
+    let titles: String = engines
+        .iter()
+        .map(|engine| format!(" {engine:>6}"))
+        .collect();
+    println!("{:<first$} depth threads{titles}", "medium");
+    for cell in cells {
+        let shown = |engine: &&str| {
+            let width = engine.len().max(6);
+            let ratio = ratio(cell, engine).map_or("-".into(), |ratio| format!("{ratio:.2}"));
+            format!(" {ratio:>width$}")
+        };
+        let ratios: String = engines.iter().map(shown).collect();
+        let Cell {
+            medium,
+            depth,
+            threads,
+            ..
+        } = cell;
+        println!("{medium:<first$} {depth:>5} {threads:>7}{ratios}");
+    }
 }
 
 fn print_losses(cells: &[Cell<'_>]) {
@@ -221,9 +243,10 @@ mod tests {
         };
         let rows = [slow, fast, row("callback", 1500.0, 10.0)];
         let cells = cells(&rows);
-        assert_eq!(cells[0].yardstick(), Some(1250.0));
+        assert_eq!(cells[0].yardstick().map(Row::fair_iops), Some(1250.0));
         assert_eq!(cells[0].ratio("raw"), Some(0.8));
         assert_eq!(cells[0].ratio("callback"), Some(1.2));
+        assert_eq!(cells[0].cpu_ratio("callback"), Some(1.0));
         assert_eq!(cells[0].ratio("compio"), None);
     }
 
