@@ -2,7 +2,7 @@
 //! and the record of who is how fast. `benches/record` calls it; README.md beside Cargo.toml says more.
 //!
 //! The loop is iobench's: its [`job`], its [`slot`], its blocks, and its engines are its own files, compiled
-//! in. A [`slice`] is one engine for a short time in a process of its own. [`record`] carries out the slices of
+//! in. A [`mod@slice`] is one engine for a short time in a process of its own. [`record`] carries out the slices of
 //! a [`plan`] by turns and writes the medians, one [`row`] each; [`verdict`] says where another crate is
 //! ahead, [`plot`] draws it.
 

@@ -58,7 +58,7 @@ fn draw(cells: &[Cell<'_>]) -> String {
         "Random 4 KiB reads: IOPS as a share of raw-best's, by medium and depth",
     );
     let what = "raw-best: bare system calls, with the fastest of up to seven group sizes. Solid: kiocb. \
-                Dashed, dotted: other crates.";
+                Dashed, dotted: other crates. Beyond 1.6: at the edge.";
     svg.text((LEFT, 50.0), "start", 13, what);
     for (row, &threads) in threads.iter().enumerate() {
         for (column, &medium) in media.iter().enumerate() {
