@@ -1,5 +1,5 @@
-//! One engine for a short time: until each request has been answered once, a warm-up, a snapshot, the time,
-//! another snapshot, stop.
+//! One engine for a short time: as many answers as its first rounds have, a warm-up, a snapshot, the time, another
+//! snapshot, stop.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -20,8 +20,12 @@ use crate::rw::Rw;
 
 /// What all of a slice has besides its time.
 const WARM_UP: Duration = Duration::from_millis(15);
-/// How long the first answers may take: on a busy machine a thread waits long for its first turn.
-const FIRST_ANSWERS: Duration = Duration::from_secs(2);
+/// So many times each request of a round is answered before that. kiocb looks at the callbacks of its first 64
+/// rounds before it holds back what they submit, and takes at most 64 events in a round.
+const FIRST_ROUNDS: usize = 64;
+const LARGEST_ROUND: usize = 64;
+/// How long that may take: beside busy tasks a thread waits long for its turn.
+const FIRST_ANSWERS: Duration = Duration::from_secs(3);
 
 pub(crate) struct Slice {
     pub(crate) engine: &'static Engine,
@@ -150,14 +154,7 @@ pub(crate) fn run(slice: &Slice) -> Result<Figures> {
     let job = slice.job()?;
     let (before, after) = thread::scope(|scope| {
         let running = scope.spawn(|| (slice.engine.run)(&job));
-        let started = Instant::now();
-        let answers = (job.depth * job.threads) as u64;
-        while job.counts().done < answers
-            && started.elapsed() < FIRST_ANSWERS
-            && !running.is_finished()
-        {
-            sleep(Duration::from_millis(1));
-        }
+        await_first_answers(&job, || running.is_finished());
         sleep(WARM_UP);
         job.enter(Phase::Measure);
         let before = Snapshot::take(&job);
@@ -173,6 +170,14 @@ pub(crate) fn run(slice: &Slice) -> Result<Figures> {
         return Err(error.into());
     }
     Ok(figures(&job, &before, &after))
+}
+
+fn await_first_answers(job: &Job, gave_up: impl Fn() -> bool) {
+    let started = Instant::now();
+    let answers = (FIRST_ROUNDS * job.depth.min(LARGEST_ROUND) * job.threads) as u64;
+    while job.counts().done < answers && started.elapsed() < FIRST_ANSWERS && !gave_up() {
+        sleep(Duration::from_millis(1));
+    }
 }
 
 fn figures(job: &Job, before: &Snapshot, after: &Snapshot) -> Figures {
