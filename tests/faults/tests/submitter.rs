@@ -266,12 +266,13 @@ fn a_callback_whose_submission_blocks_holds_up_no_waiter() {
     let _watchdog = Watchdog::new("callback submits what blocks");
     for dispatch in WITH_THREAD {
         let fs = need!(SlowFs::new());
-        let file = Arc::new(fs.file("f", blocks(4)));
+        let file = Arc::new(fs.file("f", blocks(5)));
+        let gate = fs.hold_reads(4 * B..5 * B);
         let aio = Aio::builder().depth(8).dispatch(dispatch).build().unwrap();
         let (reader, writer) = std::io::pipe().unwrap();
         let (tell, told) = channel();
         let inner = aio.clone();
-        read(&aio, &file, 0)
+        read(&aio, &file, 4)
             .init_callback(move |_| {
                 tell.send(kiocb_faults::thread_id()).unwrap();
                 let request = inner.alloc().init_rw(reader, Read, vec![0; 1], 0);
@@ -279,6 +280,7 @@ fn a_callback_whose_submission_blocks_holds_up_no_waiter() {
             })
             .submit()
             .unwrap();
+        let_one_through(&gate); // now that this thread is past the submission, and won't run the callback
         wait_until_asleep_in(receive(&told), libc::SYS_io_submit);
         for block in 0..4 {
             let request = read(&aio, &file, block);
