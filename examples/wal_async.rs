@@ -130,7 +130,7 @@ fn open(files: &Files) -> io::Result<(Runtime, Arc<Wal>)> {
     Ok((Builder::new_current_thread().build()?, Arc::new(wal)))
 }
 
-fn run((runtime, wal): &(Runtime, Arc<Wal>)) -> io::Result<()> {
+fn run((runtime, wal): &mut (Runtime, Arc<Wal>)) -> io::Result<()> {
     runtime.block_on(async {
         let client = |_| {
             let wal = wal.clone();

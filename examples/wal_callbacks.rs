@@ -16,9 +16,9 @@ mod kit;
 use kiocb::{Aio, BufPool, DirectFile, SyncGroup, SyncKind};
 use kit::{BLOCK, CLIENTS, Cache, Change, EACH, Files};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
 
 /// The side of the callbacks.
 struct Log {
@@ -87,7 +87,7 @@ impl Pages {
     }
 }
 
-fn open(files: &Files) -> io::Result<(Arc<Log>, Mutex<Pages>)> {
+fn open(files: &Files) -> io::Result<(Arc<Log>, Pages)> {
     let (aio, (durable, receiver)) = (Aio::builder().build()?, channel());
     let log = Log {
         group: SyncGroup::from_arc(&aio, files.log.clone()),
@@ -101,12 +101,11 @@ fn open(files: &Files) -> io::Result<(Arc<Log>, Mutex<Pages>)> {
         durable: receiver,
         cache: Cache::new(),
     };
-    Ok((Arc::new(log), Mutex::new(pages)))
+    Ok((Arc::new(log), pages))
 }
 
-fn run((log, pages): &(Arc<Log>, Mutex<Pages>)) -> io::Result<()> {
+fn run((log, pages): &mut (Arc<Log>, Pages)) -> io::Result<()> {
     (0..CLIENTS).try_for_each(|_| log.begin())?;
-    let mut pages = pages.lock().unwrap();
     for _ in 0..CLIENTS * EACH {
         let change = pages.durable.recv().expect("the log is there")?;
         pages.apply(change)?;

@@ -6,6 +6,7 @@ use crate::error::SubmitError;
 use crate::iocb::Iocb;
 use crate::op::{Receive, Request};
 use crate::queue::Queue;
+use crate::scope::{AioWith, IoOptions, Scope};
 use crate::stats::Stats;
 use crate::thread_bound::Bound;
 use std::fmt;
@@ -108,6 +109,23 @@ impl LocalAio {
     /// An empty queue for this context, whose tags need not be `Send`. Does not block.
     pub fn queue<T: 'static, S: Request>(&self) -> Queue<T, S> {
         Queue::new(Arc::clone(self.aio.engine()), Bound::here)
+    }
+
+    /// Calls on borrowed files and memory, each of which blocks until it is complete, with these options: as
+    /// [`Aio::with`]. Callbacks don't run inside.
+    pub fn with(&self, options: impl Into<IoOptions>) -> AioWith<'_> {
+        self.aio.with(options)
+    }
+
+    /// Several requests at once on borrowed files and memory: as [`Aio::scope`]. Callbacks don't run inside.
+    ///
+    /// # Panics
+    /// If `body` does, afterwards.
+    pub fn scope<'env, R>(
+        &'env self,
+        body: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> R,
+    ) -> R {
+        self.aio.scope(body)
     }
 
     /// Runs completions on this thread: as [`Aio::poll`].

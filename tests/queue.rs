@@ -821,3 +821,31 @@ fn what_is_local_leaks_where_the_drop_must_not_wait() {
         other.drain().unwrap();
     }
 }
+
+#[test]
+fn a_local_handle_lends_memory_too_and_runs_no_callback_inside() {
+    let _watchdog = watchdog();
+    let aio = Aio::builder().build_local().unwrap();
+    let calls = Rc::new(Cell::new(0));
+    let count = Rc::clone(&calls);
+    let request = aio.alloc().init_rw(null(), Write, [0; 4], 0);
+    aio.submit(request, move |_| count.set(count.get() + 1))
+        .unwrap();
+    let (file, mut alone, mut first, mut second) = (file_of(b"borrowed"), [0; 8], [0; 4], [0; 4]);
+    let options = kiocb::IoOptions::new();
+    aio.with(options)
+        .read_exact_at(&file, &mut alone, 0)
+        .unwrap();
+    aio.scope(|s| {
+        let ends = [
+            s.read_at(&file, &mut first, 0),
+            s.read_at(&file, &mut second, 4),
+        ];
+        ends.into_iter()
+            .for_each(|read| assert_eq!(read.wait().unwrap(), 4));
+    });
+    assert_eq!((&alone, &first, &second), (b"borrowed", b"borr", b"owed"));
+    assert_eq!(calls.get(), 0, "only a poll calls it");
+    aio.drain().unwrap();
+    assert_eq!(calls.get(), 1);
+}

@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -249,42 +249,56 @@ impl Plain {
     }
 }
 
-/// How long all transactions take, on so many logs at once. Neither making an engine nor its end is counted.
-fn timed<W: Sync>(
+/// How long all transactions take, on so many logs at once, each with an engine on a thread of its own. Neither
+/// making an engine nor its end is counted.
+fn timed<W>(
     dir: &Path,
     logs: u64,
-    open: impl Fn(&Files) -> io::Result<W>,
-    run: impl Fn(&W) -> io::Result<()> + Sync,
+    open: impl Fn(&Files) -> io::Result<W> + Sync,
+    run: impl Fn(&mut W) -> io::Result<()> + Sync,
 ) -> io::Result<Duration> {
     let files = (0..logs).map(|log| Files::create(dir, &log.to_string()));
     let files: Vec<_> = files.collect::<io::Result<_>>()?;
-    let engines: Vec<_> = files.iter().map(open).collect::<io::Result<_>>()?;
-    let (start, run) = (Instant::now(), &run);
-    thread::scope(|scope| {
-        let start = |engine| scope.spawn(move || run(engine));
-        let threads: Vec<_> = engines.iter().map(start).collect();
+    let meet = Barrier::new(files.len() + 1);
+    let live = |files: &Files| {
+        let mut engine = open(files);
+        meet.wait();
+        let outcome = engine.as_mut().map(&run);
+        meet.wait();
+        outcome.map_err(|error| io::Error::new(error.kind(), error.to_string()))?
+    };
+    let took = thread::scope(|scope| {
+        let threads: Vec<_> = files
+            .iter()
+            .map(|files| scope.spawn(|| live(files)))
+            .collect();
+        meet.wait();
+        let start = Instant::now();
+        meet.wait();
+        let took = start.elapsed();
         let mut results = threads.into_iter().map(|thread| thread.join());
-        results.try_for_each(|result| result.expect("no panic"))
+        results
+            .try_for_each(|result| result.expect("no panic"))
+            .map(|()| took)
     })?;
-    let took = start.elapsed();
     files.iter().try_for_each(Files::check)?;
     Ok(took)
 }
 
 /// Carries out all transactions by what `open` makes and `run` runs, and by the yardstick, in turns, on so many
 /// logs at once, and prints the best rate of each.
-pub(crate) fn compare<W: Sync>(
+pub(crate) fn compare<W>(
     name: &str,
     logs: u64,
-    open: impl Fn(&Files) -> io::Result<W>,
-    run: impl Fn(&W) -> io::Result<()> + Sync,
+    open: impl Fn(&Files) -> io::Result<W> + Sync,
+    run: impl Fn(&mut W) -> io::Result<()> + Sync,
 ) -> io::Result<()> {
     let dir = std::env::args_os().nth(1);
     let dir = tempfile::tempdir_in(dir.map_or_else(|| PathBuf::from("."), PathBuf::from))?;
     let mut best = [Duration::MAX; 2];
     for _ in 0..ROUNDS {
         best[0] = best[0].min(timed(dir.path(), logs, &open, &run)?);
-        best[1] = best[1].min(timed(dir.path(), logs, Plain::open, Plain::run)?);
+        best[1] = best[1].min(timed(dir.path(), logs, Plain::open, |plain| plain.run())?);
     }
     let [ours, plain] = best.map(|took| (logs * CLIENTS * EACH) as f64 / took.as_secs_f64());
     let ratio = ours / plain;
