@@ -1,13 +1,17 @@
 //! Threads that wait beside others get contexts of their own, and nobody can tell but by the speed: order, depth,
 //! statistics and ends are those of one context.
 
+#![allow(unsafe_code, reason = "destroys a context behind the crate's back")]
+
 mod common;
 
 use common::*;
 use kiocb::op::{Read, Write};
-use kiocb::{Aio, AioBuilder, AioError, Dispatch, PollFlags};
+use kiocb::{Aio, AioBuilder, AioError, Dispatch, PollFlags, sys};
 use nix::sys::resource::Resource;
-use std::fs::File;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::{self, File};
 use std::io::{self, PipeWriter, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
@@ -316,6 +320,88 @@ fn a_shutdown_past_its_time_lets_a_private_wait_go_on() {
         assert_eq!(waiter.join().unwrap().unwrap(), 1);
         until(|| count_contexts() == 0);
     });
+}
+
+/// It says once how much goes on, not once for each of its contexts.
+#[test]
+fn a_shutdown_past_its_time_tells_of_what_is_outstanding_once() {
+    let lines = logged(log::LevelFilter::Warn);
+    in_both_modes(
+        "a_shutdown_past_its_time_tells_of_what_is_outstanding_once",
+        || {
+            lines.lock().unwrap().clear();
+            let (aio, occupied) = with_a_private_one(Aio::builder());
+            let (waiter, mut waits) = wait_on_a_private_one(&aio);
+            drop(occupied);
+            aio.shutdown(Duration::from_millis(20)).unwrap_err();
+            let said = lines.lock().unwrap().clone();
+            assert_eq!(said.len(), 1, "{said:?}");
+            assert!(said[0].contains("past its deadline: 1 request"), "{said:?}");
+            waits.write_all(b"!").unwrap();
+            assert_eq!(waiter.join().unwrap().unwrap(), 1);
+        },
+    );
+}
+
+/// The ids of this process's contexts: the addresses of their rings.
+fn contexts() -> BTreeSet<u64> {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let rings = maps.lines().filter(|line| line.contains("[aio]"));
+    let begin = rings.map(|line| line.split('-').next().unwrap());
+    begin
+        .map(|address| u64::from_str_radix(address, 16).unwrap())
+        .collect()
+}
+
+/// Only where events are taken by system calls: a read of the ring, which is gone, would fault.
+#[test]
+fn a_shutdown_after_one_context_was_lost_ends_the_others() {
+    let name = "a_shutdown_after_one_context_was_lost_ends_the_others";
+    alone_with(name, &[("KIOCB_FORCE_SYSCALLS", "1")], || {
+        let (aio, occupied) = with_a_private_one(Aio::builder());
+        let before = contexts();
+        let (waiter, mut waits) = wait_on_a_private_one(&aio);
+        let lost: Vec<_> = contexts().difference(&before).copied().collect();
+        assert_eq!(lost.len(), 1);
+        let destroyer = thread::spawn(move || {
+            // SAFETY: the kernel takes the number alone, and waits for what is in flight there.
+            unsafe { sys::io_destroy(lost[0]) }.unwrap();
+        });
+        until(|| count_contexts() == 2);
+        waits.write_all(b"!").unwrap();
+        destroyer.join().unwrap();
+        drop(occupied);
+        let error = aio.shutdown(LONG).unwrap_err();
+        assert_eq!(reason(&error), Some(AioError::ContextGone));
+        until(|| count_contexts() == 0); // though `aio` lives on
+        assert!(!waiter.is_finished()); // its event was lost
+        drop(aio);
+    });
+}
+
+/// Begins the end of a context wherever text about it is written.
+struct EndsIt<'a>(&'a Aio);
+
+impl fmt::Write for EndsIt<'_> {
+    fn write_str(&mut self, _: &str) -> fmt::Result {
+        let _ = poll_once(&mut self.0.shutdown_async());
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_context_is_written_to_for_debugging_may_end_it() {
+    in_both_modes(
+        "what_a_context_is_written_to_for_debugging_may_end_it",
+        || {
+            let _watchdog = watchdog();
+            let (aio, occupied) = with_a_private_one(Aio::builder());
+            drop(occupied);
+            fmt::write(&mut EndsIt(&aio), format_args!("{aio:?}")).unwrap();
+            until(|| count_contexts() == 0);
+            assert!(format!("{aio:?}").contains("private"));
+        },
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -616,24 +616,6 @@ fn two_streams_may_be_over_one_file_at_once() {
             assert!(thread.join().unwrap() == bytes);
         }
     });
-}
-
-/// What is logged up to this level.
-fn logged(level: log::LevelFilter) -> Arc<Mutex<Vec<String>>> {
-    struct Logger(Arc<Mutex<Vec<String>>>);
-    impl log::Log for Logger {
-        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-            true
-        }
-        fn log(&self, record: &log::Record<'_>) {
-            self.0.lock().unwrap().push(record.args().to_string());
-        }
-        fn flush(&self) {}
-    }
-    let lines = Arc::default();
-    log::set_logger(Box::leak(Box::new(Logger(Arc::clone(&lines))))).unwrap();
-    log::set_max_level(level);
-    lines
 }
 
 #[test]

@@ -150,8 +150,10 @@ impl Aio {
         }
         let outcome = drained.and_then(|()| self.0.await_end(deadline));
         self.check_origin()?; // a callback may have forked
+        if outcome.is_err() {
+            self.0.private().end_in_background(); // if one was lost, the others have not ended
+        }
         if outcome == Err(AioError::TimedOut) {
-            self.0.private().end_in_background();
             self.0.all().for_each(|engine| engine.report_overdue());
         }
         Ok(outcome?)

@@ -11,19 +11,19 @@
 use crate::dispatch::Dispatch;
 use crate::engine::{Config, Engine};
 use crate::sync::{AtomicBool, AtomicU32, CachePadded, Mutex, Ordering};
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 /// A context has private ones beside it from this depth on: smaller ones have no slot to spare.
-const LEAST_DEPTH: u32 = 32;
+const LEAST_DEPTH: u64 = 32;
 /// One slot of so many may become a private context.
-const SHARE: u32 = 4;
-const MOST: u32 = 64;
+const SHARE: u64 = 4;
+const MOST: u64 = 64;
 /// How often a thread finds others on its context before it gets its own: to make and to destroy one costs as
 /// much as tens of thousands of requests.
 const MEETINGS: u32 = 64;
 
 /// Room for the private contexts of an `Aio`, by the number of the thread.
-#[derive(Debug)]
 pub(super) struct PrivateContexts {
     places: Box<[Place]>,
     /// Whether one was made.
@@ -32,34 +32,33 @@ pub(super) struct PrivateContexts {
     growth: Mutex<Growth>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Place {
     meetings: AtomicU32,
     context: OnceLock<Context>,
 }
 
-#[derive(Debug)]
 struct Context {
     engine: Arc<Engine>,
     is_held: CachePadded<AtomicBool>,
 }
 
 /// Whether new ones may be made.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Growth {
     is_over: bool,
 }
 
 /// A private context, which is this thread's while this lives.
-#[derive(Debug)]
 pub(super) struct Held<'a>(&'a Context);
 
 impl PrivateContexts {
     /// None under `Dispatch::Manual`, where waits of other threads belong to what `poll` delivers, nor under
-    /// `Dispatch::Anywhere`, where a waiting thread runs the callbacks of others.
-    pub(super) fn beside(config: &Config) -> PrivateContexts {
+    /// `Dispatch::Anywhere`, where a waiting thread runs the callbacks of others. `depth` is that of the smallest
+    /// shared context, which may be less than was asked for.
+    pub(super) fn beside(config: &Config, depth: u64) -> PrivateContexts {
         let count = match config.dispatch {
-            Dispatch::Thread if config.depth >= LEAST_DEPTH => (config.depth / SHARE).min(MOST),
+            Dispatch::Thread if depth >= LEAST_DEPTH => (depth / SHARE).min(MOST),
             _ => 0,
         };
         PrivateContexts {
@@ -195,6 +194,37 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         // Release: see `take`.
         self.0.is_held.store(false, Ordering::Release);
+    }
+}
+
+/// A snapshot of those that were made, so that no lock is held while the user's formatter runs.
+impl fmt::Debug for PrivateContexts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.engines()).finish()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_slots_may_be_lent_than_a_quarter_of_those_there_are() {
+        let config = |dispatch| Config {
+            depth: 4096,
+            dispatch,
+            thread_name: "test".to_owned(),
+            on_thread_start: None,
+            force_syscalls: false,
+        };
+        let asked = config(Dispatch::Thread);
+        // What the kernel gave, where the quota is nearly used up.
+        let got = [1, 31, 32, 64, 128, 4096];
+        let places = got.map(|depth| PrivateContexts::beside(&asked, depth).len());
+        assert_eq!(places, [0, 0, 8, 16, 32, 64]);
+        for dispatch in [Dispatch::Anywhere, Dispatch::Manual] {
+            assert_eq!(PrivateContexts::beside(&config(dispatch), 4096).len(), 0);
+        }
     }
 }
 

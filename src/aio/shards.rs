@@ -18,7 +18,7 @@ impl Shards {
     pub(super) fn launch(count: usize, config: &Config) -> Result<Shards, SetupError> {
         let mut shards = Shards {
             shared: Vec::new(),
-            private: PrivateContexts::beside(config),
+            private: PrivateContexts::beside(config, 0),
         };
         let reserved = shards.shared.try_reserve_exact(count);
         reserved.map_err(|_| SetupError::TooManyShards(count))?;
@@ -26,6 +26,8 @@ impl Shards {
             // Those that were made are ended where one fails.
             shards.shared.push(Engine::launch(config.clone())?);
         }
+        let depths = shards.shared.iter().map(|engine| engine.depth());
+        shards.private = PrivateContexts::beside(config, depths.min().unwrap_or(0));
         Ok(shards)
     }
 

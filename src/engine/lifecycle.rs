@@ -254,9 +254,13 @@ impl Engine {
         }
     }
 
-    /// Logs that requests are outstanding past the deadline.
+    /// Logs that requests are outstanding past the deadline, if any are: of several contexts only some may have
+    /// them.
     pub(crate) fn report_overdue(&self) {
         let left = self.outstanding();
+        if left == 0 {
+            return;
+        }
         let oldest = self.states(0).into_iter().max_by_key(|request| request.age);
         let oldest = oldest.map_or_else(String::new, |oldest| format!("; the oldest: {oldest}"));
         user_code::warn(format_args!(

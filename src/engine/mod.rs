@@ -197,6 +197,11 @@ impl Engine {
         self.dispatch == Dispatch::Manual
     }
 
+    /// How many requests may be in flight: what was asked for, or less.
+    pub(crate) fn depth(&self) -> u64 {
+        self.slots.depth()
+    }
+
     /// Whether this thread is running callbacks of this engine.
     pub(crate) fn is_dispatching_here(&self) -> bool {
         plug::is_plugged(self.id())

@@ -27,7 +27,7 @@ use std::panic::Location;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, mpsc};
+use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -452,4 +452,22 @@ impl Fates {
     pub(crate) fn seen(&self) -> [usize; 4] {
         [&self.files, &self.buffers, &self.closures, &self.calls].map(Counter::get)
     }
+}
+
+/// What is logged up to this level.
+pub(crate) fn logged(level: log::LevelFilter) -> Arc<Mutex<Vec<String>>> {
+    struct Logger(Arc<Mutex<Vec<String>>>);
+    impl log::Log for Logger {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            self.0.lock().unwrap().push(record.args().to_string());
+        }
+        fn flush(&self) {}
+    }
+    let lines = Arc::default();
+    log::set_logger(Box::leak(Box::new(Logger(Arc::clone(&lines))))).unwrap();
+    log::set_max_level(level);
+    lines
 }
