@@ -496,6 +496,47 @@ fn options_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn a_start_beyond_any_file_is_refused() {
+    let place = disk_dir();
+    let (aio, file) = (aio(), open(&place.path().join("file")));
+    for start in [1 << 63, u64::MAX - 4095, u64::MAX] {
+        let options = StreamOptions::new().start(start);
+        let writer = options.writer(&aio, file.clone()).unwrap_err();
+        let reader = options.reader(&aio, file.clone()).unwrap_err();
+        let kinds = (writer.kind(), reader.kind());
+        assert_eq!(kinds, (ErrorKind::InvalidInput, ErrorKind::InvalidInput));
+    }
+    // The last block that a file may have: the kernel refuses it.
+    let mut reader = StreamReader::new(&aio, file.clone()).unwrap();
+    let mut writer = StreamOptions::new()
+        .start(i64::MAX.cast_unsigned() - 4095)
+        .writer(&aio, file.clone())
+        .unwrap();
+    writer.write_all(&[7; 10_000]).unwrap();
+    let error = writer.finish().unwrap_err();
+    assert_eq!(inner(&error).position(), i64::MAX.cast_unsigned() - 4095);
+    reader.set_range(u64::MAX - 4095..u64::MAX).unwrap();
+    assert!(reader.read(&mut [0; 9]).is_err());
+}
+
+/// Its writes would all go to the end of the file, the last block's zeroes included.
+#[test]
+fn a_file_that_is_open_for_appending_is_refused_to_a_writer() {
+    let place = disk_dir();
+    let path = place.path().join("file");
+    fs::write(&path, "kept").unwrap();
+    let mut options = File::options();
+    let file = options.read(true).append(true).open(&path).unwrap();
+    let Ok(file) = DirectFile::from_file(file) else {
+        return skip("no direct I/O here");
+    };
+    let error = StreamWriter::new(&aio(), file).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("O_APPEND"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), b"kept");
+}
+
+#[test]
 fn after_a_shutdown_what_was_read_ahead_comes_and_then_the_reason() {
     let _watchdog = watchdog();
     let place = disk_dir();

@@ -89,8 +89,9 @@ impl StreamOptions {
     /// nothing yet.
     ///
     /// # Errors
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a depth or block of 0, or more than memory can have;
-    /// those of `fstat(2)`.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a depth or block of 0, a block of more than memory can
+    /// have, or a start beyond any file; [`OutOfMemory`](io::ErrorKind::OutOfMemory) for a depth that is too
+    /// large; those of `fstat(2)`.
     pub fn reader(self, aio: &Aio, file: impl Into<Arc<DirectFile>>) -> io::Result<StreamReader> {
         let file = file.into();
         StreamReader::with(aio, self.plan(&file)?, file)
@@ -101,7 +102,9 @@ impl StreamOptions {
     /// for reading too.
     ///
     /// # Errors
-    /// As [`reader`](Self::reader), and those of that read: EBADF, EIO, an [`AioError`](crate::AioError).
+    /// As [`reader`](Self::reader), and those of that read: EBADF, EIO, an [`AioError`](crate::AioError). Also
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a file that is open with `O_APPEND`: the kernel would
+    /// write each block at the end of the file, wherever it belongs.
     pub fn writer(self, aio: &Aio, file: impl Into<Arc<DirectFile>>) -> io::Result<StreamWriter> {
         let file = file.into();
         StreamWriter::with(aio, self.plan(&file)?, file)
@@ -113,6 +116,10 @@ impl StreamOptions {
         let block = block.filter(|&bytes| isize::try_from(bytes).is_ok());
         if self.block == 0 || self.depth == 0 {
             return Err(invalid());
+        }
+        if i64::try_from(self.start).is_err() {
+            let text = "a stream can't begin beyond any file";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         Ok(Plan {
             depth: self.depth,

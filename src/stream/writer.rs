@@ -13,6 +13,7 @@ use crate::direct::DirectFile;
 use crate::op::{Read, Write};
 use crate::sync_scheduler::SyncKind;
 use crate::user_code;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -86,6 +87,7 @@ impl StreamWriter {
     }
 
     pub(super) fn with(aio: &Aio, plan: Plan, file: Arc<DirectFile>) -> io::Result<StreamWriter> {
+        refuse_appending(&file)?;
         let has_length = file.file().metadata()?.is_file();
         let step = if has_length { plan.preallocate } else { 0 };
         let room = Room::new(step, file.len()?);
@@ -302,6 +304,16 @@ impl StreamWriter {
         let is_touched = self.position() != self.lane.plan.start || self.failure.is_some();
         is_touched && !self.is_finished && !self.is_told
     }
+}
+
+/// With `O_APPEND` each write goes to the end of the file, whatever its offset.
+fn refuse_appending(file: &DirectFile) -> io::Result<()> {
+    let status = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
+    if status.contains(OFlag::O_APPEND) {
+        let text = "a stream can't write a file that is open with O_APPEND";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(())
 }
 
 /// What the first block of the file has before the stream begins.
