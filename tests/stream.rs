@@ -197,6 +197,156 @@ fn futures_that_are_dropped_take_no_bytes_with_them() {
     assert!(got == bytes);
 }
 
+/// A writer beside a vector that has what the file should have. Futures are polled once, and mostly dropped.
+struct Beside {
+    aio: Aio,
+    writer: StreamWriter,
+    expected: Vec<u8>,
+    random: Random,
+}
+
+impl Beside {
+    fn step(&mut self) {
+        match self.random.roll(8) {
+            0..=2 => self.write(),
+            3 => self.skip(),
+            4 => self.poll(),
+            5 => self.writer.flush().unwrap(),
+            6 => self.writer.sync().unwrap(),
+            _ => _ = self.aio.poll(0, usize::MAX, None), // under `Dispatch::Manual`
+        }
+        assert_eq!(self.writer.position(), self.expected.len() as u64);
+    }
+
+    fn write(&mut self) {
+        let bytes = pattern(self.random.next(), self.random.below(9_000));
+        let mut context = Context::from_waker(Waker::noop());
+        let count = match self.random.roll(3) {
+            0 => Poll::Ready(self.writer.write(&bytes)),
+            1 => Poll::Ready(self.writer.write_all(&bytes).map(|()| bytes.len())),
+            _ => pin!(self.writer.write_async(&bytes)).poll(&mut context),
+        };
+        if let Poll::Ready(count) = count {
+            self.expected.extend_from_slice(&bytes[..count.unwrap()]);
+        }
+    }
+
+    fn skip(&mut self) {
+        let bound = [10, 600, 20_000][self.random.below(3)];
+        let bytes = self.random.below(bound);
+        let mut context = Context::from_waker(Waker::noop());
+        let skipped = pin!(self.writer.skip_async(bytes as u64)).poll(&mut context);
+        if let Poll::Ready(done) = skipped {
+            done.unwrap();
+            self.expected.resize(self.expected.len() + bytes, 0);
+        }
+    }
+
+    fn poll(&mut self) {
+        let mut context = Context::from_waker(Waker::noop());
+        let _ = match self.random.roll(2) {
+            0 => pin!(self.writer.flush_async()).poll(&mut context),
+            _ => pin!(self.writer.sync_async()).poll(&mut context),
+        };
+    }
+
+    /// Finishes, by a future or not.
+    fn end(self) -> Vec<u8> {
+        match self.expected.len() % 2 {
+            0 => self.writer.finish().map(drop).unwrap(),
+            _ => run(&self.aio, self.writer.finish_async())
+                .map(drop)
+                .unwrap(),
+        }
+        self.expected
+    }
+}
+
+#[test]
+fn whatever_is_written_skipped_and_dropped_the_file_is_as_expected() {
+    let _watchdog = watchdog();
+    for (place, seed) in places()
+        .iter()
+        .flat_map(|place| (0..30).map(move |seed| (place, seed)))
+    {
+        let path = place.path().join("file");
+        let _ = fs::remove_file(&path);
+        let mut random = Random(seed);
+        let expected = pattern(seed, random.below(10_000));
+        fs::write(&path, &expected).unwrap();
+        let aio = of_kind(KINDS[random.below(KINDS.len())]);
+        let options = options(SHAPES[random.below(SHAPES.len())]).start(expected.len() as u64);
+        let writer = options.writer(&aio, open(&path)).unwrap();
+        let mut beside = Beside {
+            aio,
+            writer,
+            expected,
+            random,
+        };
+        (0..60).for_each(|_| beside.step());
+        let expected = beside.end();
+        assert!(fs::read(&path).unwrap() == expected, "seed {seed}");
+    }
+}
+
+#[test]
+fn whatever_becomes_of_a_file_its_reader_returns_bytes_of_it_in_order() {
+    let _watchdog = watchdog();
+    for (place, seed) in places()
+        .iter()
+        .flat_map(|place| (0..30).map(move |seed| (place, seed)))
+    {
+        let path = place.path().join("file");
+        let (mut random, bytes) = (Random(seed), pattern(seed, 300_000));
+        fs::write(&path, &bytes[..random.below(bytes.len())]).unwrap();
+        let (aio, file) = (of_kind(KINDS[random.below(KINDS.len())]), open(&path));
+        let mut reader = options(SHAPES[random.below(SHAPES.len())])
+            .reader(&aio, file.clone())
+            .unwrap();
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..60 {
+            let (at, mut buf) = (
+                usize::try_from(reader.position()).unwrap(),
+                vec![0; random.below(9_000)],
+            );
+            let len = random.below(bytes.len());
+            let count = match random.roll(6) {
+                0 => {
+                    // Its bytes stay what they are; it only ends elsewhere.
+                    let old = usize::try_from(file.len().unwrap()).unwrap();
+                    file.file().set_len(len.min(old) as u64).unwrap();
+                    let mut longer = File::options().append(true).open(&path).unwrap();
+                    longer.write_all(&bytes[len.min(old)..len]).unwrap();
+                    continue;
+                }
+                1 => {
+                    let start = random.below(bytes.len()) as u64;
+                    reader
+                        .set_range(start..start + random.next() % 100_000)
+                        .unwrap();
+                    continue;
+                }
+                2 | 3 => reader.read(&mut buf).unwrap(),
+                _ => match pin!(reader.read_async(&mut buf)).poll(&mut context) {
+                    Poll::Ready(count) => count.unwrap(),
+                    Poll::Pending => continue,
+                },
+            };
+            assert!(buf[..count] == bytes[at..at + count], "seed {seed}");
+            assert_eq!(reader.position(), (at + count) as u64);
+        }
+        // At its end, whatever was dropped or given up before.
+        let (at, len) = (
+            usize::try_from(reader.position()).unwrap(),
+            usize::try_from(file.len().unwrap()).unwrap(),
+        );
+        reader.set_range(at as u64..u64::MAX).unwrap();
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).unwrap();
+        assert!(rest == bytes[at.min(len)..len], "seed {seed}");
+    }
+}
+
 #[test]
 fn a_reader_goes_on_where_a_file_has_grown() {
     let _watchdog = watchdog();

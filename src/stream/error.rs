@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 /// Why a stream did not go on: what it was doing, where, and the cause. Found inside the [`io::Error`]s of
 /// [`StreamReader`](crate::stream::StreamReader) and [`StreamWriter`](crate::stream::StreamWriter), whose kind
-/// is the cause's:
+/// is the cause's (but [`Other`](io::ErrorKind::Other) for EINTR, because std's `write_all` tries again for
+/// ever what is [`Interrupted`](io::ErrorKind::Interrupted)):
 ///
 /// ```
 /// use kiocb::stream::{StreamError, StreamWriter};
@@ -99,6 +100,10 @@ impl Error for StreamError {
 
 impl From<StreamError> for io::Error {
     fn from(error: StreamError) -> io::Error {
-        io::Error::new(error.kind(), error)
+        let kind = match error.kind() {
+            io::ErrorKind::Interrupted => io::ErrorKind::Other, // a server's answer to a sync; it stays
+            kind => kind,
+        };
+        io::Error::new(kind, error)
     }
 }

@@ -71,9 +71,9 @@ impl StreamOptions {
 
     /// A writer reserves space and makes the file longer in steps of so many bytes (`fallocate(2)`), because
     /// many file systems carry out writes that make a file longer inside `io_submit`, one by one. 0: never.
-    /// What is too much is cut off by [`finish`](StreamWriter::finish), and a file of less than a block gets no such
-    /// step. Where the file system can't, or has no
-    /// space for a step, the writer goes on without: the writes then tell.
+    /// What is too much is cut off by [`finish`](StreamWriter::finish), and what that still has to write, which may
+    /// be all, gets no such step. Where the file system can't, or has no space for a step, the writer goes on
+    /// without: the writes then tell.
     pub const fn preallocate(mut self, step: u64) -> Self {
         self.preallocate = step;
         self

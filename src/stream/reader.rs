@@ -203,18 +203,25 @@ impl StreamReader {
 
     fn land(&mut self, landed: Landed) -> io::Result<()> {
         let Landed { offset, block, .. } = landed;
-        if let Err(cause) = landed.result
-            && cause.kind() != io::ErrorKind::UnexpectedEof
-        {
-            self.lane.give_back(block);
-            self.restart_at(self.position);
-            let position = offset.max(self.position);
-            return Err(StreamError::new(Doing::Read, position, landed.len, cause).into());
-        }
-        let len = block.filled().len();
-        if len < landed.len {
-            self.at_end = true;
-            self.restart_at(offset + len as u64);
+        let came_to = offset + block.filled().len() as u64;
+        let failure = landed
+            .result
+            .err()
+            .filter(|cause| cause.kind() != io::ErrorKind::UnexpectedEof);
+        match failure {
+            Some(cause) if came_to <= self.position => {
+                self.lane.give_back(block);
+                self.restart_at(self.position);
+                let (position, len) = (self.position, landed.len);
+                return Err(StreamError::new(Doing::Read, position, len, cause).into());
+            }
+            // What came before it failed is the program's. Then it is read again, for its error.
+            Some(_) => self.restart_at(came_to),
+            None if came_to < offset + landed.len as u64 => {
+                self.at_end = true;
+                self.restart_at(came_to);
+            }
+            None => {}
         }
         self.current = Some(Current { offset, block });
         Ok(())

@@ -26,7 +26,7 @@ use std::task::{Poll, ready};
 ///
 /// # What is where
 /// - **`write` has returned**: the bytes are copied. A block is submitted when it is full; the call waits only
-///   where all blocks are in flight.
+///   where all blocks are in flight, or where a `flush` has left a part of this one in flight.
 /// - **`flush` has returned**: all bytes are in the file, for any reader. With direct I/O the last block of
 ///   the file is filled up with zeroes for that, and written again with what follows. A crash of the machine
 ///   may lose them.
@@ -57,8 +57,8 @@ use std::task::{Poll, ready};
 ///
 /// # Dropping without finish
 /// does not block, unless it drops the last [`Aio`]. What is in flight completes in the background, and what
-/// goes wrong with it is not reported. Bytes that fill no block are not written, the length is not set, and
-/// nothing is synced. A warning is logged, unless an error was returned before or nothing was written.
+/// goes wrong with it is not reported. Bytes that fill no block are not written, nor is in async code a full
+/// block that still waits for an earlier flush; the length is not set, and nothing is synced. A warning is logged, unless an error was returned before or nothing was written.
 #[must_use = "nothing says that all is written before `finish` does"]
 pub struct StreamWriter {
     lane: Lane<Write>,

@@ -26,8 +26,16 @@ fn open(path: &Path) -> Arc<DirectFile> {
 const FOUR_BLOCKS: StreamOptions = StreamOptions::new().depth(4).block(BLOCK).preallocate(0);
 
 fn position(error: &io::Error) -> u64 {
+    inner(error).position()
+}
+
+fn errno(error: &io::Error) -> Option<i32> {
+    inner(error).errno()
+}
+
+fn inner(error: &io::Error) -> &StreamError {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    inner.map_or_else(|| panic!("{error:?}"), StreamError::position)
+    inner.unwrap_or_else(|| panic!("{error:?}"))
 }
 
 /// Writes blocks until one fails, and returns the error and where it was.
@@ -124,6 +132,30 @@ fn a_read_that_fails_is_an_error_at_its_place_and_read_again() {
     assert!(got == blocks(10));
 }
 
+/// The server gives one block, and then fails in the middle of the stream's block.
+#[test]
+fn what_came_before_a_read_failed_is_returned_before_its_error() {
+    need_root!();
+    let _watchdog = Watchdog::new("a read that fails in the middle");
+    let slow = need!(SlowFs::new());
+    drop(slow.file("f", blocks(10)));
+    let mut reader = FOUR_BLOCKS
+        .depth(1)
+        .block(4 * BLOCK)
+        .reader(&aio(8), open(&slow.path().join("f")))
+        .unwrap();
+    slow.on(Op::Read).at(B..2 * B).times(3).fail(libc::EIO);
+    slow.on(Op::Read).at(0..B).times(1).short(BLOCK);
+    let mut got = Vec::new();
+    for _ in 0..2 {
+        let error = reader.read_to_end(&mut got).unwrap_err();
+        assert_eq!((errno(&error), position(&error)), (Some(libc::EIO), B));
+        assert!(got == blocks(1), "{} bytes", got.len());
+    }
+    reader.read_to_end(&mut got).unwrap();
+    assert!(got == blocks(10));
+}
+
 #[test]
 fn short_reads_lose_nothing() {
     need_root!();
@@ -180,6 +212,25 @@ fn a_sync_that_fails_stays() {
     assert_eq!(error.to_string(), "syncing the first 5 bytes failed");
     assert_eq!(position(&writer.write(b"x").unwrap_err()), 5);
     assert_eq!(position(&writer.finish().unwrap_err()), 5);
+}
+
+/// The standard library tries again for ever what is `Interrupted`, and the error stays.
+#[test]
+fn a_sync_that_was_interrupted_does_not_ask_for_another_try() {
+    need_root!();
+    let _watchdog = Watchdog::new("an interrupted sync");
+    let slow = need!(SlowFs::new());
+    drop(slow.file("f", Vec::new()));
+    slow.on(Op::Sync).times(1).fail(libc::EINTR);
+    let mut writer = FOUR_BLOCKS
+        .writer(&aio(8), open(&slow.path().join("f")))
+        .unwrap();
+    writer.write_all(b"hello").unwrap();
+    let error = writer.sync().unwrap_err();
+    assert_eq!((error.kind(), position(&error)), (ErrorKind::Other, 5));
+    let again = writer.write_all(b"x").unwrap_err(); // would try for ever
+    assert_eq!(errno(&again), Some(libc::EINTR));
+    assert_eq!(errno(&writer.finish().unwrap_err()), Some(libc::EINTR));
 }
 
 fn poll_and_drop<T>(future: impl Future<Output = T>) -> bool {
