@@ -322,3 +322,51 @@ fn a_child_may_have_a_group_of_its_own() {
         aio.drain().unwrap();
     });
 }
+
+/// Waits in a thread of its own so often beside others that it makes a private context.
+fn make_a_private_context(aio: &Aio) {
+    thread::scope(|scope| {
+        let null = null();
+        scope.spawn(move || {
+            for _ in 0..80 {
+                aio.read_at(&null, &mut [0], 0).unwrap();
+            }
+        });
+    });
+}
+
+#[test]
+fn a_child_forked_while_private_contexts_are_made_is_refused() {
+    alone(
+        "a_child_forked_while_private_contexts_are_made_is_refused",
+        || {
+            let null = null();
+            for _ in 0..8 {
+                let aio = build(Aio::builder().depth(4096));
+                let occupied = occupy(&aio);
+                beside(
+                    || make_a_private_context(&aio),
+                    || {
+                        for _ in 0..20 {
+                            fork(|| {
+                                for _ in 0..80 {
+                                    let read = aio.read_at(&null, &mut [0], 0);
+                                    assert!(is_forked(&read.unwrap_err()));
+                                }
+                                assert!(is_forked(&aio.drain().unwrap_err()));
+                                let shutdown = poll_once(&mut aio.shutdown_async());
+                                assert!(matches!(shutdown, Poll::Ready(Err(_))));
+                                let _ = (format!("{aio:?}"), aio.stats());
+                                drop(copy(&aio));
+                            });
+                        }
+                    },
+                );
+                assert!(count_contexts() > 1, "some were made");
+                drop(occupied);
+                drop(aio);
+                assert_eq!(count_contexts(), 0, "no child took one along");
+            }
+        },
+    );
+}

@@ -25,6 +25,12 @@ fn of_kind(dispatch: Dispatch) -> Aio {
     build(Aio::builder().depth(16).dispatch(dispatch))
 }
 
+fn of_any_kind(random: &mut Random) -> Aio {
+    let depth = 1 + u32::try_from(random.below(4)).unwrap(); // streams may queue
+    let dispatch = KINDS[random.below(KINDS.len())];
+    build(Aio::builder().depth(depth).dispatch(dispatch))
+}
+
 fn open(path: &Path) -> Arc<DirectFile> {
     let mut options = DirectFile::options();
     options.read(true).write(true).create(true);
@@ -274,7 +280,7 @@ fn whatever_is_written_skipped_and_dropped_the_file_is_as_expected() {
         let mut random = Random(seed);
         let expected = pattern(seed, random.below(10_000));
         fs::write(&path, &expected).unwrap();
-        let aio = of_kind(KINDS[random.below(KINDS.len())]);
+        let aio = of_any_kind(&mut random);
         let options = options(SHAPES[random.below(SHAPES.len())]).start(expected.len() as u64);
         let writer = options.writer(&aio, open(&path)).unwrap();
         let mut beside = Beside {
@@ -299,7 +305,7 @@ fn whatever_becomes_of_a_file_its_reader_returns_bytes_of_it_in_order() {
         let path = place.path().join("file");
         let (mut random, bytes) = (Random(seed), pattern(seed, 300_000));
         fs::write(&path, &bytes[..random.below(bytes.len())]).unwrap();
-        let (aio, file) = (of_kind(KINDS[random.below(KINDS.len())]), open(&path));
+        let (aio, file) = (of_any_kind(&mut random), open(&path));
         let mut reader = options(SHAPES[random.below(SHAPES.len())])
             .reader(&aio, file.clone())
             .unwrap();
