@@ -722,6 +722,31 @@ fn after_a_shutdown_what_was_read_ahead_comes_and_then_the_reason() {
 }
 
 #[test]
+fn what_a_shutdown_refuses_comes_behind_what_is_in_the_file() {
+    let _watchdog = watchdog();
+    let place = disk_dir();
+    let path = place.path().join("file");
+    for _ in 0..20 {
+        let (aio, bytes) = (aio(), pattern(16, 64 << 10));
+        let mut writer = options((8, 4096)).writer(&aio, open(&path)).unwrap();
+        let (error, bytes) = std::thread::scope(|scope| {
+            let writes = scope.spawn(move || {
+                let mut writes = (0..).map(|_| writer.write_all(&bytes));
+                writes.find_map(Result::err).map(|error| (error, bytes))
+            });
+            std::thread::sleep(Duration::from_millis(2));
+            aio.shutdown(Duration::from_secs(3600)).unwrap();
+            writes.join().unwrap().unwrap()
+        });
+        assert_eq!(inner(&error).aio_error(), Some(AioError::ShutDown));
+        let end = usize::try_from(inner(&error).position()).unwrap();
+        let written = fs::read(&path).unwrap();
+        let mut rounds = written[..end].chunks(bytes.len());
+        assert!(rounds.all(|round| round == &bytes[..round.len()]));
+    }
+}
+
+#[test]
 fn streams_that_are_dropped_or_forgotten_leave_nothing_under_way() {
     let _watchdog = watchdog();
     let place = disk_dir();

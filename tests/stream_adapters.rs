@@ -122,3 +122,37 @@ fn bytes_come_back_by_the_traits_of_tokio() {
         assert!(got == bytes);
     });
 }
+
+/// A close that has begun, and was not awaited, is no end: what is written after it is in the file, which ends
+/// behind it.
+#[test]
+fn a_writer_may_go_on_after_a_close_that_has_only_begun() {
+    use futures_io::AsyncWrite;
+    let _watchdog = watchdog();
+    let (_place, path) = place();
+    let (aio, mut expected) = (aio(), Vec::new());
+    let (mut writer, _) = streams(&aio, &path);
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    for round in 0..20 {
+        let bytes = pattern(round, 3_001);
+        block_on(write_all(&mut writer, &bytes, AsyncWrite::poll_write));
+        expected.extend(bytes);
+        // Its first poll, or one that comes when the blocks are written.
+        for _ in 0..round % 3 {
+            if AsyncWrite::poll_close(Pin::new(&mut writer), &mut context).is_ready() {
+                assert!(fs::read(&path).unwrap() == expected);
+                writer = StreamOptions::new()
+                    .depth(2)
+                    .block(4096)
+                    .start(expected.len() as u64)
+                    .writer(&aio, file(&path))
+                    .unwrap();
+            }
+        }
+    }
+    block_on(poll_fn(|context| {
+        AsyncWrite::poll_close(Pin::new(&mut writer), context)
+    }))
+    .unwrap();
+    assert!(fs::read(&path).unwrap() == expected);
+}

@@ -10,6 +10,7 @@ use super::syncs::Syncs;
 use super::tail::Tail;
 use crate::aio::Aio;
 use crate::direct::DirectFile;
+use crate::error::AioError;
 use crate::op::{Read, Write};
 use crate::sync_scheduler::SyncKind;
 use crate::user_code;
@@ -41,8 +42,8 @@ use std::task::{Poll, ready};
 ///
 /// # Errors stay
 /// A write or sync that fails may be reported by a later call than the one that passed the bytes, and what
-/// followed may have been written. So the first error stays: every later write, flush, sync and finish
-/// returns it, with the kind of its cause and a [`StreamError`] inside, which has the position. The stream
+/// followed may have been written. So the first error stays, by its place in the file: every later write,
+/// flush, sync and finish returns it, with the kind of its cause and a [`StreamError`] inside, which has the position. The stream
 /// does not recover. What to trust is what a `sync` before has confirmed. Causes are:
 ///
 /// - those of [`Completion::result`](crate::Completion::result): ENOSPC, EDQUOT, EIO, and EFBIG, with which
@@ -67,6 +68,8 @@ pub struct StreamWriter {
     syncs: Syncs,
     /// The first block of the tail is in flight: it may be written again only when that is over.
     overlaps: bool,
+    /// A block that was not taken. It is the failure, unless one before it fails that is in flight.
+    refused: Option<StreamError>,
     failure: Option<StreamError>,
     /// `failure` was returned.
     is_told: bool,
@@ -98,6 +101,7 @@ impl StreamWriter {
             room,
             syncs: Syncs::default(),
             overlaps: false,
+            refused: None,
             failure: None,
             is_told: false,
             has_length,
@@ -148,7 +152,7 @@ impl StreamWriter {
 
     /// Takes bytes, as many as fit into a block.
     pub(super) fn push(&mut self, bytes: &[u8], how: &mut How<'_, '_>) -> Poll<io::Result<usize>> {
-        self.check_open()?;
+        ready!(self.check_open(how))?;
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
@@ -167,7 +171,7 @@ impl StreamWriter {
     }
 
     pub(super) fn flush_all(&mut self, how: &mut How<'_, '_>) -> Poll<io::Result<()>> {
-        self.check()?;
+        ready!(self.check(how))?;
         if self.tail.is_dirty() {
             ready!(self.send(how))?;
         }
@@ -186,7 +190,7 @@ impl StreamWriter {
     }
 
     pub(super) fn skip_by(&mut self, bytes: u64, how: &mut How<'_, '_>) -> Poll<io::Result<()>> {
-        self.check_open()?;
+        ready!(self.check_open(how))?;
         let to = self.position().checked_add(bytes);
         let Some(to) = to.filter(|&to| i64::try_from(to).is_ok()) else {
             let text = "a stream can't skip to a place beyond any file";
@@ -201,7 +205,7 @@ impl StreamWriter {
     }
 
     pub(super) fn finish_all(&mut self, how: &mut How<'_, '_>) -> Poll<io::Result<()>> {
-        self.check()?;
+        ready!(self.check(how))?;
         if !self.is_finished {
             self.room.stop();
             ready!(self.flush_all(how))?;
@@ -251,8 +255,23 @@ impl StreamWriter {
             .reserve(&self.lane.file, start, start + len as u64);
         self.overlaps = self.tail.overlaps();
         self.syncs.changed();
-        let sent = self.lane.submit(block, start, len);
-        Poll::Ready(sent.map_err(|cause| self.keep(Doing::Write, start, len, cause)))
+        if let Err(cause) = self.lane.submit(block, start, len) {
+            self.refused = Some(StreamError::new(Doing::Write, start, len, cause));
+        }
+        self.settle(how)
+    }
+
+    /// If a block was refused, waits for those before it, and keeps the first error.
+    fn settle(&mut self, how: &mut How<'_, '_>) -> Poll<io::Result<()>> {
+        let Some(refused) = &self.refused else {
+            return Poll::Ready(Ok(()));
+        };
+        // Of a context that was lost nothing in flight comes back.
+        if refused.aio_error() != Some(AioError::ContextGone) {
+            ready!(self.drain(how))?;
+        }
+        let refused = self.refused.take();
+        Poll::Ready(refused.map_or(Ok(()), |error| Err(self.keep_error(error))))
     }
 
     /// Waits until nothing is in flight.
@@ -275,26 +294,30 @@ impl StreamWriter {
         Poll::Ready(result.map_err(|cause| self.keep(Doing::Write, offset, len, cause)))
     }
 
-    fn check_open(&mut self) -> io::Result<()> {
-        self.check()?;
+    fn check_open(&mut self, how: &mut How<'_, '_>) -> Poll<io::Result<()>> {
+        ready!(self.check(how))?;
         if self.is_finished {
             let text = "the stream is finished";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidInput, text)));
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
-    fn check(&mut self) -> io::Result<()> {
+    fn check(&mut self, how: &mut How<'_, '_>) -> Poll<io::Result<()>> {
         self.lane.aio.engine().check_origin()?;
-        self.is_told |= self.failure.is_some();
-        self.failure
-            .clone()
-            .map_or(Ok(()), |error| Err(error.into()))
+        if let Some(error) = self.failure.clone() {
+            self.is_told = true;
+            return Poll::Ready(Err(error.into()));
+        }
+        self.settle(how)
     }
 
     /// Keeps the first error, and returns it.
     fn keep(&mut self, doing: Doing, position: u64, len: usize, cause: io::Error) -> io::Error {
-        let error = StreamError::new(doing, position, len, cause);
+        self.keep_error(StreamError::new(doing, position, len, cause))
+    }
+
+    fn keep_error(&mut self, error: StreamError) -> io::Error {
         self.is_told = true;
         self.failure.get_or_insert(error).clone().into()
     }

@@ -663,6 +663,12 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
         ],
     ),
     (
+        "src/stream/error.rs",
+        &[("for EINTR, because", By(&[
+            "faults/stream::a_sync_that_was_interrupted_does_not_ask_for_another_try",
+        ]))],
+    ),
+    (
         "src/stream/options.rs",
         &[
             ("0: never.", By(&["stream::what_is_skipped_is_a_hole_of_zeroes"])),

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use kiocb::stream::{StreamError, StreamOptions, StreamWriter};
 use kiocb::{Aio, DirectFile};
@@ -195,6 +196,39 @@ fn the_error_of_one_block_stays_though_later_ones_are_written() {
         assert_eq!(position(&writer.sync().unwrap_err()), 2 * B);
     }
     assert_eq!(position(&writer.finish().unwrap_err()), 2 * B);
+}
+
+/// A refusal is found at once, but blocks before the refused one are still in flight.
+#[test]
+fn a_write_that_fails_counts_before_a_later_one_that_is_refused() {
+    need_root!();
+    let _watchdog = Watchdog::new("a refusal behind a failing write");
+    let slow = need!(SlowFs::new());
+    drop(slow.file("f", blocks(10)));
+    for poll in [false, true] {
+        let aio = aio(8);
+        let mut writer = FOUR_BLOCKS
+            .writer(&aio, open(&slow.path().join("f")))
+            .unwrap();
+        let gate = slow.hold_writes(0..u64::MAX);
+        writer.write_all(&[7; 2 * BLOCK]).unwrap();
+        gate.wait_for(2);
+        assert!(aio.shutdown(Duration::ZERO).is_err(), "two are in flight");
+        let writing = std::thread::spawn(move || {
+            if poll {
+                poll_and_drop(writer.write_async(&[7; BLOCK]));
+                poll_and_drop(writer.flush_async());
+            }
+            let errors = [writer.write_all(&[7; 2 * BLOCK]), writer.flush()];
+            (errors.map(Result::unwrap_err), writer.finish().unwrap_err())
+        });
+        gate.let_through(0);
+        gate.fail(libc::EIO);
+        let ([first, second], third) = writing.join().unwrap();
+        for error in [first, second, third] {
+            assert_eq!((errno(&error), position(&error)), (Some(libc::EIO), B));
+        }
+    }
 }
 
 #[test]
