@@ -379,6 +379,28 @@ fn a_shutdown_after_one_context_was_lost_ends_the_others() {
     });
 }
 
+#[test]
+fn a_thread_whose_context_was_lost_hears_of_it_once() {
+    in_both_modes("a_thread_whose_context_was_lost_hears_of_it_once", || {
+        let aio = aio();
+        let occupied = occupy(&aio);
+        let before = contexts();
+        meet(&aio);
+        let lost: Vec<_> = contexts().difference(&before).copied().collect();
+        assert_eq!(lost.len(), 1);
+        // SAFETY: nothing is in flight there, and the kernel takes the number alone.
+        unsafe { sys::io_destroy(lost[0]) }.unwrap();
+        let error = aio.read_at(&null(), &mut [0], 0).unwrap_err();
+        assert_eq!(reason(&error), Some(AioError::ContextGone));
+        for _ in 0..3 {
+            assert_eq!(aio.read_at(&null(), &mut [0], 0).unwrap(), 0);
+        }
+        drop(occupied);
+        let _ = aio.shutdown(LONG);
+        until(|| count_contexts() == 0);
+    });
+}
+
 /// Begins the end of a context wherever text about it is written.
 struct EndsIt<'a>(&'a Aio);
 

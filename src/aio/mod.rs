@@ -259,7 +259,7 @@ impl Aio {
         if self.0.private().may_serve(shared)
             && let Some(held) = self.private_context(&work.traits(), shared)
         {
-            return held.engine().submit_and_wait(work);
+            return held.submit_and_wait(work);
         }
         shared.submit_and_wait(work)
     }

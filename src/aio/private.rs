@@ -10,8 +10,11 @@
 
 use crate::dispatch::Dispatch;
 use crate::engine::{Config, Engine};
+use crate::error::AioError;
+use crate::op::Work;
 use crate::sync::{AtomicBool, AtomicU32, CachePadded, Mutex, Ordering};
 use std::fmt;
+use std::io;
 use std::sync::{Arc, OnceLock};
 
 /// A context has private ones beside it from this depth on: smaller ones have no slot to spare.
@@ -183,10 +186,23 @@ impl Context {
 }
 
 impl Held<'_> {
+    /// A submission that finds the context gone is the last: nobody takes it any more.
     #[inline]
-    pub(super) fn engine(&self) -> &Engine {
-        &self.0.engine
+    pub(super) fn submit_and_wait<W: Work>(self, work: W) -> Result<W::Output, (io::Error, W)> {
+        let done = self.0.engine.submit_and_wait(work);
+        if let Err((error, _)) = &done
+            && is_gone(error)
+        {
+            std::mem::forget(self);
+        }
+        done
     }
+}
+
+#[cold]
+fn is_gone(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    inner == Some(&AioError::ContextGone)
 }
 
 impl Drop for Held<'_> {
