@@ -247,6 +247,12 @@ impl Engine {
         });
         if let Err(error) = started {
             self.end.give_up_background();
+            if !user_code::must_not_block()
+                && self.outstanding() == 0
+                && self.finish_here(Some(now()))
+            {
+                return; // the kernel's 30 ms: better than an end that somebody awaits for ever
+            }
             user_code::error(format_args!(
                 "{}: no thread to end the context on ({error}): it stays until the process ends",
                 self.config.thread_name

@@ -3,17 +3,18 @@
 mod kit;
 
 use std::error::Error as _;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use kiocb::op::{Read, Write};
-use kiocb::{Aio, AioError, AlignedBuf, Dispatch, Iocb, SetupError};
+use kiocb::{Aio, AioError, AlignedBuf, Dispatch, Iocb, PollFlags, SetupError};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{
-    Answer, Child, Filter, Op, SlowFs, in_child, limit_threads_of_nobody, need, need_root,
-    supervise, wait_until_asleep_in,
+    Answer, Child, Filter, Op, SlowFs, Watchdog, in_child, limit_threads_of_nobody, need,
+    need_root, supervise, wait_until_asleep_in,
 };
 use kit::*;
 
@@ -136,6 +137,37 @@ fn a_thread_that_nproc_forbids_is_named() {
         no_thread(libc::EAGAIN, "EAGAIN: RLIMIT_NPROC");
     })
     .success();
+}
+
+/// The shared context has a thread; the private ones, of threads that waited, would get one for their end.
+#[test]
+fn contexts_end_also_where_no_thread_can_be_had_for_it() {
+    need_root!();
+    in_child(
+        "contexts_end_also_where_no_thread_can_be_had_for_it",
+        || {
+            let _watchdog = Watchdog::new("an end without a thread");
+            let aio = Aio::builder().build().unwrap();
+            let (reader, mut writer) = io::pipe().unwrap();
+            let readable = aio.alloc().init_poll(reader, PollFlags::IN).start();
+            let null = File::open("/dev/null").unwrap();
+            for _ in 0..100 {
+                assert_eq!(aio.read_at(&null, &mut [0], 0).unwrap(), 0);
+            }
+            assert_eq!(count_contexts(), 2);
+            writer.write_all(b"!").unwrap();
+            readable.unwrap().wait().result.unwrap();
+            limit_threads_of_nobody(1);
+            block_on(aio.shutdown_async()).unwrap();
+            assert_eq!(count_contexts(), 0);
+        },
+    )
+    .success();
+}
+
+fn count_contexts() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().filter(|line| line.contains("[aio]")).count()
 }
 
 /// `unshare(CLONE_NEWPID)` moves the children of a process into a new namespace; a thread can't be moved.
