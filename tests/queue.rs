@@ -14,8 +14,8 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
@@ -35,8 +35,11 @@ fn read(aio: &Aio) -> Iocb<Rw<Arc<File>, Read, Vec<u8>>> {
     aio.alloc().init_rw(zeroes(), Read, vec![1; 512], 0)
 }
 
+/// One for all requests of the process: a user has 1024 descriptors.
 fn zeroes() -> Arc<File> {
-    Arc::new(File::open("/dev/zero").unwrap())
+    static ZEROES: LazyLock<Arc<File>> =
+        LazyLock::new(|| Arc::new(File::open("/dev/zero").unwrap()));
+    Arc::clone(&ZEROES)
 }
 
 /// Reads of one byte from a pipe. Submitted with NOWAIT or not, they may block: use a poll for what is to be
