@@ -9,7 +9,7 @@ use kiocb::{Aio, AioError, Dispatch, PollFlags};
 use std::io::{self, PipeWriter, Write as _};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
@@ -358,4 +358,32 @@ fn in_a_forked_child_the_ends_are_the_parents() {
             block_on(&mut ends).unwrap();
         }
     });
+}
+
+/// As on a machine where the executor's threads go before the completion thread: the task has registered again by
+/// the time that its waker returns.
+#[test]
+fn a_task_that_comes_back_at_once_does_not_hold_up_the_end() {
+    let _watchdog = watchdog();
+    let (aio, completed) = (of(Dispatch::Thread), Counter::default());
+    let _pipe = outstanding(&aio, &completed);
+    let mut drained = aio.drain_async(); // it listens as long as it lives
+    assert!(poll_with(&mut drained, Waker::noop()).is_pending());
+    let ((woken, wakes), (polled, polls)) = (mpsc::channel(), mpsc::channel());
+    let polls = Mutex::new(polls);
+    let waker = waker_that(move || {
+        woken.send(()).unwrap();
+        let _ = polls.lock().unwrap().recv(); // until it was polled
+    });
+    let mut shutdown = aio.shutdown_async();
+    assert!(poll_with(&mut shutdown, &waker).is_pending());
+    loop {
+        wakes.recv().unwrap();
+        let is_over = poll_with(&mut shutdown, &waker).is_ready();
+        let _ = polled.send(());
+        if is_over {
+            break;
+        }
+    }
+    assert_eq!(completed.get(), 1, "the poll was cancelled");
 }

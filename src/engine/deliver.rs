@@ -142,10 +142,15 @@ impl Engine {
         while self.is_here() && self.inbox.has_deferred() && user_code::innermost().is_none() {
             self.roles.pass_lead(NO_LEADER); // user code may wait: another thread has to lead
             let (wakers, abandoned) = self.inbox.take_deferred();
+            let has_completed = abandoned.len() > 0;
             if !self.wake_and_drop(wakers.into_iter(), abandoned) {
                 return false;
             }
-            self.notify_if_idle();
+            // Only then: a task that was woken and waits on for the end would be woken again and again, and
+            // keep this thread from bringing that about.
+            if has_completed {
+                self.notify_if_idle();
+            }
         }
         self.is_here()
     }
