@@ -6,10 +6,9 @@
 
 use super::Engine;
 use super::roles::NO_LEADER;
-use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::sync::{AtomicBool, JoinHandle, Mutex, Ordering};
 use crate::sys::Mode;
 use crate::user_code;
-use std::thread::JoinHandle;
 
 /// How far the end has come.
 #[derive(Debug)]
@@ -20,6 +19,8 @@ pub(super) struct End {
     /// No user code of the context runs any more, and a thread is destroying it.
     destroying: AtomicBool,
     over: AtomicBool,
+    /// The context is destroyed, or about to be.
+    gone: Mutex<bool>,
 }
 
 impl End {
@@ -29,7 +30,15 @@ impl End {
             in_background: AtomicBool::new(false),
             destroying: AtomicBool::new(false),
             over: AtomicBool::new(false),
+            gone: Mutex::new(false),
         }
+    }
+
+    /// Submits something that no request stands for, unless the context is gone: its number may be that of a
+    /// new one by then, another part of the process's. Requests need not ask, because the end waits for them.
+    pub(super) fn unless_gone<R>(&self, submit: impl FnOnce() -> R) -> Option<R> {
+        let gone = self.gone.lock();
+        (!*gone).then(submit)
     }
 
     /// The completion thread, to be joined at the end.
@@ -85,6 +94,7 @@ impl Engine {
             return;
         }
         drop(consumer);
+        *self.end.gone.lock() = errno == libc::EINVAL;
         // SeqCst: see `is_lost`.
         self.lost.store(true, Ordering::SeqCst);
         self.notify_idle();
@@ -125,6 +135,7 @@ impl Engine {
             return;
         }
         drop(consumer);
+        *self.end.gone.lock() = true;
         // SAFETY: `closed` keeps all threads from the ring from now on.
         if let Err(errno) = unsafe { self.kernel.destroy() } {
             user_code::error(format_args!(

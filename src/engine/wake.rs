@@ -36,7 +36,10 @@ impl Engine {
     /// again for about a second, as long as `tag` leads.
     fn send_wake(&self, tag: u64) {
         for _ in 0..WAKE_TRIES {
-            match self.kernel.wake() {
+            let Some(sent) = self.end.unless_gone(|| self.kernel.wake()) else {
+                return; // nobody sleeps any more
+            };
+            match sent {
                 Ok(()) => return,
                 Err(libc::EAGAIN) if self.roles.leader() == tag => sleep(Duration::from_millis(1)),
                 Err(_) => break,

@@ -104,6 +104,9 @@ impl Kernel {
     pub(crate) unsafe fn submit(&self, iocbs: &[*mut iocb]) -> Result<usize, i32> {
         let mut inside = self.inside.lock();
         if inside.destroyed {
+            // SAFETY: the caller's promise.
+            let is_wake = |&iocb: &*mut iocb| unsafe { iocb.read() }.aio_data == WAKE;
+            assert!(!iocbs.iter().any(is_wake), "a wake-up after io_destroy");
             return Err(libc::EINVAL);
         }
         let most = match inside.script.pop_front() {
