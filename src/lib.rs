@@ -387,6 +387,8 @@ mod queue;
 #[path = "../tests/kit/random.rs"]
 mod random;
 mod scope;
+#[cfg(all(test, shuttle))]
+mod simulation;
 mod stats;
 mod submission;
 mod sync;

@@ -2,6 +2,7 @@
 
 use crate::engine::{Engine, Watch};
 use crate::op::{Job, PollReady, Work};
+use crate::sync::now;
 use std::fmt;
 use std::future::Future;
 use std::os::fd::AsFd;
@@ -87,7 +88,7 @@ impl<S: Work> Pending<S> {
     /// # Panics
     /// If it was polled as a future and has returned `Ready`.
     pub fn wait_timeout(mut self, timeout: Duration) -> Result<S::Output, Self> {
-        match self.wait_until(Instant::now().checked_add(timeout)) {
+        match self.wait_until(now().checked_add(timeout)) {
             Some(output) => Ok(output),
             None => Err(self),
         }

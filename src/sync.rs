@@ -1,14 +1,19 @@
-//! Threads' tools in one place, so that a model checker can take their place: everything else in the crate
-//! imports from here.
+//! Threads' tools in one place, so that a model checker or the simulation can take their place: everything else
+//! in the crate imports from here.
 
 mod blocking;
+#[cfg(not(shuttle))]
 pub(crate) mod lock;
 #[cfg(loom)]
 mod modelled;
+mod number;
 mod parker;
+#[cfg(shuttle)]
+#[cfg_attr(not(test), allow(dead_code, reason = "the simulation is a test"))]
+pub(crate) mod simulated;
 mod turn;
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod imp {
     pub(crate) use super::lock::{Condvar, Mutex, MutexGuard};
     pub(crate) use std::cell::UnsafeCell;
@@ -24,9 +29,16 @@ mod imp {
 
 pub(crate) use crate::cache_padded::CachePadded;
 pub(crate) use blocking::{about_to_block, before_blocking};
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use imp::*;
 #[cfg(loom)]
 pub(crate) use modelled::*;
+pub(crate) use number::thread_number;
 pub(crate) use parker::Parker;
+#[cfg(not(shuttle))]
+pub(crate) use std::thread::{Builder, JoinHandle};
+#[cfg(not(shuttle))]
+pub(crate) use std::thread_local;
 pub(crate) use turn::{Taken, Turn};
+#[cfg(shuttle)]
+pub(crate) use {simulated as lock, simulated::*};

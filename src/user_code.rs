@@ -25,7 +25,7 @@ pub(crate) enum Frame {
 }
 
 #[cfg(not(loom))]
-thread_local! {
+crate::sync::thread_local! {
     // Without a destructor, so that a thread that is ending still knows where it is.
     static INNERMOST: Cell<Option<(Frame, Origin)>> = const { Cell::new(None) };
     static OWN_THREAD: Cell<Option<Origin>> = const { Cell::new(None) };

@@ -30,6 +30,8 @@ const ROWS: &[&[&str]] = &[
     // Whole files, by all of these.
     &["stream"],
     &["lib"],
+    // Programs of what stands above, on a simulated kernel.
+    &["simulation"],
 ];
 
 /// The files with `unsafe` in them, and what it is needed for. Each begins with
@@ -40,6 +42,8 @@ const UNSAFE: &[(&str, &str)] = &[
     ("sys/ring", "reads memory that the kernel writes"),
     ("sys/kernel", "passes addresses to the system calls"),
     ("sys/simulated", "a kernel for tests, which reads iocbs as the true one does"),
+    ("sys/seeded", "a kernel for the simulation, which reads iocbs and uses memory as the true one does"),
+    ("simulation/things", "a buffer type of the simulation's own"),
     ("origin", "a page that a fork wipes"),
     ("sys/statx", "a system call that nix lacks"),
     ("thread_bound", "carries a value that is not Send past threads that do not touch it"),

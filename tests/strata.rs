@@ -29,15 +29,16 @@ const STRATA: &[&str] = &[
 /// What only some files may say, because it calls user code or deals with its panics.
 #[rustfmt::skip]
 const CALLERS: &[(&str, &[&str])] = &[
-    ("log::", &["user_code"]),
-    ("catch_unwind", &["user_code"]),
-    ("resume_unwind", &["user_code"]),
+    // In the simulation these are the program's, not the crate's.
+    ("log::", &["simulation/call_out", "simulation/run", "user_code"]),
+    ("catch_unwind", &["simulation/call_out", "simulation/run", "user_code"]),
+    ("resume_unwind", &["simulation/call_out", "user_code"]),
     // `deliver` and the door itself call wakers; the others wake a thread of the crate, or the kernel.
     (".wake()", &["engine/deliver", "engine/wake", "sys/kernel", "engine/model/state", "user_code"]),
     (".wake_by_ref()", &[]),
     // `op/work` asks the user's file for its descriptor, in the one place that a panic may leave; `scope` on
     // the caller's stack, before anything is begun; `direct` asks its own file.
-    ("as_fd()", &["op/work", "scope/alone", "scope/with", "direct", "direct/limits", "direct/options"]),
+    ("as_fd()", &["op/work", "scope/alone", "scope/with", "direct", "direct/limits", "direct/options", "simulation/things"]),
     // A request's body is dropped, or its callback called, by these.
     (".finish())", &["engine/deliver"]),
     (".discard())", &["engine/deliver"]),

@@ -14,13 +14,13 @@ use crate::engine::Engine;
 use crate::error::AioError;
 use crate::op::{Traits, Work};
 use crate::stats::Stats;
+use crate::sync::{now, thread_number};
 use crate::sys::process_once::ProcessOnce;
 use crate::user_code;
 use private::Held;
 use shards::Shards;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// A handle on a kernel AIO context and what drives it; with [`shards`](AioBuilder::shards), on one context
@@ -103,7 +103,7 @@ impl Aio {
     /// [`AioError::TimedOut`](crate::AioError::TimedOut) (kind [`TimedOut`](io::ErrorKind::TimedOut))
     /// when requests are still outstanding; else as `drain`.
     pub fn drain_timeout(&self, timeout: Duration) -> io::Result<()> {
-        self.drain_until(Instant::now().checked_add(timeout))
+        self.drain_until(now().checked_add(timeout))
     }
 
     fn drain_until(&self, deadline: Option<Instant>) -> io::Result<()> {
@@ -140,7 +140,7 @@ impl Aio {
     /// - [`AioError::Forked`](crate::AioError::Forked) in a child.
     pub fn shutdown(&self, timeout: Duration) -> io::Result<()> {
         self.check_origin()?;
-        let deadline = Instant::now().checked_add(timeout);
+        let deadline = now().checked_add(timeout);
         self.0.close();
         self.refuse_inside()?;
         let drained = self.0.all().map(|engine| engine.drain(deadline));
@@ -272,14 +272,4 @@ impl Aio {
         }
         self.0.private().take(thread_number(), shared)
     }
-}
-
-/// Threads are numbered as they come.
-fn thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        // Relaxed: only that numbers differ matters.
-        static MINE: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-    }
-    MINE.try_with(|mine| *mine).unwrap_or(0)
 }

@@ -11,12 +11,11 @@ use super::{Config, Engine, context, threads};
 use crate::dispatch::Dispatch;
 use crate::error::{AioError, SetupError};
 use crate::op::Work;
-use crate::sync::{Parker, now};
+use crate::sync::{JoinHandle, Parker, now};
 use crate::user_code;
 use std::cell::Cell;
 use std::sync::{Arc, Weak};
 use std::task::{Poll, Waker};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long an idle completion thread may take to notice that it is to end.

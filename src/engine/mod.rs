@@ -49,12 +49,12 @@ mod refusal;
 mod request;
 mod roles;
 mod run;
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod schedules;
 mod slots;
 mod submission;
 mod submit;
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 mod testing;
 mod threads;
 mod unplug;

@@ -22,7 +22,7 @@ pub(super) struct Link {
 }
 
 #[cfg(not(loom))]
-thread_local! {
+crate::sync::thread_local! {
     // Without a destructor, so that a thread that is ending still has it.
     static INNERMOST: std::cell::Cell<Option<NonNull<Link>>> = const { std::cell::Cell::new(None) };
 }

@@ -6,12 +6,12 @@
 //! threads and interrupt those, not the crate's (I8). Signals that a thread raises itself by a fault stay
 //! unblocked, and so does the profiler's. Then the user's hook runs, which may change all of this.
 
+use crate::sync::{Builder, JoinHandle};
 use crate::user_code;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 /// Never blocked: what a fault of the thread itself raises (a handler prints a stack overflow's message), and
 /// what counts its processor time.
@@ -68,11 +68,7 @@ pub(super) fn start(
         }
         body();
     };
-    with_signals_blocked(|| {
-        std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(body)
-    })
+    with_signals_blocked(|| Builder::new().name(name.to_owned()).spawn(body))
 }
 
 /// A new thread inherits the mask.

@@ -22,7 +22,7 @@ pub(super) enum State {
 /// Of so many requests a thread keeps the memory for its next scope.
 const KEPT: usize = 1024;
 
-thread_local! {
+crate::sync::thread_local! {
     /// The memory of a scope that this thread has left: empty, and never of more than `KEPT` requests. A
     /// scope inside another one finds it taken, and makes its own.
     static SPARE: Cell<Vec<State>> = const { Cell::new(Vec::new()) };

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-thread_local! {
+crate::sync::thread_local! {
     static BEFORE: Cell<fn(bool)> = const { Cell::new(|_| ()) };
 }
 

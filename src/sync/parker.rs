@@ -65,7 +65,7 @@ mod imp {
     use crate::origin::Origin;
     use std::cell::RefCell;
 
-    thread_local! {
+    crate::sync::thread_local! {
         static MINE: RefCell<Option<(Origin, Arc<Parker>)>> = const { RefCell::new(None) };
     }
 

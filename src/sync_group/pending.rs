@@ -3,6 +3,7 @@
 use super::inner::Inner;
 use super::slot::{Outcome, Slot};
 use crate::error::{AioError, errno_of};
+use crate::sync::now;
 use crate::user_code;
 use std::error::Error;
 use std::fmt;
@@ -79,7 +80,7 @@ impl<F: AsFd + Send + Sync + 'static, B: Send + 'static> Handle<F, B> {
 
     fn sleep(&self, deadline: Option<Instant>) {
         if self.group.aio.engine().is_manual() {
-            while !self.slot().is_settled() && deadline.is_none_or(|end| Instant::now() < end) {
+            while !self.slot().is_settled() && deadline.is_none_or(|end| now() < end) {
                 self.poll_for_a_while(deadline);
             }
         } else {
@@ -88,7 +89,7 @@ impl<F: AsFd + Send + Sync + 'static, B: Send + 'static> Handle<F, B> {
     }
 
     fn poll_for_a_while(&self, deadline: Option<Instant>) {
-        let now = Instant::now();
+        let now = now();
         let end = deadline.map_or(now + NAP, |deadline| deadline.min(now + NAP));
         let polled = self.group.aio.poll(1, usize::MAX, Some(end - now));
         if polled.is_ok_and(|delivered| delivered == 0) {
@@ -152,7 +153,7 @@ impl<F: AsFd + Send + Sync + 'static> PendingSync<F> {
     /// # Panics
     /// If it has answered already, as a future.
     pub fn wait_timeout(mut self, timeout: Duration) -> Result<io::Result<()>, Self> {
-        match self.0.wait(Instant::now().checked_add(timeout)) {
+        match self.0.wait(now().checked_add(timeout)) {
             Some(answer) => Ok(result_of(answer)),
             None => Err(self),
         }
@@ -206,7 +207,7 @@ impl<F: AsFd + Send + Sync + 'static, B: Send + 'static> PendingCommit<F, B> {
     /// # Panics
     /// If it has answered already, as a future.
     pub fn wait_timeout(mut self, timeout: Duration) -> Result<Result<B, CommitError<B>>, Self> {
-        match self.0.wait(Instant::now().checked_add(timeout)) {
+        match self.0.wait(now().checked_add(timeout)) {
             Some(answer) => Ok(outcome_of(answer)),
             None => Err(self),
         }

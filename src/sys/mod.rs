@@ -90,7 +90,10 @@ mod kernel;
 pub(crate) mod process_mutex;
 pub(crate) mod process_once;
 mod ring;
+#[cfg(all(test, shuttle))]
+pub(crate) mod seeded;
 #[cfg(test)]
+#[cfg_attr(shuttle, allow(dead_code, reason = "of the models and the schedules"))]
 pub(crate) mod simulated;
 pub(crate) mod statx;
 mod syscall;
@@ -99,7 +102,9 @@ mod syscall;
 pub(crate) use kernel::Kernel;
 pub(crate) use kernel::{FailedCall, Mode, WAKE};
 pub(crate) use ring::Take;
-#[cfg(test)]
+#[cfg(all(test, shuttle))]
+pub(crate) use seeded::Kernel;
+#[cfg(all(test, not(shuttle)))]
 pub(crate) use simulated::Kernel;
 
 pub use abi::{

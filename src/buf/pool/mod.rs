@@ -11,8 +11,8 @@ pub use builder::BufPoolBuilder;
 pub use mapping::HugePages;
 pub use take::TakeBuf;
 
-use crate::sync::about_to_block;
 use crate::sync::lock::{Condvar, MutexGuard};
+use crate::sync::{about_to_block, now};
 use crate::sys::process_mutex::ProcessMutex;
 use mapping::Mapping;
 use queue::Queue;
@@ -124,7 +124,7 @@ impl BufPool {
     /// Returns a buffer, as [`take`](Self::take), or `None` if none is free until `timeout` has passed. In a
     /// forked child it returns `None` at once.
     pub fn take_timeout(&self, timeout: Duration) -> Option<PoolBuf> {
-        self.take_until(|| Instant::now().checked_add(timeout))
+        self.take_until(|| now().checked_add(timeout))
     }
 
     /// `None` after the deadline, and in a forked child.

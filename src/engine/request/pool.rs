@@ -47,7 +47,7 @@ pub(crate) unsafe fn give(cell: NonNull<u8>) {
     unsafe { imp::give(cell) }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod imp {
     use super::{NonNull, free, fresh};
     use crate::sync::{Mutex, MutexGuard, yield_now};
@@ -186,9 +186,9 @@ mod imp {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 mod imp {
-    //! No reuse in a model: a cell touched after its end is then a use after free that the checker and the
+    //! No reuse in a model or a simulation: a cell touched after its end is then a use after free that the checker and the
     //! allocator can see.
     use super::{NonNull, free, fresh};
 
@@ -204,7 +204,7 @@ mod imp {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
     use std::collections::HashSet;
