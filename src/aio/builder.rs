@@ -102,7 +102,8 @@ impl AioBuilder {
     /// priority. Its signal mask blocks all signals but SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS,
     /// SIGABRT and SIGPROF, so that handlers of the program's signals run on the program's own threads.
     /// Threads and children that a callback starts inherit that mask: set another here, if callbacks start
-    /// some. If the hook panics, that is logged, and the thread goes on.
+    /// some. If the hook panics, that is logged, and the thread goes on. The hook must not wait for requests
+    /// of this context: what the thread is there for is not done before the hook has returned.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {

@@ -43,6 +43,8 @@ std::thread_local! {
 shuttle::thread_local! {
     /// How many call-outs are on the thread's stack.
     static DEPTH: Cell<usize> = Cell::new(0);
+    /// The hook runs, with what it calls.
+    static IN_HOOK: Cell<bool> = Cell::new(false);
 }
 
 pub(super) fn begin(hostility: Hostility, contexts: usize) {
@@ -79,7 +81,10 @@ struct Deeper;
 
 impl Drop for Deeper {
     fn drop(&mut self) {
-        let _ = DEPTH.try_with(|depth| depth.set(depth.get() - 1));
+        let left = DEPTH.try_with(|depth| depth.replace(depth.get() - 1));
+        if left.is_ok_and(|depth| depth == 1) {
+            IN_HOOK.with(|in_hook| in_hook.set(false));
+        }
     }
 }
 
@@ -95,6 +100,9 @@ pub(super) fn call_out(place: Place) {
     }
     DEPTH.with(|depth| depth.set(depth.get() + 1));
     let _deeper = Deeper;
+    if place == Place::Hook {
+        IN_HOOK.with(|in_hook| in_hook.set(true));
+    }
     act(place, hostility);
 }
 
@@ -109,7 +117,8 @@ fn act(place: Place, hostility: Hostility) {
             sync::sleep(Duration::from_millis(time));
         }
         3 | 4 => submit(),
-        5 if hostility.waits => wait(),
+        // The hook may not: its thread is not yet there for the context.
+        5 if hostility.waits && !IN_HOOK.with(Cell::get) => wait(),
         6 => drain(place),
         7 => drop_one(),
         8 if place != Place::Logger => log::info!("hello"),

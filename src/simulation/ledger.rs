@@ -168,6 +168,16 @@ fn refused(name: u64, error: &io::Error) {
     }
 }
 
+/// A drain came back, and the request was accepted before.
+pub(super) fn must_have_ended(name: u64) {
+    let entry = ledger(|ledger| ledger.entry(name).clone());
+    if entry.ended != 1 {
+        violate(format!(
+            "request {name} was not complete after a drain: {entry:?}"
+        ));
+    }
+}
+
 fn may_refuse(error: &io::Error, known: &Known, entry: &Entry) -> bool {
     match error.raw_os_error() {
         // What has no name with the kernel.

@@ -36,6 +36,7 @@ fn thread(character: &Character, lines: &Lines) {
     let mut me = Me {
         dice: Random(0),
         held: Vec::new(),
+        accepted: Vec::new(),
         character: Rc::new(character.clone()),
     };
     for &seed in lines {

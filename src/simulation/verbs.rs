@@ -23,6 +23,8 @@ use std::time::Duration;
 pub(super) struct Me {
     pub(super) dice: Random,
     pub(super) held: Vec<Box<dyn Held>>,
+    /// The requests with a callback that were accepted, and by which engine.
+    pub(super) accepted: Vec<(usize, u64)>,
     pub(super) character: Rc<Character>,
 }
 
@@ -143,9 +145,10 @@ where
                 arrived(name, &outcome);
                 call_out(Place::Callback);
             });
-            request
-                .submit()
-                .unwrap_or_else(|error| given_back(name, error));
+            match request.submit() {
+                Ok(()) => me.accepted.push((id_of(aio), name)),
+                Err(error) => given_back(name, error),
+            }
         }
         Way::Wait => match request.wait() {
             Ok(outcome) => arrived(name, &outcome),
@@ -458,20 +461,32 @@ fn drain(me: &mut Me) {
             .as_ref()
             .is_err_and(|error| errno_of(error) == AioError::TimedOut.errno())
     };
-    match me.dice.roll(3) {
-        0 => drop(aio.drain()),
-        1 => drop(drain_in_a_task(&aio)),
+    // By then, so that what callbacks submit meanwhile is another matter.
+    let engine = id_of(&aio);
+    let accepted = me.accepted.iter().filter(|one| one.0 == engine);
+    let names: Vec<_> = accepted.map(|one| one.1).collect();
+    let drained = match me.dice.roll(3) {
+        0 => aio.drain(),
+        1 => drain_in_a_task(&aio),
         _ => {
             let time = me.time();
-            drop(in_time(me, time, || aio.drain_timeout(time), timed_out));
+            in_time(me, time, || aio.drain_timeout(time), timed_out)
         }
+    };
+    if drained.is_ok() {
+        names.iter().for_each(|&name| ledger::must_have_ended(name));
     }
+}
+
+/// This thread's shard of it.
+fn id_of(aio: &Aio) -> usize {
+    std::sync::Arc::as_ptr(aio.engine()).addr()
 }
 
 /// Under `Dispatch::Manual` another thread would have to poll.
 fn drain_in_a_task(aio: &Aio) -> io::Result<()> {
     if aio.engine().is_manual() {
-        return poll_once(&mut aio.drain_async()).unwrap_or(Ok(()));
+        return poll_once(&mut aio.drain_async()).unwrap_or(Err(io::ErrorKind::WouldBlock.into()));
     }
     block_on(aio.drain_async())
 }
