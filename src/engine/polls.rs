@@ -194,11 +194,12 @@ impl Polls {
                 self.want_gone(entry);
             }
             if entry.is_wanted_gone {
-                tags.push(tag);
+                tags.push((entry.serial, tag));
             }
         }
+        tags.sort_unstable(); // oldest first
         let mut queued = Vec::new();
-        for tag in tags {
+        for (_, tag) in tags {
             if let Cancelled::Queued(request) = self.try_entry(&mut entries, tag, backlog, kernel) {
                 queued.push(request);
             }

@@ -402,7 +402,7 @@ impl Engine {
         unplug_all();
         let mut has_asked = false;
         for round in 0.. {
-            if !self.is_here() || self.is_lost() {
+            if !self.is_here() || self.is_lost() || self.is_gone_by(round) {
                 return false; // user code has forked, or no event will come
             }
             // A submitter may have cancelled it for this thread meanwhile.
@@ -425,7 +425,7 @@ impl Engine {
     pub(crate) fn cancel_by_id(&self, id: RequestId) -> bool {
         unplug_all();
         for round in 0.. {
-            if !self.is_here() || self.is_lost() {
+            if !self.is_here() || self.is_lost() || self.is_gone_by(round) {
                 return false; // user code has forked, or no event will come
             }
             if let Some(cancelled) = self.try_cancel(id.tag, Some(id.serial)) {
@@ -435,6 +435,12 @@ impl Engine {
             pause(round);
         }
         false
+    }
+
+    /// Whether another part of the process has destroyed the context. Asked late: the next round of most
+    /// cancellations is their last.
+    fn is_gone_by(&self, round: u32) -> bool {
+        round >= PROMPT && !self.kernel.is_alive()
     }
 
     /// Cancels the request as soon as that is possible. Does not block.

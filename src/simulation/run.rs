@@ -235,7 +235,11 @@ fn random_programs_keep_the_contract() {
     let mut failed = 0;
     for seed in first..first + seeds {
         let (case, order) = asked_for(seed);
+        let before = schedule::steps();
         let violations = case.run(order);
+        if number("KIOCB_EACH", 0) > 0 {
+            println!("seed {seed}: {} steps", schedule::steps() - before);
+        }
         if !violations.is_empty() {
             failed += 1;
             tell(&case, order, &violations);

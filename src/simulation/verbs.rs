@@ -473,7 +473,8 @@ fn drain(me: &mut Me) {
             in_time(me, time, || aio.drain_timeout(time), timed_out)
         }
     };
-    if drained.is_ok() {
+    // What a dead context had never completes, and its address may be another one's.
+    if drained.is_ok() && me.character.mood.dies == 0 {
         names.iter().for_each(|&name| ledger::must_have_ended(name));
     }
 }
