@@ -63,7 +63,9 @@ impl Character {
 
     /// Whether time stands still but for what the program waits for.
     pub(super) fn is_punctual(&self) -> bool {
-        self.mood.blocks == 0 && !self.hostility.sleeps && self.hostility.acts == 0
+        let sleeps = self.hostility.sleeps || self.hostility.acts > 0;
+        // After EAGAIN with nothing in flight the submitting thread sleeps.
+        self.mood.blocks == 0 && self.mood.hoards == 0 && !sleeps
     }
 }
 

@@ -473,8 +473,10 @@ fn drain(me: &mut Me) {
             in_time(me, time, || aio.drain_timeout(time), timed_out)
         }
     };
-    // What a dead context had never completes, and its address may be another one's.
-    if drained.is_ok() && me.character.mood.dies == 0 {
+    // What a dead context had never completes, nor what one had whose end found no thread; and the address of
+    // such a one may be another one's.
+    let all_end = me.character.mood.dies == 0 && me.character.refused_threads == 0;
+    if drained.is_ok() && all_end {
         names.iter().for_each(|&name| ledger::must_have_ended(name));
     }
 }
