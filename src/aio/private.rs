@@ -229,6 +229,7 @@ mod tests {
         let config = |dispatch| Config {
             depth: 4096,
             dispatch,
+            exact_depth: false,
             thread_name: "test".to_owned(),
             on_thread_start: None,
             force_syscalls: false,
