@@ -459,7 +459,7 @@ impl Kernel {
         })
     }
 
-    pub(crate) fn log(&self) {}
+    pub(crate) fn log(&self, _name: &str) {}
 
     pub(crate) fn mode(&self) -> Mode {
         self.mode
@@ -549,7 +549,7 @@ impl Kernel {
             self.consume(most, reader)
         } else {
             // SAFETY: none is needed.
-            unsafe { self.fetch(0, most, Some(Duration::ZERO), reader) }.unwrap_or(0)
+            unsafe { self.fetch(0, most, Some(Duration::ZERO), None, reader) }.unwrap_or(0)
         }
     }
 
@@ -599,6 +599,7 @@ impl Kernel {
         min: usize,
         most: usize,
         timeout: Option<Duration>,
+        _: Option<u64>,
         mut reader: impl FnMut(&io_event) -> Take,
     ) -> Result<usize, i32> {
         self.begin_reading();
@@ -633,12 +634,22 @@ impl Kernel {
             .map_or(usize::MAX, |(now, then)| (now - then) as usize)
     }
 
-    pub(crate) fn pure_wait(&self, timeout: Option<Duration>) -> Result<(), i32> {
+    pub(crate) fn pure_wait(
+        &self,
+        timeout: Option<Duration>,
+        mask: Option<u64>,
+    ) -> Result<(), i32> {
         point();
         match self.sleep(timeout) {
-            Err(libc::EINTR) => Ok(()),
+            Err(libc::EINTR) if mask.is_none() => Ok(()),
             slept => slept,
         }
+    }
+
+    /// No signal comes.
+    pub(crate) fn nap(timeout: Duration, _: u64) -> Result<(), i32> {
+        crate::sync::sleep(timeout);
+        Ok(())
     }
 
     /// Until there is an event, or the time is over.
