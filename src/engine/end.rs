@@ -6,9 +6,13 @@
 
 use super::Engine;
 use super::roles::NO_LEADER;
-use crate::sync::{AtomicBool, JoinHandle, Mutex, Ordering};
+use crate::sync::{AtomicBool, JoinHandle, Mutex, Ordering, sleep};
 use crate::sys::Mode;
 use crate::user_code;
+use std::time::Duration;
+
+/// How often an end looks, a millisecond apart, whether the leader has gone.
+const PATIENCE: u32 = 1000;
 
 /// How far the end has come.
 #[derive(Debug)]
@@ -135,6 +139,7 @@ impl Engine {
             return;
         }
         drop(consumer);
+        self.let_the_leader_go();
         *self.end.gone.lock() = true;
         // SAFETY: `closed` keeps all threads from the ring from now on.
         if let Err(errno) = unsafe { self.kernel.destroy() } {
@@ -142,6 +147,19 @@ impl Engine {
                 "{}: io_destroy failed with errno {errno}: the context stays until the process ends",
                 self.config.thread_name
             ));
+        }
+    }
+
+    /// A leader that looked before the end began may be about to sleep, and would do so on a number that another
+    /// context may have by then. It goes for a second at most: its wake-up may have been impossible to send.
+    fn let_the_leader_go(&self) {
+        for _ in 0..PATIENCE {
+            let leader = self.roles.leader();
+            if leader == NO_LEADER {
+                return;
+            }
+            self.interrupt_leader(leader);
+            sleep(Duration::from_millis(1));
         }
     }
 
