@@ -57,7 +57,8 @@ impl Engine {
     ) {
         if self.backlog.len() == 0 && self.slots.take(1) == 1 {
             let mut array = IocbArray::from(request);
-            self.send_array(&mut array, List::new(), admission, refused);
+            let (_, later) = self.send_array(&mut array, List::new(), admission, refused);
+            debug_assert!(later.is_none(), "nothing follows");
         } else {
             self.queue(List::of(request), admission, refused);
         }
@@ -129,7 +130,8 @@ impl Engine {
         self.fail(late);
     }
 
-    /// Submits in order while slots are free. The rest goes behind the backlog.
+    /// Submits in order while slots are free. The rest goes behind the backlog. What is left to do then comes
+    /// last: a logger is user code, and what it submits must not overtake the list.
     #[inline]
     pub(super) fn send<const N: usize>(
         &self,
@@ -137,6 +139,7 @@ impl Engine {
         admission: Admission,
         mut refused: impl FnMut(OwnedCell, Refusal),
     ) {
+        let mut left_to_do = Vec::new();
         while list.len() > 0 && self.backlog.len() == 0 {
             if !self.is_here() {
                 return; // a logger forked, and this is the child
@@ -149,15 +152,23 @@ impl Engine {
             if admission == Admission::NewUntilRefused {
                 array.stop_at_refusal();
             }
-            list = self.send_array(&mut array, list, admission, &mut refused);
+            let later;
+            (list, later) = self.send_array(&mut array, list, admission, &mut refused);
+            left_to_do.extend(later);
         }
         if list.len() > 0 && self.is_here() {
             self.queue(list, admission, refused);
         }
+        let is_here = |_: &SubmitOutcome| self.is_here(); // a logger may fork
+        left_to_do
+            .into_iter()
+            .take_while(is_here)
+            .for_each(|outcome| self.conclude_submission(outcome));
     }
 
     /// Submits an array for which slots were taken. If the kernel has no room for some of it, those requests
-    /// and `following` go behind the backlog. Otherwise returns `following`.
+    /// and `following` go behind the backlog. Otherwise returns `following`, and if there is some, what is left
+    /// to do when all of it has left.
     #[inline]
     fn send_array<const N: usize>(
         &self,
@@ -165,15 +176,15 @@ impl Engine {
         following: List,
         admission: Admission,
         mut refused: impl FnMut(OwnedCell, Refusal),
-    ) -> List {
+    ) -> (List, Option<SubmitOutcome>) {
         if admission.is_new() && self.counters.is_closing() {
             self.turn_away(array, following, &mut refused);
-            return List::new();
+            return (List::new(), None);
         }
         let may_be_cancelled = array.is_followed();
         let first = self.begin_submission(array);
         if first.took_all && first.trouble.is_none() && !may_be_cancelled {
-            return following;
+            return (following, None);
         }
         self.send_rest(first, array, following, &mut refused)
     }
@@ -199,17 +210,17 @@ impl Engine {
         array: &mut IocbArray<N>,
         following: List,
         refused: &mut impl FnMut(OwnedCell, Refusal),
-    ) -> List {
+    ) -> (List, Option<SubmitOutcome>) {
         let mut outcome = self.end_submission(first, array, refused);
         let mut rest = std::mem::take(&mut outcome.rest);
         if rest.len() == 0 {
             self.refund(outcome.unused);
-            self.conclude_submission(outcome);
-            if array.has_stopped() {
-                following.for_each(|request| refused(request, Refusal::Behind));
-                return List::new();
+            if following.len() > 0 && !array.has_stopped() {
+                return (following, Some(outcome));
             }
-            return following;
+            self.conclude_submission(outcome);
+            following.for_each(|request| refused(request, Refusal::Behind));
+            return (List::new(), None);
         }
         rest.append(following);
         self.backlog.push(rest);
@@ -218,7 +229,7 @@ impl Engine {
         if self.is_here() {
             self.pump();
         }
-        List::new()
+        (List::new(), None)
     }
 
     fn queue(&self, list: List, admission: Admission, mut refused: impl FnMut(OwnedCell, Refusal)) {

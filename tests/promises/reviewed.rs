@@ -2,12 +2,14 @@
 
 use crate::common::*;
 use crate::hostile::*;
+use crate::logger;
 use crate::modes::in_both_modes;
-use kiocb::op::PollReady;
+use kiocb::op::{PollReady, Read, Write};
 use kiocb::{Aio, Batch, Dispatch, Iocb, Pending, PollFlags};
 use nix::sys::resource::{Resource, UsageWho};
 use std::io::{self, PipeWriter};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -402,4 +404,48 @@ fn a_waker_that_a_batch_calls_may_fork() {
 #[test]
 fn a_waker_that_a_batch_calls_may_fork_and_take_another_handle() {
     in_both_modes(|| fork_in_a_batch(true));
+}
+
+/// Two requests leave after a callback: the first blocks for so long that it is logged, and only then the second
+/// gets a slot, or a place in the queue. What the logger submits is behind both.
+#[test]
+fn what_a_logger_submits_overtakes_nothing_that_is_leaving() {
+    in_both_modes(|| {
+        // Reports of blocking are rare in a process: one kind of dispatch alone.
+        let aio = build(Aio::builder().depth(1));
+        let file = Arc::new(scratch());
+        let (logging, target, said) = (aio.clone(), Arc::clone(&file), Counter::default());
+        let logged = said.clone();
+        logger::on("io_submit blocked for", move || {
+            if logged.add() == 1 {
+                let write = logging
+                    .alloc()
+                    .init_rw(Arc::clone(&target), Write, *b"later", 0);
+                write.init_callback(drop).submit().unwrap();
+            }
+        });
+        let (reader, writer) = io::pipe().unwrap();
+        let (inner, target) = (aio.clone(), Arc::clone(&file));
+        let request = nothing(&aio).init_callback(move |_| {
+            let blocks = inner
+                .alloc()
+                .init_rw(OwnedFd::from(reader), Read, [0; 1], 0);
+            blocks.init_callback(drop).submit().unwrap();
+            let write = inner.alloc().init_rw(target, Write, *b"first", 0);
+            write.init_callback(drop).submit().unwrap();
+        });
+        let unblock = thread::spawn(move || {
+            until_any_submitting();
+            thread::sleep(Duration::from_millis(300)); // it is told because it takes long
+            poke(&writer);
+        });
+        request.submit().unwrap();
+        aio.drain().unwrap();
+        unblock.join().unwrap();
+        logger::install(|_, _| ());
+        assert_eq!(said.get(), 1);
+        let mut content = [0; 5];
+        file.read_exact_at(&mut content, 0).unwrap();
+        assert_eq!(&content, b"later");
+    });
 }
