@@ -151,7 +151,7 @@ fn a_private_context_takes_over_a_slot_of_the_shared_one() {
                 .map(|_| aio.alloc().init_poll(Arc::clone(&reader), PollFlags::IN))
                 .map(|poll| poll.start().unwrap())
                 .collect();
-            // 32 slots: two lent, of which one is in use, and one occupied.
+            // 32 slots: two ceded, of which one is in use, and one occupied.
             let stats = aio.stats();
             assert_eq!((stats.in_flight, stats.queued), (31, 11));
             waits.write_all(b"!").unwrap();

@@ -14,7 +14,7 @@ pub(super) struct Slots {
     /// How often slots were refunded: only grows.
     refunds: AtomicU64,
     /// Slots that were taken for good, for another context: only grows.
-    lent: AtomicU64,
+    ceded: AtomicU64,
     depth: u64,
 }
 
@@ -24,7 +24,7 @@ impl Slots {
             taken: CachePadded(AtomicU64::new(0)),
             returned: CachePadded(AtomicU64::new(0)),
             refunds: AtomicU64::new(0),
-            lent: AtomicU64::new(0),
+            ceded: AtomicU64::new(0),
             depth: depth.into(),
         }
     }
@@ -36,23 +36,23 @@ impl Slots {
     /// Slots ever taken for requests, less refunds.
     #[inline]
     pub(super) fn taken(&self) -> u64 {
-        // SeqCst: a slot is taken before it is lent, so read in this order there are never too few.
-        let lent = self.lent.load(Ordering::SeqCst);
+        // SeqCst: a slot is taken before it is ceded, so read in this order there are never too few.
+        let ceded = self.ceded.load(Ordering::SeqCst);
         // SeqCst: see `take`, and `Engine::outstanding`.
-        self.taken.load(Ordering::SeqCst).saturating_sub(lent)
+        self.taken.load(Ordering::SeqCst).saturating_sub(ceded)
     }
 
     /// Whether no slot is free.
     pub(super) fn is_full(&self) -> bool {
         // SeqCst: as for `taken`.
-        let lent = self.lent.load(Ordering::SeqCst);
-        self.in_use() + lent >= self.depth
+        let ceded = self.ceded.load(Ordering::SeqCst);
+        self.in_use() + ceded >= self.depth
     }
 
     /// A slot that was taken is another context's from now on, and no request of this one's.
-    pub(super) fn lend(&self) {
+    pub(super) fn cede(&self) {
         // SeqCst: see `taken`.
-        self.lent.fetch_add(1, Ordering::SeqCst);
+        self.ceded.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Slots whose event was reaped.
@@ -140,10 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn a_lent_slot_is_neither_free_nor_in_use() {
+    fn a_ceded_slot_is_neither_free_nor_in_use() {
         let slots = Slots::new(2);
         assert_eq!(slots.take(1), 1);
-        slots.lend();
+        slots.cede();
         assert_eq!(
             (slots.taken(), slots.in_use(), slots.is_full()),
             (0, 0, false)

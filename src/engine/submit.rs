@@ -301,10 +301,10 @@ impl Engine {
         self.slots.take(1) == 1
     }
 
-    /// The slot is lent for good, or given back.
-    pub(crate) fn end_reservation(&self, is_lent: bool) {
-        if is_lent {
-            self.slots.lend();
+    /// The slot is ceded for good, or given back.
+    pub(crate) fn end_reservation(&self, is_ceded: bool) {
+        if is_ceded {
+            self.slots.cede();
         } else {
             self.refund(1);
         }

@@ -143,14 +143,14 @@ fn a_leader_whose_request_is_refused_late_wakes() {
 
 /// A drain on the one thread while the other gives a free slot away: what is in flight is always seen.
 #[test]
-fn a_slot_that_is_lent_hides_no_request_from_a_drain() {
+fn a_slot_that_is_ceded_hides_no_request_from_a_drain() {
     explore(|| {
         let ends = Count::new();
         let engine = engine(Dispatch::Thread, Mode::Ring, 2);
         let first = engine
             .start(TestOp::new(Behaviour::Held, 1, &ends))
             .expect("accepted");
-        let lender = {
+        let giver = {
             let engine = Arc::clone(&engine);
             thread::spawn(move || {
                 assert!(engine.reserve_slot());
@@ -158,7 +158,7 @@ fn a_slot_that_is_lent_hides_no_request_from_a_drain() {
             })
         };
         assert!(engine.outstanding() >= 1);
-        join(lender);
+        join(giver);
         assert_eq!(engine.outstanding(), 1);
         engine.kernel.complete(Next::Oldest);
         let mut first = first;
@@ -170,15 +170,15 @@ fn a_slot_that_is_lent_hides_no_request_from_a_drain() {
 
 /// And the drain that sleeps for the slot alone is woken.
 #[test]
-fn a_drain_wakes_when_a_slot_is_lent() {
+fn a_drain_wakes_when_a_slot_is_ceded() {
     explore(|| {
         let engine = engine(Dispatch::Thread, Mode::Ring, 2);
         assert!(engine.reserve_slot());
-        let lender = {
+        let giver = {
             let engine = Arc::clone(&engine);
             thread::spawn(move || engine.end_reservation(true))
         };
         assert_eq!(engine.await_idle(None), Ok(()));
-        join(lender);
+        join(giver);
     });
 }
