@@ -10,6 +10,7 @@
 //! | `call_out` | user code that the crate calls |
 //! | `verbs` | one line of a program: a request, a wait, an end |
 //! | `groups` | the same for groups of writes and their barriers |
+//! | `queues` | the same for queues, which hand completions out as values |
 //! | `program` | threads that carry out such lines |
 //! | `schedule` | who goes on, and when the world does |
 //! | `run` | one seed, many seeds, and a seed made shorter |
@@ -21,6 +22,7 @@ mod groups;
 mod held;
 mod ledger;
 mod program;
+mod queues;
 mod run;
 mod schedule;
 mod things;

@@ -51,15 +51,15 @@ impl Me {
         ][self.dice.below(5)]
     }
 
-    fn len(&mut self) -> usize {
+    pub(super) fn len(&mut self) -> usize {
         1 + self.dice.below(40)
     }
 
-    fn time(&mut self) -> Duration {
+    pub(super) fn time(&mut self) -> Duration {
         Duration::from_millis(self.dice.roll(60))
     }
 
-    fn handle(&mut self) -> Handle {
+    pub(super) fn handle(&mut self) -> Handle {
         Handle::new(self.dice.below(4))
     }
 
@@ -102,7 +102,7 @@ fn build(shape: Shape) -> io::Result<Aio> {
 pub(super) fn line(me: &mut Me) {
     let roll = me.dice.roll(20);
     // What a dead context has never completes, and who waits for it waits for ever.
-    let waits = [9, 10, 11, 17].contains(&roll);
+    let waits = [9, 10, 11, 17, 19].contains(&roll);
     if waits && me.character.mood.dies > 0 {
         return read(me);
     }
@@ -124,6 +124,7 @@ pub(super) fn line(me: &mut Me) {
         16 => end(me),
         17 => super::groups::line(me),
         18 => me.aio().iter().for_each(check_stats),
+        19 if me.dice.roll(3) > 0 => super::queues::line(me),
         _ => pass_time(me),
     }
 }
