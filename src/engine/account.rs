@@ -6,6 +6,7 @@ use crate::dispatch::Dispatch;
 use crate::sync::{Condvar, Mutex, Ordering, now};
 use crate::user_code;
 use std::collections::BTreeMap;
+use std::collections::btree_map::IntoValues;
 use std::task::Waker;
 use std::time::Instant;
 
@@ -58,7 +59,7 @@ impl IdleSignal {
     }
 
     /// Registers the waker of a task, unless `is_so` returns true; returns what `is_so` does. A thread that
-    /// makes it so calls `notify` and the wakers of `take_tasks` afterwards.
+    /// makes it so calls `notify` and passes the wakers on by `pass_tasks` afterwards.
     pub(super) fn register(
         &self,
         task: &mut IdleTask,
@@ -97,10 +98,11 @@ impl IdleSignal {
         self.came.notify_all();
     }
 
-    /// Takes the wakers of all tasks: those that find it not to be so come again.
-    pub(super) fn take_tasks(&self) -> impl Iterator<Item = Waker> + use<> {
-        let wakers = std::mem::take(&mut self.tasks.lock().wakers);
-        wakers.into_values()
+    /// Passes the wakers of all tasks on: those that find it not to be so come again. Under the lock, so that none
+    /// is on its way when the end has notified and looks for what there is to be called, for the last time.
+    pub(super) fn pass_tasks(&self, to: impl FnOnce(IntoValues<u64, Waker>)) {
+        let mut tasks = self.tasks.lock();
+        to(std::mem::take(&mut tasks.wakers).into_values());
     }
 }
 
@@ -147,7 +149,8 @@ impl Engine {
     /// them: they are user code, and this thread may be inside of some.
     pub(super) fn notify_idle(&self) {
         self.idle.notify();
-        self.inbox.defer(self.idle.take_tasks(), List::new());
+        self.idle
+            .pass_tasks(|wakers| self.inbox.defer(wakers, List::new()));
     }
 
     /// Whether no more events can come from the context.
