@@ -97,6 +97,8 @@ impl Engine {
         if user_code::innermost() == Some(Frame::Other) {
             self.inbox
                 .defer(from_fn(|| harvest.wakers.pop()), abandoned);
+            let counted = std::mem::take(&mut harvest.are_wakers_counted);
+            self.counters.end_completing(counted.into());
             self.wake_dispatcher();
             return true;
         }

@@ -14,6 +14,8 @@ pub(super) struct Harvest {
     pub(super) callbacks: List,
     /// Watched requests whose watcher has gone.
     pub(super) abandoned: List,
+    /// The wakers count as one request that is completing, until they are where the dispatcher finds them.
+    pub(super) are_wakers_counted: bool,
     /// Requests of one queue that are to be put there, together: each round takes the queue's lock once.
     pub(super) arriving: Option<(Arc<Arrivals>, List)>,
     /// Requests that go on: to be submitted again.

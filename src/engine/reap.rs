@@ -14,6 +14,7 @@ use super::{Engine, clock};
 use crate::op::Work;
 use crate::sync::before_blocking;
 use crate::sys::{Mode, Take, WAKE, io_event};
+use crate::user_code::{self, Frame};
 use std::mem::ManuallyDrop;
 use std::task::Waker;
 use std::time::Duration;
@@ -124,9 +125,13 @@ impl Engine {
 
     /// Counts requests as completing before their slots are returned.
     #[inline]
-    fn count_taken(&self, taken: usize, harvest: &Harvest) {
+    fn count_taken(&self, taken: usize, harvest: &mut Harvest) {
         if taken > 0 {
-            self.counters.begin_completing(harvest.completing());
+            // `wake_tasks` will defer them, for the dispatcher: it must not end before.
+            harvest.are_wakers_counted =
+                !harvest.wakers.is_empty() && user_code::innermost() == Some(Frame::Other);
+            let completing = harvest.completing() + usize::from(harvest.are_wakers_counted);
+            self.counters.begin_completing(completing);
             self.slots.give_back(taken - harvest.wakes);
         }
     }
