@@ -150,8 +150,9 @@ fn a_child_may_drop_what_is_in_flight_queued_and_unsubmitted() {
                 }
                 let pending: Vec<_> = (0..10).map(|_| request(&aio).start().unwrap()).collect();
                 let unsubmitted = request(&aio);
-                let seen = fates.seen();
                 let child = || {
+                    // Here nobody else ends any: before the fork another thread might, just then.
+                    let seen = fates.seen();
                     // SAFETY: these are the child's copies, used here alone.
                     let mut theirs = unsafe { std::ptr::read(&raw const pending) };
                     let first = Pin::new(&mut theirs[0]);
