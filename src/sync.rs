@@ -33,7 +33,7 @@ pub(crate) use blocking::{about_to_block, before_blocking};
 pub(crate) use imp::*;
 #[cfg(loom)]
 pub(crate) use modelled::*;
-pub(crate) use number::thread_number;
+pub(crate) use number::{place_of_thread, thread_number};
 pub(crate) use parker::Parker;
 #[cfg(not(shuttle))]
 pub(crate) use std::thread::{Builder, JoinHandle};

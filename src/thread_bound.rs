@@ -8,43 +8,17 @@
     reason = "passes a value through threads that do not touch it"
 )]
 
+use crate::sync::thread_number;
 use crate::user_code;
-use std::cell::Cell;
 use std::fmt;
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// The number of a thread. No other thread of the process ever has it, so it outlives its thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct ThreadNumber(u64);
-
-impl ThreadNumber {
-    /// Of what may be used on every thread.
-    const ANY: ThreadNumber = ThreadNumber(0);
-
-    /// This thread's. The one thread of a forked child has the number of the thread that it is a copy of, and
-    /// that thread's copies of values are its own.
-    #[inline]
-    fn here() -> ThreadNumber {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        thread_local! {
-            // Without a destructor, so that a thread that is ending still knows its number.
-            static MINE: Cell<u64> = const { Cell::new(0) };
-        }
-        MINE.with(|mine| {
-            if mine.get() == 0 {
-                // Relaxed: only that numbers differ matters.
-                mine.set(NEXT.fetch_add(1, Ordering::Relaxed));
-            }
-            ThreadNumber(mine.get())
-        })
-    }
-}
+use std::num::NonZeroU64;
 
 /// A value that is used and dropped on the thread that made this, and nowhere else. Sending it is harmless.
 pub(crate) struct Bound<T> {
     value: ManuallyDrop<T>,
-    owner: ThreadNumber,
+    /// The number of its thread; `None` where any may have it.
+    owner: Option<NonZeroU64>,
 }
 
 // SAFETY: the value is reached by `take` and by `drop` alone. Both look first whether this is the thread that
@@ -57,7 +31,7 @@ impl<T> Bound<T> {
     pub(crate) fn here(value: T) -> Bound<T> {
         Bound {
             value: ManuallyDrop::new(value),
-            owner: ThreadNumber::here(),
+            owner: Some(thread_number()),
         }
     }
 
@@ -69,14 +43,14 @@ impl<T> Bound<T> {
     {
         Bound {
             value: ManuallyDrop::new(value),
-            owner: ThreadNumber::ANY,
+            owner: None,
         }
     }
 
     /// Whether this thread may use the value.
     #[inline]
     fn is_here(&self) -> bool {
-        self.owner == ThreadNumber::ANY || self.owner == ThreadNumber::here()
+        self.owner.is_none_or(|owner| owner == thread_number())
     }
 
     /// The value; `None` on another thread than its own, where it leaks.
@@ -126,7 +100,7 @@ impl<T> fmt::Debug for Bound<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
     use std::rc::Rc;
@@ -156,9 +130,9 @@ mod tests {
     #[test]
     fn a_value_bound_to_a_thread_that_ended_is_no_other_ones() {
         let bound = thread::spawn(|| Bound::here(vec![1])).join().unwrap();
-        let others = (0..8).map(|_| thread::spawn(ThreadNumber::here));
+        let others = (0..8).map(|_| thread::spawn(thread_number));
         let numbers: Vec<_> = others.map(|thread| thread.join().unwrap()).collect();
-        assert!(!numbers.contains(&bound.owner));
+        assert!(!numbers.iter().any(|number| bound.owner == Some(*number)));
         assert!(bound.take().is_none());
     }
 

@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::error::AioError;
 use crate::op::{Traits, Work};
 use crate::stats::Stats;
-use crate::sync::{now, thread_number};
+use crate::sync::{now, place_of_thread};
 use crate::sys::process_once::ProcessOnce;
 use crate::user_code;
 use private::Held;
@@ -248,7 +248,7 @@ impl Aio {
             several => several
                 .iter()
                 .find(|engine| engine.is_dispatching_here())
-                .unwrap_or_else(|| &several[thread_number() % several.len()]),
+                .unwrap_or_else(|| &several[place_of_thread(several.len())]),
         }
     }
 
@@ -270,6 +270,6 @@ impl Aio {
         if traits.cancellable || traits.offload || user_code::must_not_block() {
             return None;
         }
-        self.0.private().take(thread_number(), shared)
+        self.0.private().take(shared)
     }
 }

@@ -12,7 +12,7 @@ use crate::dispatch::Dispatch;
 use crate::engine::{Config, Engine};
 use crate::error::AioError;
 use crate::op::Work;
-use crate::sync::{AtomicBool, AtomicU32, CachePadded, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, CachePadded, Mutex, Ordering, place_of_thread};
 use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -119,11 +119,11 @@ impl PrivateContexts {
 
     /// A private context for a wait of this thread, unless the shared one must serve it, or others are there too
     /// seldom.
-    pub(super) fn take(&self, thread: usize, shared: &Engine) -> Option<Held<'_>> {
+    pub(super) fn take(&self, shared: &Engine) -> Option<Held<'_>> {
         if self.places.is_empty() || shared.has_queued() {
             return None; // what this thread has queued comes first
         }
-        let place = &self.places[thread % self.places.len()];
+        let place = &self.places[place_of_thread(self.places.len())];
         match place.context.get() {
             Some(context) => context.take(),
             None if shared.is_in_use() && place.is_worth_one() => self.make(place, shared)?.take(),
@@ -136,7 +136,7 @@ impl PrivateContexts {
     #[cold]
     fn make<'a>(&'a self, place: &'a Place, shared: &Engine) -> Option<&'a Context> {
         let mut growth = self.growth.try_lock()?;
-        // Another thread of the same number may have been here first.
+        // Another thread of the same place may have been here first.
         let is_made = place.context.get().is_some();
         if growth.is_over || is_made || !shared.is_here() || !shared.reserve_slot() {
             return None;
@@ -291,7 +291,7 @@ mod model {
             let (contexts, shared) = beside_a_busy_one();
             let inside = Arc::new(AtomicUsize::new(0));
             let hold = move |contexts: &PrivateContexts, shared: &Engine, inside: &AtomicUsize| {
-                if let Some(held) = contexts.take(0, shared) {
+                if let Some(held) = contexts.take(shared) {
                     assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0);
                     inside.fetch_sub(1, Ordering::Relaxed);
                     drop(held);
@@ -302,7 +302,7 @@ mod model {
             hold(&contexts, &shared, &inside);
             other.join().expect("no thread panics");
             assert_eq!(contexts.engines().count(), 1, "one of them made it");
-            assert!(contexts.take(0, &shared).is_some(), "and nobody has it now");
+            assert!(contexts.take(&shared).is_some(), "and nobody has it now");
         });
     }
 
@@ -311,11 +311,11 @@ mod model {
         explore(|| {
             let (contexts, shared) = beside_a_busy_one();
             let (theirs, engine) = (contexts.clone(), shared.clone());
-            let other = thread::spawn(move || drop(theirs.take(0, &engine)));
+            let other = thread::spawn(move || drop(theirs.take(&engine)));
             contexts.close();
             let seen = contexts.engines().count();
             other.join().expect("no thread panics");
-            assert!(contexts.take(0, &shared).is_none() || seen == 1);
+            assert!(contexts.take(&shared).is_none() || seen == 1);
             assert_eq!(contexts.engines().count(), seen);
         });
     }

@@ -7,6 +7,7 @@ use crate::sys::seeded::{Answer, Known, machine};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZeroU64;
 
 /// What a request was, as far as its result depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub(super) struct Entry {
     pub(super) len: usize,
     pub(super) eventfd: Option<u32>,
     /// Who submitted it, and as which of all submissions; not where the order is not promised.
-    order: Option<(usize, u64)>,
+    order: Option<(NonZeroU64, u64)>,
     submitted: bool,
     refused: u32,
     ended: u32,
@@ -289,7 +290,7 @@ pub(super) fn close(may_leak: bool, eventfds: impl IntoIterator<Item = u32>) {
 /// First in, first out: the kernel gets one thread's requests in the order in which it submitted them.
 fn check_order() {
     let entries = ledger(|ledger| ledger.entries.clone());
-    let mut newest: BTreeMap<(usize, usize), (u64, u64)> = BTreeMap::new();
+    let mut newest: BTreeMap<(usize, NonZeroU64), (u64, u64)> = BTreeMap::new();
     let mut arrivals: Vec<_> = machine(|machine| machine.all_known().clone())
         .into_iter()
         .filter_map(|(name, known)| known.arrival.map(|(context, order)| (order, context, name)))
