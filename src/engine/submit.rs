@@ -159,11 +159,21 @@ impl Engine {
         if list.len() > 0 && self.is_here() {
             self.queue(list, admission, refused);
         }
+        if !left_to_do.is_empty() {
+            self.conclude_submissions(left_to_do);
+        }
+    }
+
+    /// For calls after which more of the list was to leave: now all of it has.
+    #[cold]
+    #[inline(never)]
+    fn conclude_submissions(&self, outcomes: Vec<SubmitOutcome>) {
+        if self.is_here() {
+            self.pump_if_queued(); // slots were refunded: see `refund`
+        }
         let is_here = |_: &SubmitOutcome| self.is_here(); // a logger may fork
-        left_to_do
-            .into_iter()
-            .take_while(is_here)
-            .for_each(|outcome| self.conclude_submission(outcome));
+        let outcomes = outcomes.into_iter().take_while(is_here);
+        outcomes.for_each(|outcome| self.conclude_submission(outcome));
     }
 
     /// Submits an array for which slots were taken. If the kernel has no room for some of it, those requests
@@ -214,10 +224,11 @@ impl Engine {
         let mut outcome = self.end_submission(first, array, refused);
         let mut rest = std::mem::take(&mut outcome.rest);
         if rest.len() == 0 {
-            self.refund(outcome.unused);
             if following.len() > 0 && !array.has_stopped() {
+                self.slots.refund(outcome.unused); // a pump would log in the middle of the list
                 return (following, Some(outcome));
             }
+            self.refund(outcome.unused);
             self.conclude_submission(outcome);
             following.for_each(|request| refused(request, Refusal::Behind));
             return (List::new(), None);
