@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use std::io::{self, PipeWriter, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Barrier, LazyLock, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -27,6 +27,13 @@ fn in_both_modes(name: &str, body: impl Fn()) {
     for forced in ["0", "1"] {
         alone_with(name, &[("KIOCB_FORCE_SYSCALLS", forced)], &body);
     }
+}
+
+/// What is logged from now on. A process has one logger.
+fn warnings() -> Arc<Mutex<Vec<String>>> {
+    static LINES: LazyLock<Arc<Mutex<Vec<String>>>> =
+        LazyLock::new(|| logged(log::LevelFilter::Warn));
+    Arc::clone(&LINES)
 }
 
 /// Waits so often beside others that this thread has a private context afterwards.
@@ -163,6 +170,29 @@ fn a_private_context_takes_over_a_slot_of_the_shared_one() {
             drop(occupied);
         },
     );
+}
+
+#[test]
+fn polls_on_all_slots_that_are_left_are_warned_of() {
+    in_both_modes("polls_on_all_slots_that_are_left_are_warned_of", || {
+        let lines = warnings();
+        lines.lock().unwrap().clear();
+        let (aio, occupied) = with_a_private_one(Aio::builder().depth(32));
+        drop(occupied);
+        aio.drain().unwrap();
+        let (reader, _writer) = io::pipe().unwrap();
+        let reader = Arc::new(OwnedFd::from(reader));
+        let polls: Vec<_> = (0..31)
+            .map(|_| aio.alloc().init_poll(Arc::clone(&reader), PollFlags::IN))
+            .map(|poll| poll.start().unwrap())
+            .collect();
+        let waits = aio.alloc().init_rw(null(), Read, [0; 1], 0).start();
+        assert_eq!(aio.stats().queued, 1);
+        let said = lines.lock().unwrap().clone();
+        assert!(said[0].contains("31 waits for readiness"), "{said:?}");
+        assert!(polls.iter().all(|poll| poll.cancel()));
+        waits.unwrap().wait().result.unwrap();
+    });
 }
 
 #[test]
@@ -325,7 +355,7 @@ fn a_shutdown_past_its_time_lets_a_private_wait_go_on() {
 /// It says once how much goes on, not once for each of its contexts.
 #[test]
 fn a_shutdown_past_its_time_tells_of_what_is_outstanding_once() {
-    let lines = logged(log::LevelFilter::Warn);
+    let lines = warnings();
     in_both_modes(
         "a_shutdown_past_its_time_tells_of_what_is_outstanding_once",
         || {

@@ -33,6 +33,12 @@ impl Slots {
         self.depth
     }
 
+    /// Slots that are not another context's.
+    pub(super) fn own(&self) -> u64 {
+        // SeqCst: as for `taken`.
+        self.depth - self.ceded.load(Ordering::SeqCst)
+    }
+
     /// Slots ever taken for requests, less refunds.
     #[inline]
     pub(super) fn taken(&self) -> u64 {
@@ -44,9 +50,9 @@ impl Slots {
 
     /// Whether no slot is free.
     pub(super) fn is_full(&self) -> bool {
-        // SeqCst: as for `taken`.
-        let ceded = self.ceded.load(Ordering::SeqCst);
-        self.in_use() + ceded >= self.depth
+        let returned = self.returned();
+        // SeqCst: as in `in_use`. Those of other contexts are not free either.
+        self.taken.load(Ordering::SeqCst).saturating_sub(returned) >= self.depth
     }
 
     /// A slot that was taken is another context's from now on, and no request of this one's.
@@ -148,6 +154,7 @@ mod tests {
             (slots.taken(), slots.in_use(), slots.is_full()),
             (0, 0, false)
         );
+        assert_eq!((slots.own(), slots.depth()), (1, 2));
         assert_eq!(
             (slots.take(2), slots.in_use(), slots.is_full()),
             (1, 1, true)

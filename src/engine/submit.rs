@@ -365,10 +365,10 @@ impl Engine {
     }
 
     fn warn_of_idle_polls(&self) {
-        let (polls, depth) = (self.polls.count(), self.slots.depth());
-        if polls as u64 >= depth && self.polls.is_first_warning() {
+        let (polls, slots) = (self.polls.count(), self.slots.own());
+        if polls as u64 >= slots && self.polls.is_first_warning() {
             user_code::warn(format_args!(
-                "{}: {polls} waits for readiness are under way and hold all {depth} slots: other requests wait \
+                "{}: {polls} waits for readiness are under way and hold all {slots} slots: other requests wait \
                  until one of them fires; build the context with a larger depth, or use another one for polls",
                 self.config.thread_name
             ));
