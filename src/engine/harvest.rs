@@ -92,7 +92,7 @@ impl Harvest {
         if request.is_queued() {
             return self.add_arriving(request, spare);
         }
-        match request.settle() {
+        match request.settle_watched() {
             Settled::Quiet => {}
             Settled::Unpark(waker) => self.threads.push(waker, spare),
             Settled::Wake(waker) => self.wakers.push(waker, spare),

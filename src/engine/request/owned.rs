@@ -317,6 +317,13 @@ impl OwnedCell {
         if self.is_queued() {
             return self.arrive();
         }
+        self.settle_watched()
+    }
+
+    /// As `settle`, for a request with a watcher.
+    #[inline]
+    pub(in crate::engine) fn settle_watched(self) -> Settled {
+        debug_assert!(!self.is_queued() && !self.is_callback());
         let state = &self.header().state;
         loop {
             // Release: the watcher that sees DONE sees the result. Acquire: of ABANDONED, what the watcher

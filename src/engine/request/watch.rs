@@ -89,8 +89,12 @@ impl<W: Work> Watch<W> {
     }
 
     /// Drops the waker that was registered, if there was one: it will not be called. That is user code.
+    #[inline]
     pub(crate) fn forget_waker(&mut self) {
-        drop_waker(self.take_waker().unwrap_or(None));
+        // Relaxed: only this watcher stores WAITING, and it sees that or what came of it.
+        if self.header().state.load(Ordering::Relaxed) != PENDING {
+            drop_waker(self.take_waker().unwrap_or(None));
+        }
     }
 
     /// As `register_waker`, for a thread that waits in this crate.
