@@ -240,17 +240,17 @@ pub unsafe fn io_cancel(
 /// `ppoll(NULL, 0, timeout, sigmask)` ([ppoll(2)](https://man7.org/linux/man-pages/man2/ppoll.2.html)): sleeps
 /// with a signal mask in force. EINTR when a signal came.
 pub(crate) fn sleep_with_mask(timeout: Duration, mask: u64) -> io::Result<()> {
-    let timeout = kernel_time(timeout);
+    let mut left = kernel_time(timeout);
     let set = kernel_sigset(mask);
     let nothing = ptr::null_mut::<libc::pollfd>();
     // SAFETY: no descriptors are passed; the other pointers point to locals that outlive the call. The kernel
-    // writes the time that is left to its copy of `timeout`, which is not read again.
+    // writes the time that is left to `left`, which is ours to be written and is not read again.
     let result = unsafe {
         syscall(
             libc::SYS_ppoll,
             nothing,
             0_usize,
-            &raw const timeout,
+            &raw mut left,
             &raw const set,
             size_of::<Sigset>(),
         )
