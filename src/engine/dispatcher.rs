@@ -2,7 +2,6 @@
 
 use crate::sync::{AtomicBool, AtomicU32, Mutex, Ordering, Parker};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::time::Instant;
 
 /// Running, or leading.
@@ -18,8 +17,6 @@ pub(super) struct Dispatcher {
     parker: Mutex<Option<Arc<Parker>>>,
     /// Callbacks or wakers were called since it was asked last.
     delivered: AtomicBool,
-    /// The errno that ended a sleep with a signal mask. Not modelled: the poller's alone.
-    signal: AtomicI32,
 }
 
 impl Dispatcher {
@@ -28,7 +25,6 @@ impl Dispatcher {
             state: AtomicU32::new(AWAKE),
             parker: Mutex::new(None),
             delivered: AtomicBool::new(false),
-            signal: AtomicI32::new(0),
         }
     }
 
@@ -48,23 +44,6 @@ impl Dispatcher {
             self.delivered.store(false, Ordering::Relaxed);
         }
         delivered
-    }
-
-    /// A sleep with a signal mask ended with this errno.
-    pub(super) fn note_signal(&self, errno: i32) {
-        // Relaxed, here and below: one thread at a time polls.
-        self.signal.store(errno, Relaxed);
-    }
-
-    /// Whether that was so since it was asked last by `take_signal`.
-    pub(super) fn has_signal(&self) -> bool {
-        self.signal.load(Relaxed) != 0
-    }
-
-    /// The errno with which the last sleep with a signal mask ended, if it did, since this was asked last.
-    pub(super) fn take_signal(&self) -> Option<i32> {
-        let errno = self.signal.swap(0, Relaxed);
-        (errno != 0).then_some(errno)
     }
 
     /// Makes this thread the dispatcher.

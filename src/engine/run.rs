@@ -61,7 +61,7 @@ impl Engine {
         timeout: Option<Duration>,
     ) -> Result<usize, AioError> {
         self.check_poll()?;
-        let delivered = self.poll_for(min, max, timeout, None);
+        let delivered = self.poll_for(min, max, timeout.is_some(), &sleep_for(timeout, None));
         self.check_origin().map(|()| delivered)
     }
 
@@ -74,9 +74,10 @@ impl Engine {
         mask: u64,
     ) -> io::Result<usize> {
         self.check_poll()?;
-        let delivered = self.poll_for(min, max, timeout, Some(mask));
+        let sleep = sleep_for(timeout, Some(mask));
+        let delivered = self.poll_for(min, max, timeout.is_some(), &sleep);
         self.check_origin()?;
-        match self.dispatcher.take_signal() {
+        match sleep.errno() {
             Some(errno) if errno != libc::EINTR && delivered == 0 => {
                 Err(io::Error::from_raw_os_error(errno))
             }
@@ -95,18 +96,9 @@ impl Engine {
         Ok(())
     }
 
-    fn poll_for(
-        &self,
-        min: usize,
-        max: usize,
-        timeout: Option<Duration>,
-        mask: Option<u64>,
-    ) -> usize {
-        // A timeout beyond what the clock can hold is none.
-        let deadline = timeout.and_then(|timeout| now().checked_add(timeout));
-        let role = Role::DISPATCHER.before(timeout.is_some(), Submits::OfCallbacks);
-        let sleep = Sleep::until(deadline).with_mask(mask);
-        self.poll_as_dispatcher(role, min, max, &sleep)
+    fn poll_for(&self, min: usize, max: usize, is_bounded: bool, sleep: &Sleep) -> usize {
+        let role = Role::DISPATCHER.before(is_bounded, Submits::OfCallbacks);
+        self.poll_as_dispatcher(role, min, max, sleep)
     }
 
     fn poll_as_dispatcher(&self, role: Role, min: usize, max: usize, sleep: &Sleep) -> usize {
@@ -151,7 +143,7 @@ impl Engine {
             if !self.is_here() || self.is_lost() {
                 return delivered;
             }
-            if self.dispatcher.has_signal() {
+            if sleep.errno().is_some() {
                 break;
             }
         }
@@ -176,4 +168,10 @@ impl Engine {
             self.poll_as_dispatcher(role, 1, usize::MAX, &Sleep::until(deadline));
         }
     }
+}
+
+/// A timeout beyond what the clock can hold is none.
+fn sleep_for(timeout: Option<Duration>, mask: Option<u64>) -> Sleep {
+    let deadline = timeout.and_then(|timeout| now().checked_add(timeout));
+    Sleep::until(deadline).with_mask(mask)
 }

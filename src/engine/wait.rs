@@ -50,6 +50,7 @@ use super::roles::{DISPATCHER, NO_LEADER, Role, Submits};
 use crate::op::Work;
 use crate::sync::{Parker, now};
 use crate::sys::{Kernel, Mode};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -181,7 +182,7 @@ impl Engine {
         match harvest {
             Ok(mut harvest) => self.conclude(&mut harvest, role),
             Err(errno) if sleep.mask.is_some() && is_of_mask(errno) => {
-                self.dispatcher.note_signal(errno);
+                sleep.end_with(errno);
                 0
             }
             Err(errno) => {
@@ -259,7 +260,7 @@ impl Engine {
         while !ready() && !is_over(sleep.deadline) {
             let timeout = sleep.time_left().unwrap_or(NAP).min(NAP);
             if let Err(errno) = Kernel::nap(timeout, mask) {
-                return self.dispatcher.note_signal(errno);
+                return sleep.end_with(errno);
             }
         }
     }
@@ -276,11 +277,14 @@ impl Engine {
 }
 
 /// How a thread sleeps.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Sleep {
     deadline: Option<Instant>,
     /// The signals that it does not take meanwhile; `None`: those that it never takes.
     mask: Option<u64>,
+    /// The errno that ended it, with a signal mask. Kept here, and not in the engine: a thread that waits for
+    /// its turn to poll has another sleep.
+    errno: Cell<Option<i32>>,
 }
 
 impl Sleep {
@@ -288,6 +292,7 @@ impl Sleep {
         Sleep {
             deadline,
             mask: None,
+            errno: Cell::new(None),
         }
     }
 
@@ -297,6 +302,15 @@ impl Sleep {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// The errno that has ended it, if a signal did, or the kernel's refusal of the mask.
+    pub(super) fn errno(&self) -> Option<i32> {
+        self.errno.get()
+    }
+
+    fn end_with(&self, errno: i32) {
+        self.errno.set(Some(errno));
     }
 
     fn time_left(&self) -> Option<Duration> {

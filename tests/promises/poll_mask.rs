@@ -8,7 +8,8 @@ use kiocb::{Aio, AioError, Dispatch, PollFlags, SignalMask};
 use nix::sys::pthread::{pthread_kill, pthread_self};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -23,9 +24,16 @@ const SYS_IO_PGETEVENTS: libc::c_long = if cfg!(target_arch = "x86_64") {
 };
 
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
+/// The pipe into which the handler writes, if it is to.
+static TO_POKE: AtomicI32 = AtomicI32::new(-1);
 
 extern "C" fn count(_: libc::c_int) {
     TAKEN.fetch_add(1, Ordering::SeqCst);
+    let pipe = TO_POKE.load(Ordering::SeqCst);
+    if pipe >= 0 {
+        // SAFETY: one byte is read; a handler may write.
+        unsafe { libc::write(pipe, c"!".as_ptr().cast(), 1) };
+    }
 }
 
 /// From now on this thread, and those that it starts, block SIGUSR1, whose handler counts.
@@ -145,6 +153,30 @@ fn a_signal_is_let_in_also_while_another_thread_leads() {
         assert_eq!(calls.get(), 1);
         poke(&other);
         leader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_signal_is_not_lost_to_another_thread_that_polls() {
+    in_both_modes(|| {
+        block_and_count();
+        let (aio, calls) = (manual(), Counter::default());
+        let _outstanding = waits(&aio, &calls);
+        let (reader, writer) = io::pipe().unwrap();
+        TO_POKE.store(writer.as_raw_fd(), Ordering::SeqCst);
+        let (own, poll) = (aio.clone(), aio.alloc().init_poll(reader, PollFlags::IN));
+        // The handler makes it due: so another thread polls between the signal and the return.
+        let due = poll.init_callback(move |_| {
+            let other = named("other", move || {
+                drop(own.poll_with_mask(0, 9, None, TAKES_USR1))
+            });
+            drop(other.join());
+        });
+        due.submit().unwrap();
+        pthread_kill(pthread_self(), Signal::SIGUSR1).unwrap();
+        let delivered = aio.poll_with_mask(9, 9, LONG, TAKES_USR1).unwrap();
+        assert!(delivered <= 1);
+        assert_eq!((taken(), calls.get()), (1, 0));
     });
 }
 
