@@ -51,10 +51,10 @@ impl<const N: usize> IocbArray<N> {
         self.followed
     }
 
-    /// The numbers of those that are still ours.
-    pub(super) fn tags(&self) -> impl Iterator<Item = u64> {
+    /// The numbers of those that are still ours and are observed.
+    pub(super) fn observed(&self) -> impl Iterator<Item = u64> {
         let ours = self.requests[self.next..self.end].iter();
-        ours.flatten().map(Outgoing::tag)
+        ours.flatten().filter_map(Outgoing::observed)
     }
 
     /// From now on what stands behind a refused one is not submitted.

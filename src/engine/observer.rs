@@ -8,7 +8,7 @@ use super::request::OwnedCell;
 use crate::observe::{Latencies, Place, RequestState};
 use crate::sync::{Mutex, now};
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 #[derive(Debug)]
@@ -17,8 +17,6 @@ pub(super) struct Observer {
     every: AtomicU32,
     /// New requests while some are observed.
     seen: AtomicU32,
-    /// Some were observed at some time.
-    begun: AtomicBool,
     inside: Mutex<Inside>,
 }
 
@@ -106,6 +104,12 @@ impl Inside {
         }
     }
 
+    fn come_back(&mut self, tag: u64, now: Instant) {
+        if let Some(record) = self.records.get_mut(&tag) {
+            record.go(Place::Gathered, now);
+        }
+    }
+
     /// Its last event was taken, or it ends without one. `stays`: user code is due for it.
     fn complete(&mut self, tag: u64, stays: bool, now: Instant) {
         let Some(record) = self.records.get_mut(&tag) else {
@@ -152,21 +156,14 @@ impl Observer {
         Observer {
             every: AtomicU32::new(0),
             seen: AtomicU32::new(0),
-            begun: AtomicBool::new(false),
             inside: Mutex::new(Inside::default()),
         }
     }
 
     /// From now on one of so many new requests is observed.
     pub(super) fn set_every(&self, every: u32) {
-        // Relaxed, here and below: which requests are observed does not matter, only about how many.
+        // Relaxed, here and in `every`: which request is the first does not matter, and nothing is read by it.
         self.every.store(every, Ordering::Relaxed);
-    }
-
-    /// Whether there may be records. It is true for whoever has an observed request: set before the mark.
-    #[inline]
-    pub(super) fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -186,12 +183,9 @@ impl Observer {
     #[cold]
     #[inline(never)]
     fn observe_one_of(&self, every: u32, request: &OwnedCell) {
-        if self
-            .seen
-            .fetch_add(1, Ordering::Relaxed)
-            .is_multiple_of(every)
-        {
-            self.begun.store(true, Ordering::Relaxed);
+        // Relaxed: each takes another number, and nothing else is read by it.
+        let number = self.seen.fetch_add(1, Ordering::Relaxed);
+        if number.is_multiple_of(every) {
             request.set_observed();
             let record = Record::of(request);
             self.inside.lock().records.insert(request.tag(), record);
@@ -200,21 +194,21 @@ impl Observer {
 
     /// They are passed to the kernel. To be called before the kernel may have them: their events may come
     /// before the call returns (I3).
-    #[cold]
-    pub(super) fn send(&self, tags: impl Iterator<Item = u64>) {
-        let (mut inside, now) = (self.inside.lock(), now());
-        tags.for_each(|tag| inside.send(tag, now));
+    pub(super) fn send(&self, observed: impl Iterator<Item = u64>) {
+        self.note_each(observed, Inside::send);
     }
 
     /// The kernel did not take these: they are the caller's.
-    #[cold]
-    pub(super) fn come_back(&self, tags: impl Iterator<Item = u64>) {
-        let (mut inside, now) = (self.inside.lock(), now());
-        tags.for_each(|tag| {
-            if let Some(record) = inside.records.get_mut(&tag) {
-                record.go(Place::Gathered, now);
-            }
-        });
+    pub(super) fn come_back(&self, observed: impl Iterator<Item = u64>) {
+        self.note_each(observed, Inside::come_back);
+    }
+
+    fn note_each(&self, observed: impl Iterator<Item = u64>, note: fn(&mut Inside, u64, Instant)) {
+        let mut tags = observed.peekable();
+        if tags.peek().is_some() {
+            let (mut inside, now) = (self.inside.lock(), now());
+            tags.for_each(|tag| note(&mut inside, tag, now));
+        }
     }
 
     /// An event of the request was taken, and it goes on.

@@ -146,7 +146,7 @@ impl Engine {
         self.io_submit_timed(array, most, trouble)
     }
 
-    /// Tells the observer, before and after.
+    /// Tells the observer, before and after, of those that are observed.
     #[cold]
     #[inline(never)]
     fn io_submit_followed<const N: usize>(
@@ -155,14 +155,9 @@ impl Engine {
         most: usize,
         trouble: &mut Option<Trouble>,
     ) -> Result<usize, i32> {
-        if !self.observer.has_begun() {
-            return self.io_submit_timed(array, most, trouble);
-        }
-        self.observer.send(array.tags());
+        self.observer.send(array.observed());
         let submitted = self.io_submit_timed(array, most, trouble);
-        if array.len() > 0 {
-            self.observer.come_back(array.tags());
-        }
+        self.observer.come_back(array.observed());
         submitted
     }
 

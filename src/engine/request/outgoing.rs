@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "passes the addresses of iocbs to the kernel")]
 
 use super::cell::Cell;
+use super::marks::OBSERVED;
 use super::owned::OwnedCell;
 use crate::sys::{Kernel, iocb};
 use std::ptr::NonNull;
@@ -28,9 +29,12 @@ impl Outgoing {
         (self.iocb().aio_fildes, self.iocb().aio_lio_opcode)
     }
 
-    /// The number by which the request is known.
-    pub(in crate::engine) fn tag(&self) -> u64 {
-        self.iocb().aio_data
+    /// The number by which the request is known, if it is observed.
+    pub(in crate::engine) fn observed(&self) -> Option<u64> {
+        let tag = self.iocb().aio_data;
+        // SAFETY: `Cell::new` put the tag there, and the cell is not emptied before this is taken apart.
+        let cell = unsafe { Cell::from_tag(tag) };
+        cell.header().marks.has(OBSERVED).then_some(tag)
     }
 
     /// The request again.
