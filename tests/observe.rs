@@ -158,6 +158,41 @@ fn a_request_whose_handle_was_dropped_is_abandoned() {
 }
 
 #[test]
+fn a_handle_dropped_before_its_batch_leaves_has_no_callback() {
+    let _watchdog = watchdog();
+    let aio = observed(Dispatch::Manual);
+    let (send, dumps) = channel();
+    let buf = DumpingBuf(vec![0; 3], aio.clone(), send);
+    let mut batch = aio.batch();
+    drop(batch.push(aio.alloc().init_rw(null(), Write, buf, 0)));
+    assert!(batch.submit().is_empty());
+    aio.drain().unwrap();
+    assert!(dumps.recv().unwrap().oldest().unwrap().abandoned);
+    let seen = aio.latencies().unwrap();
+    assert_eq!(seen.kernel.count(), 1);
+    assert_eq!((seen.delivery.count(), seen.callback.count()), (0, 0));
+}
+
+#[test]
+fn what_is_refused_late_was_not_in_the_kernel() {
+    let _watchdog = watchdog();
+    let aio = build(Aio::builder().depth(1).dispatch(Dispatch::Manual));
+    let (reader, mut writer) = io::pipe().unwrap();
+    let poll = aio.alloc().init_poll(reader, PollFlags::IN);
+    let poll = poll.start().unwrap();
+    aio.observe(1);
+    let read_only = std::fs::File::open("/dev/null").unwrap();
+    let write = aio.alloc().init_rw(read_only, Write, [0; 1], 0);
+    let write = write.start().unwrap(); // queued
+    writer.write_all(b"!").unwrap();
+    assert!(poll.wait().result.is_ok());
+    let refused = write.wait().result.unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EBADF));
+    let seen = aio.latencies().unwrap();
+    assert_eq!((seen.queued.count(), seen.kernel.count()), (1, 0));
+}
+
+#[test]
 fn each_stay_of_an_observed_request_is_timed_once() {
     let _watchdog = watchdog();
     for dispatch in [Dispatch::Thread, Dispatch::Anywhere, Dispatch::Manual] {

@@ -279,12 +279,12 @@ impl Engine {
         if !self.is_here() {
             return watch.forget();
         }
+        if watch.is_observed() {
+            self.observer.abandon(watch.tag()); // before user code, which may fork
+        }
         if watch.is_cancellable() && !watch.cancel_unsubmitted() {
             // No thread will ask for its result, and it might hold its slot for ever.
             self.cancel_soon(&watch);
-        }
-        if watch.is_observed() {
-            self.observer.abandon(watch.tag());
         }
         drop(watch);
     }

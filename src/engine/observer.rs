@@ -37,6 +37,7 @@ struct Record {
     sent: Option<Instant>,
     place: Place,
     since: Instant,
+    has_callback: bool,
     abandoned: bool,
     fd: i32,
     opcode: u16,
@@ -57,7 +58,8 @@ impl Record {
             sent: None,
             place: Place::Gathered,
             since: now,
-            abandoned: false,
+            has_callback: request.is_callback(),
+            abandoned: request.is_abandoned(),
             fd: iocb.aio_fildes.cast_signed(),
             opcode: iocb.aio_lio_opcode,
             offset: iocb.aio_offset.cast_unsigned(),
@@ -115,7 +117,8 @@ impl Inside {
         let Some(record) = self.records.get_mut(&tag) else {
             return;
         };
-        let sent = record.sent;
+        // Where the kernel has refused it, it has come back.
+        let sent = record.sent.filter(|_| record.place == Place::Kernel);
         record.go(Place::Deferred, now);
         if !stays {
             self.records.remove(&tag);
@@ -131,10 +134,10 @@ impl Inside {
         let number = self.calls * 2 + 1;
         if let Some(mut record) = self.records.remove(&tag) {
             let due = now.saturating_duration_since(record.since);
-            let is_abandoned = record.abandoned;
+            let has_callback = record.has_callback;
             record.go(Place::Callback, now);
             self.records.insert(number, record);
-            if !is_abandoned {
+            if has_callback {
                 self.latencies().delivery.record(due);
             }
         }
@@ -143,7 +146,7 @@ impl Inside {
 
     fn end(&mut self, running: &Running, now: Instant) {
         if let Some(record) = self.records.remove(&running.0)
-            && !record.abandoned
+            && record.has_callback
         {
             let took = now.saturating_duration_since(record.since);
             self.latencies().callback.record(took);
