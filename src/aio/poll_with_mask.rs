@@ -13,9 +13,10 @@ impl Aio {
     /// at what its handler has set and the sleep.
     ///
     /// When the handler of a signal has run, it returns what it has delivered so far, which may be fewer than
-    /// `min`, or none; a process that was stopped and continued returns as well. While it does not sleep,
-    /// because results are there, the thread's own mask stays in force. The callbacks and all other user code
-    /// run with the thread's own mask.
+    /// `min`, or none; a process that was stopped and continued returns as well. So it does when an event has
+    /// ended its sleep, whatever the event brought: the kernel does not say whether a handler ran then, too.
+    /// While it does not sleep, because results are there, the thread's own mask stays in force. The callbacks
+    /// and all other user code run with the thread's own mask.
     ///
     /// While another thread of the program waits for a request of this context, that one sleeps in the kernel
     /// for both: this thread then sleeps by `ppoll`, and looks for results each millisecond.

@@ -203,7 +203,9 @@ impl Engine {
             return Ok(());
         }
         self.counters.waits.add(1);
-        self.kernel.pure_wait(sleep.time_left(), sleep.mask)
+        self.kernel.pure_wait(sleep.time_left(), sleep.mask)?;
+        sleep.note_masked();
+        Ok(())
     }
 
     fn lead_alone(
@@ -219,6 +221,7 @@ impl Engine {
             self.counters.waits.add(1);
             let (timeout, mask) = (sleep.time_left(), sleep.mask);
             self.fetch(&mut consumer, &mut harvest, tag, most, timeout, mask)?;
+            sleep.note_masked();
         }
         Ok(harvest)
     }
@@ -311,6 +314,15 @@ impl Sleep {
 
     fn end_with(&self, errno: i32) {
         self.errno.set(Some(errno));
+    }
+
+    /// A sleep in the kernel was ended by an event. `io_pgetevents` is EINTR only where there is none: a signal
+    /// that came together with the event has had its handler run, and nobody is told. So with a mask that is
+    /// an end as if one had come.
+    fn note_masked(&self) {
+        if self.mask.is_some() {
+            self.end_with(libc::EINTR);
+        }
     }
 
     fn time_left(&self) -> Option<Duration> {

@@ -181,6 +181,29 @@ fn a_signal_is_not_lost_to_another_thread_that_polls() {
 }
 
 #[test]
+fn a_poll_with_a_mask_returns_when_an_event_has_ended_its_sleep() {
+    in_both_modes(|| {
+        let (aio, calls) = (manual(), Counter::default());
+        let (first, second) = (waits(&aio, &calls), waits(&aio, &calls));
+        let poker = named("poker", move || {
+            until(|| is_in("poller", &[SYS_IO_PGETEVENTS]));
+            poke(&first);
+        });
+        let poller = named("poller", move || {
+            let delivered = aio.poll_with_mask(2, 9, LONG, TAKES_USR1);
+            (delivered, aio)
+        });
+        let (delivered, aio) = poller.join().unwrap();
+        assert_eq!((delivered.unwrap(), calls.get()), (1, 1));
+        poker.join().unwrap();
+        // What is there is delivered without a sleep, and so up to `min`.
+        let third = waits(&aio, &calls);
+        [&second, &third].into_iter().for_each(poke);
+        assert_eq!(aio.poll_with_mask(2, 9, None, TAKES_USR1).unwrap(), 2);
+    });
+}
+
+#[test]
 fn a_poll_with_a_mask_is_bounded_by_its_timeout() {
     in_both_modes(|| {
         let (aio, calls) = (manual(), Counter::default());
