@@ -14,7 +14,6 @@ use kiocb::stream::{StreamOptions, StreamReader, StreamWriter};
 use kiocb::{Aio, AioError, DirectFile, Dispatch, Iocb};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -42,24 +41,10 @@ fn is_asleep(task: &Path) -> bool {
 /// Runs `child` in a forked process, and says whether it got to its end.
 fn fork(child: impl FnOnce()) -> bool {
     until_others_sleep();
-    // SAFETY: the child uses what a fork leaves usable: glibc's allocator, and its own memory.
-    match unsafe { libc::fork() } {
-        -1 => panic!("fork: {}", io::Error::last_os_error()),
-        0 => {
-            let passed = catch_unwind(AssertUnwindSafe(|| {
-                let _watchdog = watchdog();
-                child();
-            }));
-            // SAFETY: ends this process without running what belongs to the parent.
-            unsafe { libc::_exit(i32::from(passed.is_err())) }
-        }
-        pid => {
-            let mut status = 0;
-            // SAFETY: `status` is valid for the write.
-            let ended = unsafe { libc::waitpid(pid, &raw mut status, 0) };
-            ended == pid && status == 0
-        }
-    }
+    forked(|| {
+        let _watchdog = watchdog();
+        child();
+    })
 }
 
 fn request(aio: &Aio) -> Iocb<Rw<Arc<File>, Write, [u8; 4]>> {

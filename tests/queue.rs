@@ -1,6 +1,9 @@
 //! Completions as values: what is pushed into a queue comes back once, with its tag, whatever the dispatch,
 //! and whatever becomes of the queue and its context. And handles that are bound to their thread.
-#![allow(unsafe_code, reason = "forks, and destroys a context")]
+#![allow(
+    unsafe_code,
+    reason = "drops a copy of a handle, and destroys a context"
+)]
 
 mod common;
 
@@ -12,7 +15,6 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::sync::{Arc, LazyLock};
@@ -541,23 +543,6 @@ fn user_code_inside_a_queue_may_use_the_queue() {
     }
 }
 
-/// Forks, and returns whether the child passed.
-fn fork(child: impl FnOnce()) -> bool {
-    // SAFETY: the child uses what a fork leaves usable: glibc's allocator, and its own memory.
-    match unsafe { libc::fork() } {
-        0 => {
-            let passed = catch_unwind(AssertUnwindSafe(child)).is_ok();
-            // SAFETY: ends this process without running what belongs to the parent.
-            unsafe { libc::_exit(i32::from(!passed)) }
-        }
-        pid => {
-            let mut status = 0;
-            // SAFETY: `status` is valid for the write.
-            pid > 0 && unsafe { libc::waitpid(pid, &raw mut status, 0) } == pid && status == 0
-        }
-    }
-}
-
 /// With requests in each place: handed out in part, complete, in flight, held back.
 #[test]
 fn a_forked_child_hears_so_and_the_parent_loses_nothing() {
@@ -575,7 +560,7 @@ fn a_forked_child_hears_so_and_the_parent_loses_nothing() {
                 queue.push(poll, fates.token()).unwrap();
                 queue.submit().unwrap();
                 queue.push(read(&aio).mixed(), fates.token()).unwrap();
-                let passed = fork(|| {
+                let passed = forked(|| {
                     let refused = queue.push(read(&aio).mixed(), fates.token()).unwrap_err();
                     assert_eq!(reason(refused.error()), Some(AioError::Forked));
                     let error = queue.wait(1, None).unwrap_err();

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "no test file needs all of it")]
 #![allow(
     unsafe_code,
-    reason = "buffers that count their drops are passed to the kernel"
+    reason = "buffers that count their drops are passed to the kernel, and children are forked"
 )]
 
 #[path = "../kit/mod.rs"]
@@ -23,7 +23,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::{self, File};
 use std::io::{self, PipeWriter, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,6 +38,29 @@ pub(crate) fn skip(reason: &str) {
         std::env::var_os("KIOCB_CI").is_none(),
         "skipped in CI: {reason}"
     );
+}
+
+/// Runs `child` in a forked process, and says whether it got to its end. One that hangs, because a lock is its
+/// parent's, is ended.
+pub(crate) fn forked(child: impl FnOnce()) -> bool {
+    // SAFETY: the child uses what a fork leaves usable: glibc's allocator, and its own memory.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", io::Error::last_os_error()),
+        0 => {
+            let seconds = u32::try_from(patience().as_secs()).unwrap_or(u32::MAX);
+            // SAFETY: sets a timer of the child's own.
+            unsafe { libc::alarm(seconds) };
+            let passed = catch_unwind(AssertUnwindSafe(child));
+            // SAFETY: ends this process without running what belongs to the parent.
+            unsafe { libc::_exit(i32::from(passed.is_err())) }
+        }
+        pid => {
+            let mut status = 0;
+            // SAFETY: `status` is valid for the write.
+            let ended = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+            ended == pid && status == 0
+        }
+    }
 }
 
 /// Ends the process, and says where it hung, if the test is not over in time. Lives as long as the test.

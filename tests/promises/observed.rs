@@ -104,34 +104,14 @@ fn a_forked_child_gets_neither_dump_nor_latencies_and_takes_no_lock() {
                 let dump = aio.dump().unwrap_err();
                 let latencies = aio.latencies().unwrap_err();
                 aio.observe(1);
-                [&dump, &latencies].map(reason) == [Some(AioError::Forked); 2]
+                let reasons = [&dump, &latencies].map(reason);
+                assert_eq!(reasons, [Some(AioError::Forked); 2]);
             });
             assert!(passed);
         }
         drop::<Sender<()>>(send);
         asking.join().unwrap();
     });
-}
-
-/// Whether `child`, in a forked process, returns true.
-fn forked(child: impl FnOnce() -> bool) -> bool {
-    // SAFETY: the child uses what a fork leaves usable, and starts no thread.
-    match unsafe { libc::fork() } {
-        -1 => panic!("fork: {}", io::Error::last_os_error()),
-        0 => {
-            // SAFETY: no memory is passed. A child that waits for a lock of its parent's is ended.
-            unsafe { libc::alarm(20) };
-            let passed = child();
-            // SAFETY: ends this process without running what belongs to the parent.
-            unsafe { libc::_exit(i32::from(!passed)) }
-        }
-        pid => {
-            let mut status = 0;
-            // SAFETY: `status` is valid for the write.
-            let ended = unsafe { libc::waitpid(pid, &raw mut status, 0) };
-            ended == pid && status == 0
-        }
-    }
 }
 
 #[test]

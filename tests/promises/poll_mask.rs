@@ -259,20 +259,10 @@ fn a_poll_with_a_mask_is_refused_where_a_poll_is() {
         request.submit().unwrap();
         assert_eq!(aio.poll_with_mask(1, 1, None, mask).unwrap(), 1);
         assert!(would_deadlock(&inside.recv().unwrap()));
-        // SAFETY: the child starts no thread, and ends at once.
-        match unsafe { libc::fork() } {
-            0 => {
-                let refused = aio.poll_with_mask(1, 1, None, mask);
-                let is_forked = reason(&refused.unwrap_err()) == Some(AioError::Forked);
-                // SAFETY: ends this process without running what belongs to the parent.
-                unsafe { libc::_exit(i32::from(!is_forked)) }
-            }
-            child => {
-                let mut status = 0;
-                // SAFETY: `status` is valid for the write.
-                assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-                assert_eq!(status, 0);
-            }
-        }
+        let passed = forked(|| {
+            let refused = aio.poll_with_mask(1, 1, None, mask);
+            assert_eq!(reason(&refused.unwrap_err()), Some(AioError::Forked));
+        });
+        assert!(passed);
     });
 }
