@@ -24,9 +24,11 @@ impl SignalMask {
         SignalMask(0)
     }
 
-    /// Blocks every signal.
+    /// Blocks every signal but those that the C library keeps for itself, as its `sigfillset` does: 32 and 33,
+    /// with musl 34 too. By them `setuid(2)` and its like change all threads, and wait for each: a thread
+    /// that sleeps with them blocked would hold up the one that calls.
     pub const fn all() -> SignalMask {
-        SignalMask(u64::MAX)
+        SignalMask(!OF_THE_C_LIBRARY)
     }
 
     /// The same, and blocks this signal.
@@ -58,11 +60,20 @@ impl SignalMask {
         self.0
     }
 
-    /// The set of these bits.
+    /// The set of these bits. See [`all`](SignalMask::all) for what is better not blocked.
     pub const fn from_bits(bits: u64) -> SignalMask {
         SignalMask(bits)
     }
 }
+
+const OF_THE_C_LIBRARY: u64 = {
+    let glibc = bit(32) | bit(33);
+    if cfg!(target_env = "musl") {
+        glibc | bit(34)
+    } else {
+        glibc
+    }
+};
 
 const fn bit(signal: i32) -> u64 {
     assert!(

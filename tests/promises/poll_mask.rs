@@ -203,6 +203,25 @@ fn a_poll_with_a_mask_returns_when_an_event_has_ended_its_sleep() {
     });
 }
 
+/// The C library changes the identity of each thread by a signal of its own, and waits for all of them.
+#[test]
+fn a_masked_sleep_keeps_no_other_thread_from_changing_the_identity() {
+    in_both_modes(|| {
+        let (aio, calls) = (manual(), Counter::default());
+        let _writer = waits(&aio, &calls);
+        let poller = named("poller", move || {
+            aio.poll_with_mask(1, 9, LONG, SignalMask::all())
+        });
+        until(|| is_in("poller", &[SYS_IO_PGETEVENTS]));
+        // SAFETY: no memory is passed.
+        let own = unsafe { libc::getgid() };
+        // SAFETY: as above, and the identity stays what it is.
+        let changed = unsafe { libc::setgid(own) };
+        assert_eq!(changed, 0);
+        assert_eq!(poller.join().unwrap().unwrap(), 0);
+    });
+}
+
 #[test]
 fn a_poll_with_a_mask_is_bounded_by_its_timeout() {
     in_both_modes(|| {
