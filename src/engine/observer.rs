@@ -284,6 +284,11 @@ impl Observer {
         self.inside.lock().latencies.clone().unwrap_or_default()
     }
 
+    /// Whether an observed request is outstanding.
+    pub(super) fn has_records(&self) -> bool {
+        !self.inside.lock().records.is_empty()
+    }
+
     /// What is outstanding; `queued` are the tags of what is in the backlog.
     pub(super) fn states(&self, queued: &HashSet<u64>, shard: usize) -> Vec<RequestState> {
         let (inside, now) = (self.inside.lock(), now());

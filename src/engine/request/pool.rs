@@ -188,8 +188,8 @@ mod imp {
 
 #[cfg(any(loom, shuttle))]
 mod imp {
-    //! No reuse in a model or a simulation: a cell touched after its end is then a use after free that the checker and the
-    //! allocator can see.
+    //! No reuse in a model or a simulation: a cell touched after its end is then a use after free that the
+    //! checker and the allocator can see.
     use super::{NonNull, free, fresh};
 
     pub(super) fn take() -> NonNull<u8> {
