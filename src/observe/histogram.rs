@@ -11,7 +11,8 @@ const TOP_BITS: u32 = 40;
 const BUCKETS: usize = ((TOP_BITS - PART_BITS + 1) << PART_BITS) as usize + 1;
 
 /// How often something took how long: counts in buckets that are an eighth of a power of two wide, so that
-/// what it says is up to 12.5 % too much. It has a fixed size, and counting allocates nothing.
+/// what it says is up to 12.5 % too much. Times of 18 minutes and more share one bucket, of which it says the
+/// longest. It has a fixed size, and counting allocates nothing.
 ///
 /// ```
 /// use kiocb::observe::Histogram;
