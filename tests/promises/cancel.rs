@@ -126,7 +126,7 @@ fn cancelling_in_a_callback_and_in_a_waker_works() {
 fn a_cancellable_poll_is_gathered_in_a_callback_and_cancelled() {
     in_both_modes(|| {
         let (aio, (send, results)) = (aio(), channel());
-        let inner = aio.clone();
+        let (inner, (tell, cancels)) = (aio.clone(), channel());
         let request = nothing(&aio).init_callback(move |_| {
             let (reader, writer) = io::pipe().unwrap();
             let poll = inner
@@ -135,11 +135,12 @@ fn a_cancellable_poll_is_gathered_in_a_callback_and_cancelled() {
             let poll =
                 poll.init_callback(move |done| send.send(is_cancelled(&done.result)).unwrap());
             let handle = poll.submit_cancellable().unwrap();
-            assert!(handle.cancel());
+            tell.send(handle.cancel()).unwrap();
             drop(writer);
         });
         request.submit().unwrap();
         aio.drain().unwrap();
+        assert_eq!(cancels.iter().collect::<Vec<_>>(), [true]);
         assert_eq!(results.iter().collect::<Vec<_>>(), [true]);
     });
 }

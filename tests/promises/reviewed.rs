@@ -115,10 +115,7 @@ fn a_deferred_waker_of_a_manual_context_is_called_before_drain_returns() {
         let mut batch = aio.batch();
         let mut first = batch.push(nothing(&aio));
         let count = woken.clone();
-        leave(
-            &mut second.pending,
-            &waker(once(move || assert_eq!(count.add(), 1))),
-        );
+        leave(&mut second.pending, &waker(once(move || _ = count.add())));
         let (writer, inside) = (second.writer, Latch::default());
         let reached = inside.clone();
         let deed = once(move || {

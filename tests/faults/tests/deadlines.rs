@@ -15,12 +15,6 @@ use kit::*;
 const ALL: [Dispatch; 3] = [Dispatch::Thread, Dispatch::Anywhere, Dispatch::Manual];
 const SHORT: Duration = Duration::from_millis(100);
 
-/// How many kernel contexts this process has.
-fn count_contexts() -> usize {
-    let maps = std::fs::read_to_string("/proc/self/maps").expect("proc");
-    maps.lines().filter(|line| line.contains("[aio]")).count()
-}
-
 fn context(depth: u32, dispatch: Dispatch) -> Aio {
     let builder = Aio::builder().depth(depth).dispatch(dispatch);
     builder.build().expect("a context")

@@ -165,11 +165,6 @@ fn contexts_end_also_where_no_thread_can_be_had_for_it() {
     .success();
 }
 
-fn count_contexts() -> usize {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    maps.lines().filter(|line| line.contains("[aio]")).count()
-}
-
 /// `unshare(CLONE_NEWPID)` moves the children of a process into a new namespace; a thread can't be moved.
 #[test]
 fn a_thread_that_a_new_pid_namespace_forbids_is_named() {

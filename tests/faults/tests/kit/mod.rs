@@ -34,6 +34,12 @@ pub(crate) fn blocks(count: u8) -> Vec<u8> {
     (1..=count).flat_map(|number| vec![number; BLOCK]).collect()
 }
 
+/// How many kernel contexts this process has.
+pub(crate) fn count_contexts() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("proc");
+    maps.lines().filter(|line| line.contains("[aio]")).count()
+}
+
 /// A context of that depth with the defaults.
 pub(crate) fn aio(depth: u32) -> Aio {
     Aio::builder().depth(depth).build().expect("a context")
