@@ -17,7 +17,7 @@ impl StreamReader {
     /// # Errors
     /// See [the type](Self#errors).
     pub async fn fill_buf_async(&mut self) -> io::Result<&[u8]> {
-        poll_fn(|context| self.fill(&mut How::Poll(context))).await?;
+        poll_fn(|context| self.fill(&mut How::Poll(context)).map_ok(|_| ())).await?;
         Ok(self.unread())
     }
 
@@ -26,11 +26,7 @@ impl StreamReader {
     /// # Errors
     /// See [the type](Self#errors).
     pub async fn read_async(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        self.fill_buf_async().await?;
-        Ok(self.copy_to(buf))
+        poll_fn(|context| self.read_into(buf, &mut How::Poll(context))).await
     }
 
     /// Fills the buffer. If the future is dropped, what was read by then is in the buffer, and

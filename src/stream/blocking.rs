@@ -7,18 +7,13 @@ use std::io;
 
 impl io::Read for StreamReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        ready(self.fill(&mut How::Block))?;
-        Ok(self.copy_to(buf))
+        ready(self.read_into(buf, &mut How::Block))
     }
 }
 
 impl io::BufRead for StreamReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        ready(self.fill(&mut How::Block))?;
-        Ok(self.unread())
+        ready(self.fill(&mut How::Block))
     }
 
     fn consume(&mut self, count: usize) {

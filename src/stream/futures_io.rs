@@ -6,7 +6,7 @@ use super::writer::StreamWriter;
 use futures_io::{AsyncBufRead, AsyncRead, AsyncWrite};
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 impl AsyncRead for StreamReader {
     fn poll_read(
@@ -14,19 +14,13 @@ impl AsyncRead for StreamReader {
         context: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        if buf.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        ready!(self.fill(&mut How::Poll(context)))?;
-        Poll::Ready(Ok(self.copy_to(buf)))
+        self.read_into(buf, &mut How::Poll(context))
     }
 }
 
 impl AsyncBufRead for StreamReader {
     fn poll_fill_buf(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        let this = self.get_mut();
-        ready!(this.fill(&mut How::Poll(context)))?;
-        Poll::Ready(Ok(this.unread()))
+        self.get_mut().fill(&mut How::Poll(context))
     }
 
     fn consume(self: Pin<&mut Self>, count: usize) {

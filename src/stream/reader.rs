@@ -133,8 +133,24 @@ impl StreamReader {
         self.position += count as u64;
     }
 
-    /// Waits until bytes are there. None are at the end.
-    pub(super) fn fill(&mut self, how: &mut How<'_, '_>) -> Poll<io::Result<()>> {
+    /// Reads as many bytes as there are, and waits for the first.
+    pub(super) fn read_into(
+        &mut self,
+        buf: &mut [u8],
+        how: &mut How<'_, '_>,
+    ) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let bytes = ready!(self.fill(how))?;
+        let count = bytes.len().min(buf.len());
+        buf[..count].copy_from_slice(&bytes[..count]);
+        self.consume(count);
+        Poll::Ready(Ok(count))
+    }
+
+    /// Waits until bytes are there, and returns them. None are at the end.
+    pub(super) fn fill(&mut self, how: &mut How<'_, '_>) -> Poll<io::Result<&[u8]>> {
         self.lane.aio.engine().check_origin()?;
         while self.unread().is_empty() && self.position < self.end {
             if std::mem::take(&mut self.at_end) {
@@ -146,16 +162,7 @@ impl StreamReader {
                 self.land(landed)?;
             }
         }
-        Poll::Ready(Ok(()))
-    }
-
-    /// What there is, copied.
-    pub(super) fn copy_to(&mut self, buf: &mut [u8]) -> usize {
-        let unread = self.unread();
-        let count = unread.len().min(buf.len());
-        buf[..count].copy_from_slice(&unread[..count]);
-        self.consume(count);
-        count
+        Poll::Ready(Ok(self.unread()))
     }
 
     fn release(&mut self) {

@@ -15,9 +15,9 @@ impl AsyncRead for StreamReader {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if buf.remaining() > 0 {
-            ready!(self.fill(&mut How::Poll(context)))?;
-            let count = self.unread().len().min(buf.remaining());
-            buf.put_slice(&self.unread()[..count]);
+            let bytes = ready!(self.fill(&mut How::Poll(context)))?;
+            let count = bytes.len().min(buf.remaining());
+            buf.put_slice(&bytes[..count]);
             self.consume(count);
         }
         Poll::Ready(Ok(()))
@@ -26,9 +26,7 @@ impl AsyncRead for StreamReader {
 
 impl AsyncBufRead for StreamReader {
     fn poll_fill_buf(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        let this = self.get_mut();
-        ready!(this.fill(&mut How::Poll(context)))?;
-        Poll::Ready(Ok(this.unread()))
+        self.get_mut().fill(&mut How::Poll(context))
     }
 
     fn consume(self: Pin<&mut Self>, count: usize) {
