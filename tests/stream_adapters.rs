@@ -43,6 +43,39 @@ async fn write_all<W: Unpin>(
     }
 }
 
+type Call = fn(Pin<&mut StreamWriter>, &mut Context<'_>) -> Poll<io::Result<()>>;
+
+/// Flushes, and closes twice.
+async fn end(writer: &mut StreamWriter, flush: Call, close: Call) {
+    for call in [flush, close, close] {
+        let called = poll_fn(|context| call(Pin::new(&mut *writer), context));
+        called.await.unwrap();
+    }
+}
+
+type Fill = for<'a> fn(Pin<&'a mut StreamReader>, &mut Context<'_>) -> Poll<io::Result<&'a [u8]>>;
+
+/// Reads to the end.
+async fn read_all(
+    reader: &mut StreamReader,
+    fill: Fill,
+    consume: fn(Pin<&mut StreamReader>, usize),
+) -> Vec<u8> {
+    let mut got = Vec::new();
+    loop {
+        let more = poll_fn(|context| {
+            let more = fill(Pin::new(&mut *reader), context);
+            more.map_ok(<[u8]>::to_vec)
+        });
+        let more = more.await.unwrap();
+        if more.is_empty() {
+            return got;
+        }
+        consume(Pin::new(reader), more.len());
+        got.extend(more);
+    }
+}
+
 #[test]
 fn bytes_come_back_by_the_traits_of_futures_io() {
     use futures_io::{AsyncBufRead, AsyncRead, AsyncWrite};
@@ -51,12 +84,7 @@ fn bytes_come_back_by_the_traits_of_futures_io() {
     let (mut writer, mut reader) = streams(&aio(), &path);
     block_on(async {
         write_all(&mut writer, &bytes, AsyncWrite::poll_write).await;
-        let flushed = poll_fn(|context| AsyncWrite::poll_flush(Pin::new(&mut writer), context));
-        flushed.await.unwrap();
-        for _ in 0..2 {
-            let closed = poll_fn(|context| AsyncWrite::poll_close(Pin::new(&mut writer), context));
-            closed.await.unwrap();
-        }
+        end(&mut writer, AsyncWrite::poll_flush, AsyncWrite::poll_close).await;
         assert!(fs::read(&path).unwrap() == bytes);
         let late = poll_fn(|context| AsyncWrite::poll_write(Pin::new(&mut writer), context, b"x"));
         assert_eq!(late.await.unwrap_err().kind(), io::ErrorKind::InvalidInput);
@@ -66,18 +94,12 @@ fn bytes_come_back_by_the_traits_of_futures_io() {
             poll_fn(|context| AsyncRead::poll_read(Pin::new(&mut reader), context, &mut first));
         let count = read.await.unwrap();
         let mut got = first[..count].to_vec();
-        loop {
-            let more = poll_fn(|context| {
-                let more = AsyncBufRead::poll_fill_buf(Pin::new(&mut reader), context);
-                more.map_ok(<[u8]>::to_vec)
-            });
-            let more = more.await.unwrap();
-            if more.is_empty() {
-                break;
-            }
-            AsyncBufRead::consume(Pin::new(&mut reader), more.len());
-            got.extend(more);
-        }
+        let rest = read_all(
+            &mut reader,
+            AsyncBufRead::poll_fill_buf,
+            AsyncBufRead::consume,
+        );
+        got.extend(rest.await);
         assert!(got == bytes);
     });
 }
@@ -91,12 +113,12 @@ fn bytes_come_back_by_the_traits_of_tokio() {
     let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
     runtime.block_on(async {
         write_all(&mut writer, &bytes, AsyncWrite::poll_write).await;
-        let flushed = poll_fn(|context| AsyncWrite::poll_flush(Pin::new(&mut writer), context));
-        flushed.await.unwrap();
-        for _ in 0..2 {
-            let end = poll_fn(|context| AsyncWrite::poll_shutdown(Pin::new(&mut writer), context));
-            end.await.unwrap();
-        }
+        end(
+            &mut writer,
+            AsyncWrite::poll_flush,
+            AsyncWrite::poll_shutdown,
+        )
+        .await;
         assert!(fs::read(&path).unwrap() == bytes);
 
         let mut first = [0; 1000];
@@ -107,18 +129,12 @@ fn bytes_come_back_by_the_traits_of_tokio() {
         read.await.unwrap();
         assert_eq!(&part.filled()[..6], b"before");
         let mut got = part.filled()[6..].to_vec();
-        loop {
-            let more = poll_fn(|context| {
-                let more = AsyncBufRead::poll_fill_buf(Pin::new(&mut reader), context);
-                more.map_ok(<[u8]>::to_vec)
-            });
-            let more = more.await.unwrap();
-            if more.is_empty() {
-                break;
-            }
-            AsyncBufRead::consume(Pin::new(&mut reader), more.len());
-            got.extend(more);
-        }
+        let rest = read_all(
+            &mut reader,
+            AsyncBufRead::poll_fill_buf,
+            AsyncBufRead::consume,
+        );
+        got.extend(rest.await);
         assert!(got == bytes);
     });
 }
