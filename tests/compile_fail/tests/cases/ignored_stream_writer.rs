@@ -2,11 +2,10 @@
 #![deny(unused_must_use)]
 
 use kiocb::stream::StreamWriter;
+use kiocb::{Aio, DirectFile};
 
-fn make() -> StreamWriter {
-    unimplemented!()
-}
-
-fn main() {
-    make();
+fn main() -> std::io::Result<()> {
+    let file = DirectFile::options().write(true).open_or_buffered("file")?;
+    StreamWriter::new(&Aio::global()?, file)?;
+    Ok(())
 }
