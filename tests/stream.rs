@@ -675,6 +675,27 @@ fn a_start_beyond_any_file_is_refused() {
     assert!(reader.read(&mut [0; 9]).is_err());
 }
 
+/// The kernel refuses the read only when it gets it: before, it waits for the slot of one that is not wanted any more.
+#[test]
+fn a_range_beyond_any_file_is_refused_where_its_read_queues() {
+    let _watchdog = watchdog();
+    let place = disk_dir();
+    let path = place.path().join("file");
+    let bytes = pattern(17, 10 * 4096);
+    fs::write(&path, &bytes).unwrap();
+    let aio = build(Aio::builder().depth(1).dispatch(Dispatch::Manual));
+    let mut reader = options((4, 4096)).reader(&aio, open(&path)).unwrap();
+    reader.fill_buf().unwrap();
+    reader.set_range(u64::MAX - 10..u64::MAX).unwrap();
+    let error = reader.fill_buf().unwrap_err();
+    assert_eq!(inner(&error).errno(), Some(libc::EINVAL));
+    assert_eq!(inner(&error).position(), u64::MAX - 10);
+    reader.set_range(0..u64::MAX).unwrap();
+    let mut got = Vec::new();
+    reader.read_to_end(&mut got).unwrap();
+    assert!(got == bytes);
+}
+
 /// Its writes would all go to the end of the file, the last block's zeroes included.
 #[test]
 fn a_file_that_is_open_for_appending_is_refused_to_a_writer() {

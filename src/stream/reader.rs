@@ -204,7 +204,7 @@ impl StreamReader {
         let want = self.lane.plan.round_up(self.end - self.next);
         block.ask(want);
         self.lane.submit(block, self.next, want)?;
-        self.next += want as u64;
+        self.next = self.next.saturating_add(want as u64);
         Ok(true)
     }
 
@@ -224,7 +224,7 @@ impl StreamReader {
             }
             // What came before it failed is the program's. Then it is read again, for its error.
             Some(_) => self.restart_at(came_to),
-            None if came_to < offset + landed.len as u64 => {
+            None if block.filled().len() < landed.len => {
                 self.at_end = true;
                 self.restart_at(came_to);
             }
