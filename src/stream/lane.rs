@@ -69,6 +69,12 @@ impl<O: Operation<Block>> Lane<O> {
         self.flights.is_empty()
     }
 
+    /// Where the newest block on its way ends; 0 without one.
+    pub(super) fn reaches(&self) -> u64 {
+        let newest = self.flights.back();
+        newest.map_or(0, |flight| flight.offset + flight.len as u64)
+    }
+
     /// A block that is free, or a new one while there are fewer than may be. `None`: all are in use.
     pub(super) fn take(&mut self) -> io::Result<Option<Block>> {
         let spare = self.spare.pop();

@@ -182,7 +182,7 @@ impl StreamReader {
         while self.wants_more() {
             match self.ask() {
                 Ok(true) => {}
-                Err(cause) if self.lane.live() == 0 && self.lane.is_empty() => {
+                Err(cause) if self.lane.is_empty() => {
                     let (position, len) = (self.position, self.lane.plan.block);
                     return Err(StreamError::new(Doing::Read, position, len, cause).into());
                 }

@@ -17,14 +17,9 @@ impl Room {
         Room { step, end }
     }
 
-    /// What is written now is the last: it needs no step.
+    /// What is written from now on needs no step.
     pub(super) fn stop(&mut self) {
         self.step = 0;
-    }
-
-    /// The file ends here now.
-    pub(super) fn end_at(&mut self, end: u64) {
-        self.end = end;
     }
 
     /// Reserves what `from..to` still needs, and the rest of a step. Where that fails, the write will tell.

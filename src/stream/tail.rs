@@ -32,6 +32,11 @@ impl Tail {
         }
     }
 
+    /// Where in the file the first byte goes.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
     /// Where in the file the next byte goes.
     pub(super) fn position(&self) -> u64 {
         self.start + self.len as u64
@@ -48,11 +53,6 @@ impl Tail {
 
     pub(super) fn is_full(&self, plan: &Plan) -> bool {
         self.has_block() && self.len == plan.block
-    }
-
-    /// Whether bytes that were submitted are to be submitted again.
-    pub(super) fn overlaps(&self) -> bool {
-        self.clean > 0
     }
 
     pub(super) fn put_into(&mut self, mut block: Block) {

@@ -66,15 +66,13 @@ pub struct StreamWriter {
     tail: Tail,
     room: Room,
     syncs: Syncs,
-    /// The first block of the tail is in flight: it may be written again only when that is over.
-    overlaps: bool,
     /// A block that was not taken. It is the failure, unless one before it fails that is in flight.
     refused: Option<StreamError>,
     failure: Option<StreamError>,
     /// `failure` was returned.
     is_told: bool,
     has_length: bool,
-    /// The length that was set.
+    /// The length that was set. The stream is there as long as nothing more is written.
     cut_at: Option<u64>,
     is_finished: bool,
 }
@@ -100,7 +98,6 @@ impl StreamWriter {
             tail: Tail::new(&plan, head),
             room,
             syncs: Syncs::default(),
-            overlaps: false,
             refused: None,
             failure: None,
             is_told: false,
@@ -161,7 +158,6 @@ impl StreamWriter {
         }
         ready!(self.get_block(how))?;
         let count = self.tail.push(bytes);
-        self.cut_at = None;
         if self.tail.is_full(&self.lane.plan) {
             // What fails stays, and the next call returns it; what has to wait is sent by that one.
             let _ = self.send(how);
@@ -200,7 +196,6 @@ impl StreamWriter {
             ready!(self.send(how))?;
         }
         self.tail.skip_to(to, &self.lane.plan);
-        self.cut_at = None;
         Poll::Ready(Ok(()))
     }
 
@@ -226,7 +221,6 @@ impl StreamWriter {
             return Err(self.keep(Doing::SetLength, end, 0, cause));
         }
         self.cut_at = Some(end);
-        self.room.end_at(end);
         self.syncs.changed();
         Ok(())
     }
@@ -245,7 +239,8 @@ impl StreamWriter {
 
     /// Submits what the tail has.
     fn send(&mut self, how: &mut How<'_, '_>) -> Poll<io::Result<()>> {
-        if self.overlaps {
+        // What is in flight of the tail's first block may be written again only when that is over.
+        if self.lane.reaches() > self.tail.start() {
             ready!(self.drain(how))?;
         }
         let Some((block, start, len)) = self.tail.take(&self.lane.plan) else {
@@ -253,7 +248,6 @@ impl StreamWriter {
         };
         self.room
             .reserve(&self.lane.file, start, start + len as u64);
-        self.overlaps = self.tail.overlaps();
         self.syncs.changed();
         if let Err(cause) = self.lane.submit(block, start, len) {
             self.refused = Some(StreamError::new(Doing::Write, start, len, cause));
@@ -279,7 +273,6 @@ impl StreamWriter {
         while !self.lane.is_empty() {
             ready!(self.reap(how))?;
         }
-        self.overlaps = false;
         Poll::Ready(Ok(()))
     }
 
