@@ -59,6 +59,7 @@ mod blocking;
 mod error;
 #[cfg(feature = "futures-io")]
 mod futures_io;
+mod head;
 mod how;
 mod lane;
 mod options;

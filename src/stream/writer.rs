@@ -1,7 +1,7 @@
 //! A file as a stream of bytes to be written.
 
-use super::block::Block;
 use super::error::{Doing, StreamError};
+use super::head;
 use super::how::{How, ready as done};
 use super::lane::Lane;
 use super::options::{Plan, StreamOptions};
@@ -11,7 +11,7 @@ use super::tail::Tail;
 use crate::aio::Aio;
 use crate::direct::DirectFile;
 use crate::error::AioError;
-use crate::op::{Read, Write};
+use crate::op::Write;
 use crate::sync_scheduler::SyncKind;
 use crate::user_code;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -92,7 +92,7 @@ impl StreamWriter {
         let has_length = file.file().metadata()?.is_file();
         let step = if has_length { plan.preallocate } else { 0 };
         let room = Room::new(step, file.len()?);
-        let head = head(aio, &plan, &file)?;
+        let head = head::read(aio, &plan, &file)?;
         Ok(StreamWriter {
             lane: Lane::new(aio, file, plan, Write)?,
             tail: Tail::new(&plan, head),
@@ -330,26 +330,6 @@ fn refuse_appending(file: &DirectFile) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok(())
-}
-
-/// What the first block of the file has before the stream begins.
-fn head(aio: &Aio, plan: &Plan, file: &Arc<DirectFile>) -> io::Result<Box<[u8]>> {
-    let size = plan.round_up(plan.align);
-    let start = plan.round_down(plan.start);
-    let mut block = Block::try_new(size, plan.memory)?;
-    if start != plan.start {
-        block.ask(size);
-        let read = aio.alloc().init_rw(Arc::clone(file), Read, block, start);
-        let read = read.read_exact().wait()?;
-        match read.result {
-            // The file may end here, or before: then a hole is between.
-            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
-            _ => block = read.buf,
-        }
-    }
-    let mut head = vec![0; size];
-    head[..block.filled().len()].copy_from_slice(block.filled());
-    Ok(head.into_boxed_slice())
 }
 
 impl Drop for StreamWriter {
