@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use kiocb::stream::{StreamError, StreamOptions, StreamWriter};
+use kiocb::stream::{StreamError, StreamOptions, StreamReader, StreamWriter};
 use kiocb::{Aio, DirectFile};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{Mount, Op, SlowFs, Watchdog, need, need_root};
@@ -25,6 +25,17 @@ fn open(path: &Path) -> Arc<DirectFile> {
 }
 
 const FOUR_BLOCKS: StreamOptions = StreamOptions::new().depth(4).block(BLOCK).preallocate(0);
+
+/// Writes the server's file.
+fn writer(aio: &Aio, slow: &SlowFs) -> StreamWriter {
+    let file = open(&slow.path().join("f"));
+    FOUR_BLOCKS.writer(aio, file).unwrap()
+}
+
+fn reader(slow: &SlowFs) -> StreamReader {
+    let file = open(&slow.path().join("f"));
+    FOUR_BLOCKS.reader(&aio(8), file).unwrap()
+}
 
 fn position(error: &io::Error) -> u64 {
     inner(error).position()
@@ -80,9 +91,7 @@ fn a_reader_has_its_blocks_in_flight_before_they_are_asked_for() {
     let _watchdog = Watchdog::new("read-ahead");
     let slow = need!(SlowFs::new());
     drop(slow.file("f", blocks(10)));
-    let mut reader = FOUR_BLOCKS
-        .reader(&aio(8), open(&slow.path().join("f")))
-        .unwrap();
+    let mut reader = reader(&slow);
     let gate = slow.hold_reads(0..u64::MAX);
     let first = std::thread::spawn(move || (reader.read(&mut [0; 1]), reader));
     gate.wait_for(4); // would hang here if they came one by one
@@ -100,9 +109,7 @@ fn a_writer_goes_on_while_its_blocks_are_in_flight() {
     let _watchdog = Watchdog::new("write-behind");
     let slow = need!(SlowFs::new());
     drop(slow.file("f", Vec::new()));
-    let mut writer = FOUR_BLOCKS
-        .writer(&aio(8), open(&slow.path().join("f")))
-        .unwrap();
+    let mut writer = writer(&aio(8), &slow);
     let gate = slow.hold_writes(0..u64::MAX);
     // The server holds one write that makes the file longer at a time: these are within its length.
     writer.file().file().set_len(10 * B).unwrap();
@@ -119,9 +126,7 @@ fn a_read_that_fails_is_an_error_at_its_place_and_read_again() {
     let _watchdog = Watchdog::new("a failing read");
     let slow = need!(SlowFs::new());
     drop(slow.file("f", blocks(10)));
-    let mut reader = FOUR_BLOCKS
-        .reader(&aio(8), open(&slow.path().join("f")))
-        .unwrap();
+    let mut reader = reader(&slow);
     slow.on(Op::Read).at(5 * B..6 * B).times(2).fail(libc::EIO);
     let mut got = Vec::new();
     for _ in 0..2 {
@@ -165,9 +170,7 @@ fn short_reads_lose_nothing() {
     drop(slow.file("f", Vec::new()));
     slow.on(Op::Read).at(B..9 * B).times(5).short(1000);
     let bytes = [blocks(10), vec![9; 77]].concat();
-    let mut writer = FOUR_BLOCKS
-        .writer(&aio(8), open(&slow.path().join("f")))
-        .unwrap();
+    let mut writer = writer(&aio(8), &slow);
     writer.write_all(&bytes).unwrap();
     let file = writer.finish().unwrap();
     assert!(slow.contents("f") == bytes);
@@ -187,9 +190,7 @@ fn the_error_of_one_block_stays_though_later_ones_are_written() {
     let slow = need!(SlowFs::new());
     drop(slow.file("f", blocks(10)));
     slow.on(Op::Write).at(2 * B..3 * B).times(1).fail(libc::EIO);
-    let mut writer = FOUR_BLOCKS
-        .writer(&aio(8), open(&slow.path().join("f")))
-        .unwrap();
+    let mut writer = writer(&aio(8), &slow);
     let error = write_until_it_fails(&mut writer);
     assert_eq!(position(&error), 2 * B);
     for _ in 0..2 {
@@ -207,9 +208,7 @@ fn a_write_that_fails_counts_before_a_later_one_that_is_refused() {
     drop(slow.file("f", blocks(10)));
     for poll in [false, true] {
         let aio = aio(8);
-        let mut writer = FOUR_BLOCKS
-            .writer(&aio, open(&slow.path().join("f")))
-            .unwrap();
+        let mut writer = writer(&aio, &slow);
         let gate = slow.hold_writes(0..u64::MAX);
         writer.write_all(&[7; 2 * BLOCK]).unwrap();
         gate.wait_for(2);
@@ -238,9 +237,7 @@ fn a_sync_that_fails_stays() {
     let slow = need!(SlowFs::new());
     drop(slow.file("f", Vec::new()));
     slow.on(Op::Sync).times(1).fail(libc::EIO);
-    let mut writer = FOUR_BLOCKS
-        .writer(&aio(8), open(&slow.path().join("f")))
-        .unwrap();
+    let mut writer = writer(&aio(8), &slow);
     writer.write_all(b"hello").unwrap();
     let error = writer.sync().unwrap_err();
     assert_eq!(error.to_string(), "syncing the first 5 bytes failed");
@@ -256,9 +253,7 @@ fn a_sync_that_was_interrupted_does_not_ask_for_another_try() {
     let slow = need!(SlowFs::new());
     drop(slow.file("f", Vec::new()));
     slow.on(Op::Sync).times(1).fail(libc::EINTR);
-    let mut writer = FOUR_BLOCKS
-        .writer(&aio(8), open(&slow.path().join("f")))
-        .unwrap();
+    let mut writer = writer(&aio(8), &slow);
     writer.write_all(b"hello").unwrap();
     let error = writer.sync().unwrap_err();
     assert_eq!((error.kind(), position(&error)), (ErrorKind::Other, 5));
@@ -280,9 +275,7 @@ fn a_tail_is_not_written_again_before_the_first_write_is_over() {
     let slow = need!(SlowFs::new());
     drop(slow.file("f", vec![0; BLOCK]));
     let aio: Aio = aio(8);
-    let mut writer = FOUR_BLOCKS
-        .writer(&aio, open(&slow.path().join("f")))
-        .unwrap();
+    let mut writer = writer(&aio, &slow);
     let gate = slow.hold_writes(0..u64::MAX);
     writer.write_all(b"hello, ").unwrap();
     assert!(!poll_and_drop(writer.flush_async()), "it is held");
