@@ -249,6 +249,15 @@ impl Plain {
     }
 }
 
+/// Meets the others when it is dropped: they would wait for ever for one that panicked.
+struct AtEnd<'a>(&'a Barrier);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.wait();
+    }
+}
+
 /// How long all transactions take, on so many logs at once, each with an engine on a thread of its own. Neither
 /// making an engine nor its end is counted.
 fn timed<W>(
@@ -263,8 +272,9 @@ fn timed<W>(
     let live = |files: &Files| {
         let mut engine = open(files);
         meet.wait();
+        let over = AtEnd(&meet);
         let outcome = engine.as_mut().map(&run);
-        meet.wait();
+        drop(over);
         outcome.map_err(|error| io::Error::new(error.kind(), error.to_string()))?
     };
     let took = thread::scope(|scope| {
