@@ -63,7 +63,7 @@ pub(crate) fn run(record: &Record) -> Result<()> {
     writeln!(out, "{}", row::HEADING)?;
     let mut progress = Progress::new(slices);
     for cell in &cells {
-        for row in measure(record, cell, &mut progress) {
+        for row in measure(record, cell, &mut progress)? {
             writeln!(out, "{}", row.to_csv())?;
         }
     }
@@ -78,8 +78,8 @@ pub(crate) fn run(record: &Record) -> Result<()> {
     Ok(())
 }
 
-fn measure(record: &Record, cell: &Cell, progress: &mut Progress) -> Vec<Row> {
-    let _busy = Busy::start(cell.busy);
+fn measure(record: &Record, cell: &Cell, progress: &mut Progress) -> Result<Vec<Row>> {
+    let _busy = Busy::start(cell.busy).map_err(|error| format!("a busy task: {error}"))?;
     let mut figures: Vec<Vec<Figures>> = vec![Vec::new(); cell.runs.len()];
     let mut failed = vec![false; cell.runs.len()];
     for _ in 0..record.rounds {
@@ -99,8 +99,9 @@ fn measure(record: &Record, cell: &Cell, progress: &mut Progress) -> Vec<Row> {
     }
     let rows = cell.runs.iter().zip(&figures).zip(&failed);
     let rows = rows.filter(|(_, failed)| !**failed);
-    rows.filter_map(|((run, figures), _)| Row::of(cell, *run, figures))
-        .collect()
+    Ok(rows
+        .filter_map(|((run, figures), _)| Row::of(cell, *run, figures))
+        .collect())
 }
 
 fn slice(record: &Record, cell: &Cell, run: Run) -> Slice {
