@@ -202,10 +202,6 @@ impl Kernel {
             !self.unmapped.load(Relaxed),
             "the ring was read after io_destroy"
         );
-        assert!(
-            !self.unmapped.load(Relaxed),
-            "the ring was read after io_destroy"
-        );
         self.head.load(Ordering::Relaxed) == self.tail.load(Ordering::Acquire)
     }
 
@@ -325,7 +321,6 @@ impl Kernel {
         let mut inside = self.inside.lock();
         assert!(inside.held.is_empty(), "io_destroy would wait");
         inside.destroyed = true;
-        self.unmapped.store(true, Relaxed);
         self.unmapped.store(true, Relaxed);
         self.news.notify_all();
         Ok(())
