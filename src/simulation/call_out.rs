@@ -1,7 +1,7 @@
 //! User code that the crate calls: it does nothing, or its worst.
 
 use super::character::Hostility;
-use super::ledger::{Kind, ended, given_back, ledger, submitting};
+use super::ledger::{Kind, ended, given_back, ledger, open, submitting};
 use super::things::{Handle, Memory};
 use crate::aio::Aio;
 use crate::error::AioError;
@@ -145,7 +145,7 @@ fn submit() {
     let Some(aio) = some_aio().filter(|_| may_request()) else {
         return;
     };
-    let (name, file) = ledger(|ledger| (ledger.open(Kind::Plain, 8), ledger.dice.below(4)));
+    let (name, file) = (open(Kind::Plain, 8), ledger(|ledger| ledger.dice.below(4)));
     let request = aio
         .alloc()
         .init_rw(
@@ -169,7 +169,7 @@ fn wait() {
     let Some(aio) = some_aio().filter(|_| may_request()) else {
         return;
     };
-    let (name, file) = ledger(|ledger| (ledger.open(Kind::Plain, 8), ledger.dice.below(4)));
+    let (name, file) = (open(Kind::Plain, 8), ledger(|ledger| ledger.dice.below(4)));
     let request = aio
         .alloc()
         .init_rw(Handle::new(file), Read, Memory::to_read(8), name << NAME);

@@ -5,9 +5,9 @@
 
 use super::call_out::{Place, call_out, survive};
 use super::held::arrived;
-use super::ledger::{Kind, given_back, ledger, submitting, violate};
+use super::ledger::{Kind, given_back, ledger, open, submitting, violate};
+use super::me::Me;
 use super::things::{Handle, Memory};
-use super::verbs::Me;
 use crate::completion::Completion;
 use crate::sync_group::SyncGroup;
 use crate::sync_scheduler::SyncKind;
@@ -54,15 +54,11 @@ impl super::held::Outcome for Completion<Arc<Handle>, Memory> {
     fn result(&self) -> io::Result<usize> {
         super::held::copy_of(&self.result)
     }
-
-    fn read(&self) -> Option<&[u8]> {
-        None
-    }
 }
 
 fn write(me: &mut Me, group: &SyncGroup<Handle>, history: &RefCell<History>) {
     let len = 1 + me.dice.below(20);
-    let name = ledger(|ledger| ledger.open(Kind::Exact, len));
+    let name = open(Kind::Exact, len);
     let _now = submitting(&[name], false);
     let written = group.write(Memory::to_write(name, len), name << NAME, move |done| {
         arrived(name, &done);
@@ -77,7 +73,7 @@ fn write(me: &mut Me, group: &SyncGroup<Handle>, history: &RefCell<History>) {
 /// Its write has no callback of the program's: the kernel's word is all there is.
 fn commit(me: &mut Me, group: &SyncGroup<Handle>, history: &RefCell<History>) {
     let len = 1 + me.dice.below(20);
-    let name = ledger(|ledger| ledger.open(Kind::Exact, len));
+    let name = open(Kind::Exact, len);
     let before = history.borrow().writes.clone();
     let pending = group.commit(Memory::to_write(name, len), name << NAME);
     let outcome = pending.wait();
@@ -105,7 +101,7 @@ fn barrier(group: &SyncGroup<Handle>, history: &RefCell<History>) {
         (history.file, history.writes.clone())
     };
     let had_failed = history.borrow().failed;
-    let name = ledger(|ledger| ledger.open(Kind::Sync, 0));
+    let name = open(Kind::Sync, 0);
     let _now = submitting(&[name], false);
     let made = group.barrier(SyncKind::All, move |result| {
         check_durable(file, &writes, &result);

@@ -3,6 +3,7 @@
 use super::executor::{block_on, poll_once};
 use super::ledger::{ended, ledger, violate};
 use super::things::{Handle, Memory, holds};
+use crate::aio::Aio;
 use crate::completion::Completion;
 use crate::op::{PollReady, Readiness, Request};
 use crate::pending::Pending;
@@ -14,7 +15,9 @@ use std::time::Duration;
 pub(super) trait Outcome {
     fn result(&self) -> io::Result<usize>;
     /// What was read into memory, where it is known.
-    fn read(&self) -> Option<&[u8]>;
+    fn read(&self) -> Option<&[u8]> {
+        None
+    }
 }
 
 pub(super) fn copy_of(result: &io::Result<usize>) -> io::Result<usize> {
@@ -40,19 +43,11 @@ impl<const N: usize> Outcome for Completion<Handle, [Memory; N]> {
     fn result(&self) -> io::Result<usize> {
         copy_of(&self.result)
     }
-
-    fn read(&self) -> Option<&[u8]> {
-        None
-    }
 }
 
 impl Outcome for Completion<Handle, ()> {
     fn result(&self) -> io::Result<usize> {
         copy_of(&self.result)
-    }
-
-    fn read(&self) -> Option<&[u8]> {
-        None
     }
 }
 
@@ -60,14 +55,10 @@ impl Outcome for Readiness<Handle> {
     fn result(&self) -> io::Result<usize> {
         match &self.result {
             Ok(_) => Ok(0),
-            Err(error) => copy_of(&Err(io::Error::from_raw_os_error(
+            Err(error) => Err(io::Error::from_raw_os_error(
                 error.raw_os_error().unwrap_or(0),
-            ))),
+            )),
         }
-    }
-
-    fn read(&self) -> Option<&[u8]> {
-        None
     }
 }
 
@@ -93,21 +84,39 @@ pub(super) trait Held {
 }
 
 pub(super) struct Handed<S: Request> {
-    pub(super) name: u64,
+    name: u64,
     /// Under `Dispatch::Manual` a task waits until another thread polls, which may never be.
-    pub(super) is_manual: bool,
-    pub(super) pending: Pending<S>,
-    pub(super) cancel: fn(&Pending<S>),
+    is_manual: bool,
+    pending: Pending<S>,
+    cancel: fn(&Pending<S>),
 }
 
 pub(super) fn cancel_poll(pending: &Pending<PollReady<Handle>>) {
     pending.cancel();
 }
 
+impl<S: Request> Handed<S>
+where
+    S::Output: Outcome,
+{
+    pub(super) fn boxed(
+        aio: &Aio,
+        name: u64,
+        pending: Pending<S>,
+        cancel: fn(&Pending<S>),
+    ) -> Box<dyn Held> {
+        Box::new(Handed {
+            name,
+            is_manual: aio.engine().is_manual(),
+            pending,
+            cancel,
+        })
+    }
+}
+
 impl<S: Request> Held for Handed<S>
 where
     S::Output: Outcome,
-    Pending<S>: Future<Output = S::Output> + Unpin,
 {
     fn wait(self: Box<Self>) {
         arrived(self.name, &self.pending.wait());

@@ -55,6 +55,11 @@ pub(super) fn ledger<R>(what: impl FnOnce(&mut Ledger) -> R) -> R {
     LEDGER.with_borrow_mut(what)
 }
 
+/// A new request's name.
+pub(super) fn open(kind: Kind, len: usize) -> u64 {
+    ledger(|ledger| ledger.open(kind, len))
+}
+
 /// What must never be.
 pub(super) fn violate(what: impl Into<String>) {
     machine(|machine| machine.violate(what));
@@ -73,8 +78,7 @@ impl Ledger {
         }
     }
 
-    /// A new request's name.
-    pub(super) fn open(&mut self, kind: Kind, len: usize) -> u64 {
+    fn open(&mut self, kind: Kind, len: usize) -> u64 {
         self.next += 1;
         let entry = Entry {
             kind,

@@ -2,7 +2,8 @@
 
 use super::call_out::{self, survive};
 use super::character::Character;
-use super::verbs::{Me, line};
+use super::me::Me;
+use super::verbs::line;
 use super::{held, things};
 use crate::random::Random;
 use std::rc::Rc;

@@ -2,9 +2,9 @@
 
 use super::call_out::survive;
 use super::held::arrived;
-use super::ledger::{Kind, given_back, ledger, submitting, violate};
+use super::ledger::{Kind, given_back, ledger, open, submitting, violate};
+use super::me::Me;
 use super::things::{Handle, Memory};
-use super::verbs::Me;
 use crate::aio::Aio;
 use crate::op::{Read, Rw};
 use crate::queue::{Queue, QueueDrain};
@@ -41,7 +41,7 @@ pub(super) fn line(me: &mut Me) {
 
 fn push(me: &mut Me, aio: &Aio, queue: &Reads, inside: &RefCell<BTreeSet<u64>>) {
     let len = me.len();
-    let name = ledger(|ledger| ledger.open(Kind::Plain, len));
+    let name = open(Kind::Plain, len);
     let read = aio
         .alloc()
         .init_rw(me.handle(), Read, Memory::to_read(len), name << NAME);
