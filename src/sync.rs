@@ -1,6 +1,8 @@
 //! Threads' tools in one place, so that a model checker or the simulation can take their place: everything else
 //! in the crate imports from here.
 
+#[cfg(any(loom, shuttle))]
+mod atomic;
 mod blocking;
 #[cfg(not(shuttle))]
 pub(crate) mod lock;

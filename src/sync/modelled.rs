@@ -10,7 +10,8 @@
 //! A model has no clock: every look at it is an hour later, so whatever has a deadline finds it over at its
 //! first look.
 
-use loom::sync::atomic::fence;
+use super::atomic::{atomic, counter};
+use loom::sync::atomic::{self, fence};
 use std::ops::{Deref, DerefMut};
 use std::sync::LazyLock;
 pub(crate) use std::sync::atomic::Ordering;
@@ -22,7 +23,7 @@ static BEHIND: LazyLock<bool> =
 
 /// An operation that wants `order`, or `weaker` where a fence does the rest.
 #[track_caller]
-fn fenced<R>(order: Ordering, weaker: Ordering, operation: impl FnOnce(Ordering) -> R) -> R {
+fn operate<R>(order: Ordering, weaker: Ordering, operation: impl FnOnce(Ordering) -> R) -> R {
     if order != Ordering::SeqCst {
         return operation(order);
     }
@@ -36,89 +37,10 @@ fn fenced<R>(order: Ordering, weaker: Ordering, operation: impl FnOnce(Ordering)
     result
 }
 
-macro_rules! atomic {
-    ($name:ident, $loom:ty, $value:ty) => {
-        #[derive(Debug, Default)]
-        pub(crate) struct $name($loom);
-
-        #[allow(dead_code, reason = "each type has what some other needs")]
-        impl $name {
-            #[track_caller]
-            pub(crate) fn new(value: $value) -> Self {
-                Self(<$loom>::new(value))
-            }
-
-            #[track_caller]
-            pub(crate) fn load(&self, order: Ordering) -> $value {
-                fenced(order, Ordering::Acquire, |order| self.0.load(order))
-            }
-
-            #[track_caller]
-            pub(crate) fn store(&self, value: $value, order: Ordering) {
-                fenced(order, Ordering::Release, |order| self.0.store(value, order))
-            }
-
-            #[track_caller]
-            pub(crate) fn swap(&self, value: $value, order: Ordering) -> $value {
-                fenced(order, Ordering::AcqRel, |order| self.0.swap(value, order))
-            }
-
-            #[track_caller]
-            pub(crate) fn compare_exchange(
-                &self,
-                current: $value,
-                new: $value,
-                success: Ordering,
-                failure: Ordering,
-            ) -> Result<$value, $value> {
-                let failure = if failure == Ordering::SeqCst {
-                    Ordering::Acquire
-                } else {
-                    failure
-                };
-                fenced(success, Ordering::AcqRel, |success| {
-                    self.0.compare_exchange(current, new, success, failure)
-                })
-            }
-
-            #[track_caller]
-            pub(crate) fn compare_exchange_weak(
-                &self,
-                current: $value,
-                new: $value,
-                success: Ordering,
-                failure: Ordering,
-            ) -> Result<$value, $value> {
-                self.compare_exchange(current, new, success, failure)
-            }
-        }
-    };
-    ($name:ident, $loom:ty, $value:ty, counts) => {
-        atomic!($name, $loom, $value);
-
-        #[allow(dead_code, reason = "each type has what some other needs")]
-        impl $name {
-            #[track_caller]
-            pub(crate) fn fetch_add(&self, value: $value, order: Ordering) -> $value {
-                fenced(order, Ordering::AcqRel, |order| {
-                    self.0.fetch_add(value, order)
-                })
-            }
-
-            #[track_caller]
-            pub(crate) fn fetch_sub(&self, value: $value, order: Ordering) -> $value {
-                fenced(order, Ordering::AcqRel, |order| {
-                    self.0.fetch_sub(value, order)
-                })
-            }
-        }
-    };
-}
-
-atomic!(AtomicBool, loom::sync::atomic::AtomicBool, bool);
-atomic!(AtomicU32, loom::sync::atomic::AtomicU32, u32, counts);
-atomic!(AtomicU64, loom::sync::atomic::AtomicU64, u64, counts);
-atomic!(AtomicUsize, loom::sync::atomic::AtomicUsize, usize, counts);
+atomic!(AtomicBool: bool = atomic::AtomicBool);
+counter!(AtomicU32: u32 = atomic::AtomicU32);
+counter!(AtomicU64: u64 = atomic::AtomicU64);
+counter!(AtomicUsize: usize = atomic::AtomicUsize);
 
 /// A cell whose every use must come after the one before: taking the pointer counts as a write, so two
 /// threads that take it without an order between them are a race that the model reports.

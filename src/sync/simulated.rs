@@ -7,13 +7,14 @@
 //!
 //! Time stands still while any thread can run. The simulation moves it on when all sleep: [`pass_time`].
 
+use super::atomic::{atomic, counter};
 use shuttle::thread;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{self, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -31,76 +32,16 @@ pub(crate) fn point() {
     }
 }
 
-macro_rules! atomic {
-    ($name:ident, $value:ty) => {
-        #[derive(Debug, Default)]
-        pub(crate) struct $name(std::sync::atomic::$name);
-
-        #[allow(dead_code, reason = "each type has what some other needs")]
-        impl $name {
-            pub(crate) const fn new(value: $value) -> Self {
-                Self(std::sync::atomic::$name::new(value))
-            }
-
-            pub(crate) fn load(&self, _: Ordering) -> $value {
-                point();
-                self.0.load(SeqCst)
-            }
-
-            pub(crate) fn store(&self, value: $value, _: Ordering) {
-                point();
-                self.0.store(value, SeqCst);
-            }
-
-            pub(crate) fn swap(&self, value: $value, _: Ordering) -> $value {
-                point();
-                self.0.swap(value, SeqCst)
-            }
-
-            pub(crate) fn compare_exchange(
-                &self,
-                current: $value,
-                new: $value,
-                _: Ordering,
-                _: Ordering,
-            ) -> Result<$value, $value> {
-                point();
-                self.0.compare_exchange(current, new, SeqCst, SeqCst)
-            }
-
-            pub(crate) fn compare_exchange_weak(
-                &self,
-                current: $value,
-                new: $value,
-                success: Ordering,
-                failure: Ordering,
-            ) -> Result<$value, $value> {
-                self.compare_exchange(current, new, success, failure)
-            }
-        }
-    };
-    ($name:ident, $value:ty, counts) => {
-        atomic!($name, $value);
-
-        #[allow(dead_code, reason = "each type has what some other needs")]
-        impl $name {
-            pub(crate) fn fetch_add(&self, value: $value, _: Ordering) -> $value {
-                point();
-                self.0.fetch_add(value, SeqCst)
-            }
-
-            pub(crate) fn fetch_sub(&self, value: $value, _: Ordering) -> $value {
-                point();
-                self.0.fetch_sub(value, SeqCst)
-            }
-        }
-    };
+/// Whatever the order: one thread of the machine's does all of it.
+fn operate<R>(order: Ordering, _: Ordering, operation: impl FnOnce(Ordering) -> R) -> R {
+    point();
+    operation(order)
 }
 
-atomic!(AtomicBool, bool);
-atomic!(AtomicU32, u32, counts);
-atomic!(AtomicU64, u64, counts);
-atomic!(AtomicUsize, usize, counts);
+atomic!(AtomicBool: bool = atomic::AtomicBool, const);
+counter!(AtomicU32: u32 = atomic::AtomicU32, const);
+counter!(AtomicU64: u64 = atomic::AtomicU64, const);
+counter!(AtomicUsize: usize = atomic::AtomicUsize, const);
 
 /// Sleeps until the future is ready: the scheduler does not run a thread that nothing has woken.
 fn asleep<R>(future: impl Future<Output = R>) -> R {
@@ -133,7 +74,7 @@ fn own<T>(memory: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// A mutex that a panic does not poison.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T> {
-    is_locked: std::sync::atomic::AtomicBool,
+    is_locked: atomic::AtomicBool,
     waiting: std::sync::Mutex<Vec<Waker>>,
     value: std::sync::Mutex<T>,
 }
@@ -148,7 +89,7 @@ pub(crate) struct MutexGuard<'a, T> {
 impl<T> Mutex<T> {
     pub(crate) const fn new(value: T) -> Self {
         Mutex {
-            is_locked: std::sync::atomic::AtomicBool::new(false),
+            is_locked: atomic::AtomicBool::new(false),
             waiting: std::sync::Mutex::new(Vec::new()),
             value: std::sync::Mutex::new(value),
         }
