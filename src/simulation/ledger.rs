@@ -188,7 +188,9 @@ fn may_refuse(error: &io::Error, known: &Known, entry: &Entry) -> bool {
         // What has no name with the kernel.
         Some(_) if matches!(entry.kind, Kind::Sync | Kind::Poll) => true,
         Some(errno) => known.answers.last() == Some(&Answer::Refused(errno)),
-        None => true, // the crate's own word: shut down, gone
+        // The crate's own word: shut down, gone, and whatever else is not `NotSubmitted`, since programs submit
+        // their batches to the end.
+        None => error.kind() != io::ErrorKind::InvalidInput,
     }
 }
 

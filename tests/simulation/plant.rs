@@ -1,6 +1,7 @@
 //! `plant SRC FAULTS`: plants the faults of the list into the sources below SRC, each behind a condition that is true
-//! where the environment names it (`KIOCB_FAULT`), and prints their names. A fault whose lines are not found, or found
-//! twice, is an error: then the code has changed, and the list has to.
+//! where the environment names it (`KIOCB_FAULT`), and prints their names, each with the seed that finds it, or
+//! `missed`. A fault whose lines are not found, or found twice, is an error: then the code has changed, and the list
+//! has to. So is one of which the list does not say whether it is found.
 
 use std::collections::BTreeMap;
 use std::{env, fs, process};
@@ -9,6 +10,8 @@ use std::{env, fs, process};
 struct Fault {
     name: String,
     file: String,
+    /// The seed that finds it, or `missed`.
+    found: String,
     old: Vec<String>,
     new: Vec<String>,
 }
@@ -26,7 +29,11 @@ fn main() {
         let text = fs::read_to_string(&path).expect("a source");
         fs::write(&path, plant(&text, &faults)).expect("a copy");
     }
-    faults.iter().for_each(|fault| println!("{}", fault.name));
+    for fault in &faults {
+        let known = fault.found == "missed" || fault.found.parse::<u64>().is_ok();
+        assert!(known, "{}: neither found nor missed", fault.name);
+        println!("{} {}", fault.name, fault.found);
+    }
 }
 
 fn parse(text: &str) -> Vec<Fault> {
@@ -40,6 +47,11 @@ fn parse(text: &str) -> Vec<Fault> {
                 ..Fault::default()
             });
         } else if let Some(fault) = faults.last_mut() {
+            if let Some(seed) = line.strip_prefix("found by seed ") {
+                fault.found = seed.to_owned();
+            } else if line.starts_with("missed: ") {
+                fault.found = "missed".to_owned();
+            }
             fault.old.extend(line.strip_prefix("- ").map(str::to_owned));
             fault.new.extend(line.strip_prefix("+ ").map(str::to_owned));
         }
