@@ -98,7 +98,7 @@ fn assert_runs(ran: &Ran) {
 
 /// Runs `body` in a process of its own, with a small file system of its own that goes when the process ends.
 fn on_a_small_file_system(name: &str, body: impl FnOnce(&Path)) {
-    if std::env::var_os("KIOCB_ALONE").is_some_and(|which| which == name) {
+    if common::is_alone(name) {
         let _watchdog = watchdog();
         let dir = tempfile::tempdir().unwrap();
         let mount = ["-t", "tmpfs", "-o", "size=64m", "tmpfs"];

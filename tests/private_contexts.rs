@@ -5,6 +5,7 @@
 
 mod common;
 
+use common::modes::in_both_modes;
 use common::*;
 use kiocb::op::{Read, Write};
 use kiocb::{Aio, AioBuilder, AioError, Dispatch, PollFlags, sys};
@@ -20,14 +21,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(3600);
-
-/// Runs `body` in two processes of its own: events are read from the ring, and taken by system calls.
-#[track_caller]
-fn in_both_modes(name: &str, body: impl Fn()) {
-    for forced in ["0", "1"] {
-        alone_with(name, &[("KIOCB_FORCE_SYSCALLS", forced)], &body);
-    }
-}
 
 /// What is logged from now on. A process has one logger.
 fn warnings() -> Arc<Mutex<Vec<String>>> {
@@ -73,31 +66,28 @@ fn wait_on_a_private_one(aio: &Aio) -> (JoinHandle<io::Result<usize>>, PipeWrite
 
 #[test]
 fn a_wait_beside_others_gets_a_context_of_its_own_once() {
-    in_both_modes(
-        "a_wait_beside_others_gets_a_context_of_its_own_once",
-        || {
-            let (aio, occupied) = with_a_private_one(Aio::builder());
-            for _ in 0..10 {
-                assert_eq!(aio.write_at(&null(), &[0; 7], 0).unwrap(), 7);
-                let done = aio.alloc().init_rw(null(), Write, [0; 9], 0).wait();
-                assert_eq!(done.unwrap().result.unwrap(), 9);
-            }
-            assert_eq!(count_contexts(), 2);
-            drop(occupied);
-            aio.drain().unwrap();
-            let stats = aio.stats();
-            let counted = (stats.accepted, stats.completed, stats.in_flight);
-            assert_eq!(counted, (86, 86, 0));
-            assert_eq!(stats.depth, 128);
-            drop(aio);
-            assert_eq!(count_contexts(), 0);
-        },
-    );
+    in_both_modes(|| {
+        let (aio, occupied) = with_a_private_one(Aio::builder());
+        for _ in 0..10 {
+            assert_eq!(aio.write_at(&null(), &[0; 7], 0).unwrap(), 7);
+            let done = aio.alloc().init_rw(null(), Write, [0; 9], 0).wait();
+            assert_eq!(done.unwrap().result.unwrap(), 9);
+        }
+        assert_eq!(count_contexts(), 2);
+        drop(occupied);
+        aio.drain().unwrap();
+        let stats = aio.stats();
+        let counted = (stats.accepted, stats.completed, stats.in_flight);
+        assert_eq!(counted, (86, 86, 0));
+        assert_eq!(stats.depth, 128);
+        drop(aio);
+        assert_eq!(count_contexts(), 0);
+    });
 }
 
 #[test]
 fn a_thread_alone_shares_the_one_context() {
-    in_both_modes("a_thread_alone_shares_the_one_context", || {
+    in_both_modes(|| {
         let aio = aio();
         // One that meets others now and then, too.
         let occupied = occupy(&aio);
@@ -114,7 +104,7 @@ fn a_thread_alone_shares_the_one_context() {
 
 #[test]
 fn threads_that_read_at_once_read_the_right_bytes() {
-    in_both_modes("threads_that_read_at_once_read_the_right_bytes", || {
+    in_both_modes(|| {
         const THREADS: usize = 70; // more than there are places: some share one
         let content = pattern(1, 512 * THREADS);
         let (aio, file) = (aio(), file_of(&content));
@@ -146,35 +136,32 @@ fn threads_that_read_at_once_read_the_right_bytes() {
 
 #[test]
 fn a_private_context_takes_over_a_slot_of_the_shared_one() {
-    in_both_modes(
-        "a_private_context_takes_over_a_slot_of_the_shared_one",
-        || {
-            let (aio, occupied) = with_a_private_one(Aio::builder().depth(32));
-            let (waiter, mut waits) = wait_on_a_private_one(&aio);
-            assert_eq!(count_contexts(), 3);
-            let (reader, mut writer) = io::pipe().unwrap();
-            let reader = Arc::new(OwnedFd::from(reader));
-            let polls: Vec<_> = (0..40)
-                .map(|_| aio.alloc().init_poll(Arc::clone(&reader), PollFlags::IN))
-                .map(|poll| poll.start().unwrap())
-                .collect();
-            // 32 slots: two ceded, of which one is in use, and one occupied.
-            let stats = aio.stats();
-            assert_eq!((stats.in_flight, stats.queued), (31, 11));
-            waits.write_all(b"!").unwrap();
-            assert_eq!(waiter.join().unwrap().unwrap(), 1);
-            writer.write_all(b"!").unwrap();
-            for poll in polls {
-                poll.wait().result.unwrap();
-            }
-            drop(occupied);
-        },
-    );
+    in_both_modes(|| {
+        let (aio, occupied) = with_a_private_one(Aio::builder().depth(32));
+        let (waiter, mut waits) = wait_on_a_private_one(&aio);
+        assert_eq!(count_contexts(), 3);
+        let (reader, mut writer) = io::pipe().unwrap();
+        let reader = Arc::new(OwnedFd::from(reader));
+        let polls: Vec<_> = (0..40)
+            .map(|_| aio.alloc().init_poll(Arc::clone(&reader), PollFlags::IN))
+            .map(|poll| poll.start().unwrap())
+            .collect();
+        // 32 slots: two ceded, of which one is in use, and one occupied.
+        let stats = aio.stats();
+        assert_eq!((stats.in_flight, stats.queued), (31, 11));
+        waits.write_all(b"!").unwrap();
+        assert_eq!(waiter.join().unwrap().unwrap(), 1);
+        writer.write_all(b"!").unwrap();
+        for poll in polls {
+            poll.wait().result.unwrap();
+        }
+        drop(occupied);
+    });
 }
 
 #[test]
 fn polls_on_all_slots_that_are_left_are_warned_of() {
-    in_both_modes("polls_on_all_slots_that_are_left_are_warned_of", || {
+    in_both_modes(|| {
         let lines = warnings();
         lines.lock().unwrap().clear();
         let (aio, occupied) = with_a_private_one(Aio::builder().depth(32));
@@ -197,7 +184,7 @@ fn polls_on_all_slots_that_are_left_are_warned_of() {
 
 #[test]
 fn a_wait_goes_behind_what_its_thread_has_queued() {
-    in_both_modes("a_wait_goes_behind_what_its_thread_has_queued", || {
+    in_both_modes(|| {
         let (aio, occupied) = with_a_private_one(Aio::builder().depth(32));
         let (reader, mut writer) = io::pipe().unwrap();
         let reader = Arc::new(OwnedFd::from(reader));
@@ -228,57 +215,54 @@ fn a_wait_goes_behind_what_its_thread_has_queued() {
 
 #[test]
 fn no_wait_gets_one_where_it_would_change_what_is_promised() {
-    in_both_modes(
-        "no_wait_gets_one_where_it_would_change_what_is_promised",
-        || {
-            let waits = |aio: &Aio| {
-                meet(aio);
-                assert_eq!(count_contexts(), 1);
-            };
-            for dispatch in [Dispatch::Anywhere, Dispatch::Manual] {
-                let aio = build(Aio::builder().dispatch(dispatch));
-                let occupied = occupy(&aio);
-                waits(&aio);
-                drop(occupied);
-            }
-            let small = build(Aio::builder().depth(31));
-            let occupied = occupy(&small);
-            waits(&small);
-            drop(occupied);
-            drop(small);
-            // User code, a poll, and what a helper thread may have to submit.
-            let aio = aio();
-            let occupied = occupy(&aio);
-            let (inner, (send, seen)) = (aio.clone(), std::sync::mpsc::channel());
-            let request = aio.alloc().init_rw(null(), Read, [0; 1], 0);
-            request
-                .init_callback(move |_| {
-                    let results = (0..100).map(|_| inner.read_at(&null(), &mut [0], 0));
-                    let answered = results.filter(Result::is_ok).count();
-                    send.send((answered, count_contexts())).unwrap();
-                })
-                .submit()
-                .unwrap();
-            assert_eq!(seen.recv().unwrap(), (100, 1));
-            let (reader, mut writer) = io::pipe().unwrap();
-            writer.write_all(b"!").unwrap();
-            let reader = Arc::new(OwnedFd::from(reader));
-            for _ in 0..100 {
-                let poll = aio.alloc().init_poll(Arc::clone(&reader), PollFlags::IN);
-                poll.wait().unwrap().result.unwrap();
-                let offload = aio.alloc().init_rw(null(), Write, [0; 3], 0);
-                let done = offload.nowait_or_offload().wait().unwrap();
-                assert_eq!(done.result.unwrap(), 3);
-            }
+    in_both_modes(|| {
+        let waits = |aio: &Aio| {
+            meet(aio);
             assert_eq!(count_contexts(), 1);
+        };
+        for dispatch in [Dispatch::Anywhere, Dispatch::Manual] {
+            let aio = build(Aio::builder().dispatch(dispatch));
+            let occupied = occupy(&aio);
+            waits(&aio);
             drop(occupied);
-        },
-    );
+        }
+        let small = build(Aio::builder().depth(31));
+        let occupied = occupy(&small);
+        waits(&small);
+        drop(occupied);
+        drop(small);
+        // User code, a poll, and what a helper thread may have to submit.
+        let aio = aio();
+        let occupied = occupy(&aio);
+        let (inner, (send, seen)) = (aio.clone(), std::sync::mpsc::channel());
+        let request = aio.alloc().init_rw(null(), Read, [0; 1], 0);
+        request
+            .init_callback(move |_| {
+                let results = (0..100).map(|_| inner.read_at(&null(), &mut [0], 0));
+                let answered = results.filter(Result::is_ok).count();
+                send.send((answered, count_contexts())).unwrap();
+            })
+            .submit()
+            .unwrap();
+        assert_eq!(seen.recv().unwrap(), (100, 1));
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"!").unwrap();
+        let reader = Arc::new(OwnedFd::from(reader));
+        for _ in 0..100 {
+            let poll = aio.alloc().init_poll(Arc::clone(&reader), PollFlags::IN);
+            poll.wait().unwrap().result.unwrap();
+            let offload = aio.alloc().init_rw(null(), Write, [0; 3], 0);
+            let done = offload.nowait_or_offload().wait().unwrap();
+            assert_eq!(done.result.unwrap(), 3);
+        }
+        assert_eq!(count_contexts(), 1);
+        drop(occupied);
+    });
 }
 
 #[test]
 fn a_drain_waits_for_private_contexts_too() {
-    in_both_modes("a_drain_waits_for_private_contexts_too", || {
+    in_both_modes(|| {
         let (aio, occupied) = with_a_private_one(Aio::builder());
         let (waiter, mut waits) = wait_on_a_private_one(&aio);
         drop(occupied);
@@ -317,7 +301,7 @@ fn ends(end: impl Fn(&Aio)) {
 
 #[test]
 fn every_end_is_the_end_of_private_contexts() {
-    in_both_modes("every_end_is_the_end_of_private_contexts", || {
+    in_both_modes(|| {
         ends(|aio| aio.shutdown(LONG).unwrap());
         ends(|aio| block_on(aio.shutdown_async()).unwrap());
         ends(|aio| {
@@ -340,7 +324,7 @@ fn every_end_is_the_end_of_private_contexts() {
 
 #[test]
 fn a_shutdown_past_its_time_lets_a_private_wait_go_on() {
-    in_both_modes("a_shutdown_past_its_time_lets_a_private_wait_go_on", || {
+    in_both_modes(|| {
         let (aio, occupied) = with_a_private_one(Aio::builder());
         let (waiter, mut waits) = wait_on_a_private_one(&aio);
         drop(occupied);
@@ -356,21 +340,18 @@ fn a_shutdown_past_its_time_lets_a_private_wait_go_on() {
 #[test]
 fn a_shutdown_past_its_time_tells_of_what_is_outstanding_once() {
     let lines = warnings();
-    in_both_modes(
-        "a_shutdown_past_its_time_tells_of_what_is_outstanding_once",
-        || {
-            lines.lock().unwrap().clear();
-            let (aio, occupied) = with_a_private_one(Aio::builder());
-            let (waiter, mut waits) = wait_on_a_private_one(&aio);
-            drop(occupied);
-            aio.shutdown(Duration::from_millis(20)).unwrap_err();
-            let said = lines.lock().unwrap().clone();
-            assert_eq!(said.len(), 1, "{said:?}");
-            assert!(said[0].contains("past its deadline: 1 request"), "{said:?}");
-            waits.write_all(b"!").unwrap();
-            assert_eq!(waiter.join().unwrap().unwrap(), 1);
-        },
-    );
+    in_both_modes(|| {
+        lines.lock().unwrap().clear();
+        let (aio, occupied) = with_a_private_one(Aio::builder());
+        let (waiter, mut waits) = wait_on_a_private_one(&aio);
+        drop(occupied);
+        aio.shutdown(Duration::from_millis(20)).unwrap_err();
+        let said = lines.lock().unwrap().clone();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("past its deadline: 1 request"), "{said:?}");
+        waits.write_all(b"!").unwrap();
+        assert_eq!(waiter.join().unwrap().unwrap(), 1);
+    });
 }
 
 /// The ids of this process's contexts: the addresses of their rings.
@@ -411,7 +392,7 @@ fn a_shutdown_after_one_context_was_lost_ends_the_others() {
 
 #[test]
 fn a_thread_whose_context_was_lost_hears_of_it_once() {
-    in_both_modes("a_thread_whose_context_was_lost_hears_of_it_once", || {
+    in_both_modes(|| {
         let aio = aio();
         let occupied = occupy(&aio);
         let before = contexts();
@@ -443,22 +424,19 @@ impl fmt::Write for EndsIt<'_> {
 
 #[test]
 fn what_a_context_is_written_to_for_debugging_may_end_it() {
-    in_both_modes(
-        "what_a_context_is_written_to_for_debugging_may_end_it",
-        || {
-            let _watchdog = watchdog();
-            let (aio, occupied) = with_a_private_one(Aio::builder());
-            drop(occupied);
-            fmt::write(&mut EndsIt(&aio), format_args!("{aio:?}")).unwrap();
-            until(|| count_contexts() == 0);
-            assert!(format!("{aio:?}").contains("private"));
-        },
-    );
+    in_both_modes(|| {
+        let _watchdog = watchdog();
+        let (aio, occupied) = with_a_private_one(Aio::builder());
+        drop(occupied);
+        fmt::write(&mut EndsIt(&aio), format_args!("{aio:?}")).unwrap();
+        until(|| count_contexts() == 0);
+        assert!(format!("{aio:?}").contains("private"));
+    });
 }
 
 #[test]
 fn where_none_can_be_made_the_shared_context_serves() {
-    in_both_modes("where_none_can_be_made_the_shared_context_serves", || {
+    in_both_modes(|| {
         let (aio, file) = (aio(), null());
         let occupied = occupy(&aio);
         let read = || {
@@ -483,28 +461,25 @@ fn where_none_can_be_made_the_shared_context_serves() {
 
 #[test]
 fn threads_that_write_at_once_while_the_end_comes_lose_nothing() {
-    in_both_modes(
-        "threads_that_write_at_once_while_the_end_comes_lose_nothing",
-        || {
-            for _ in 0..20 {
-                let (aio, accepted) = (aio(), Counter::default());
-                let begin = Barrier::new(5);
-                thread::scope(|scope| {
-                    for _ in 0..4 {
-                        scope.spawn(|| {
-                            begin.wait();
-                            write_until_refused(&aio, &null(), &accepted);
-                        });
-                    }
-                    begin.wait();
-                    thread::yield_now();
-                    aio.shutdown(LONG).unwrap();
-                });
-                assert_eq!(count_contexts(), 0);
-                assert_eq!(aio.stats().completed, accepted.get() as u64);
-            }
-        },
-    );
+    in_both_modes(|| {
+        for _ in 0..20 {
+            let (aio, accepted) = (aio(), Counter::default());
+            let begin = Barrier::new(5);
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        begin.wait();
+                        write_until_refused(&aio, &null(), &accepted);
+                    });
+                }
+                begin.wait();
+                thread::yield_now();
+                aio.shutdown(LONG).unwrap();
+            });
+            assert_eq!(count_contexts(), 0);
+            assert_eq!(aio.stats().completed, accepted.get() as u64);
+        }
+    });
 }
 
 fn write_until_refused(aio: &Aio, file: &File, accepted: &Counter) {
@@ -521,7 +496,7 @@ fn write_until_refused(aio: &Aio, file: &File, accepted: &Counter) {
 
 #[test]
 fn private_contexts_are_observed_as_the_shared_one() {
-    in_both_modes("private_contexts_are_observed_as_the_shared_one", || {
+    in_both_modes(|| {
         let (aio, occupied) = with_a_private_one(Aio::builder());
         let (waiter, mut waits) = wait_on_a_private_one(&aio); // before: it is not listed
         aio.observe(1);

@@ -8,6 +8,7 @@
 
 #[path = "../kit/mod.rs"]
 mod kit;
+pub(crate) mod modes;
 
 #[allow(unused_imports, reason = "no test file needs all of it")]
 pub(crate) use kit::{
@@ -153,11 +154,16 @@ pub(crate) fn count_contexts() -> usize {
 /// `name` is the name of the test that calls this.
 #[track_caller]
 pub(crate) fn alone_with(name: &str, variables: &[(&str, &str)], body: impl FnOnce()) {
-    if std::env::var_os("KIOCB_ALONE").is_some_and(|which| which == name) {
+    if is_alone(name) {
         let _watchdog = watchdog();
         return body();
     }
     check_child(name, &child(name, variables));
+}
+
+/// Whether this is the process that [`child`] made for the test of this name.
+pub(crate) fn is_alone(name: &str) -> bool {
+    std::env::var_os("KIOCB_ALONE").is_some_and(|which| which == name)
 }
 
 /// Panics, with what the child said, unless it ran the test and passed.

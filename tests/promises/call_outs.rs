@@ -1,10 +1,10 @@
 //! Wherever user code is called, whatever it does: nothing is lost, nothing is freed early, nobody waits for
 //! ever and the process lives. One test for each place; in it every deed under every kind of dispatch.
 
+use crate::common::modes::in_both_modes;
 use crate::common::*;
 use crate::hostile::*;
 use crate::logger;
-use crate::modes::in_both_modes;
 use kiocb::op::Read;
 use kiocb::{Aio, Dispatch, PollFlags};
 use std::fmt::Write as _;

@@ -1,8 +1,8 @@
 //! A wait for readiness that has a callback can be cancelled by a handle.
 
+use crate::common::modes::in_both_modes;
 use crate::common::*;
 use crate::hostile::*;
-use crate::modes::in_both_modes;
 use kiocb::{Aio, CancelHandle, Dispatch, PollFlags};
 use std::io::{self, PipeWriter};
 use std::os::fd::OwnedFd;

@@ -1,8 +1,8 @@
 //! What is done with one of many costs the same however many there are.
 
+use crate::common::modes::in_both_modes;
 use crate::common::*;
 use crate::hostile::*;
-use crate::modes::in_both_modes;
 use kiocb::op::{PollReady, Read};
 use kiocb::{Aio, AioBuilder, Dispatch, Pending, PollFlags, SyncGroup, SyncKind};
 use std::fs::File;

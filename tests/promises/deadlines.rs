@@ -1,9 +1,9 @@
 //! What has a deadline keeps it, whatever else is stuck; what never sleeps does not; and what is counted are
 //! requests.
 
+use crate::common::modes::in_both_modes;
 use crate::common::*;
 use crate::hostile::*;
-use crate::modes::in_both_modes;
 use kiocb::op::{Read, Write};
 use kiocb::{Aio, Dispatch, PollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};

@@ -1,9 +1,9 @@
 //! Each way in which a context can end, with each thing under way: every callback is called once, every
 //! waiter answered, all memory that was passed in dropped, and the kernel's context destroyed.
 
+use crate::common::modes::in_both_modes;
 use crate::common::*;
 use crate::hostile::*;
-use crate::modes::in_both_modes;
 use kiocb::op::Read;
 use kiocb::{Aio, Dispatch, Iocb, PollFlags, SyncGroup, SyncKind};
 use std::io;

@@ -1,8 +1,8 @@
 //! Every context ends: its memory, its share of the machine's quota and its callbacks, however it was let go.
 
+use crate::common::modes::in_both_modes;
 use crate::common::*;
 use crate::hostile::*;
-use crate::modes::in_both_modes;
 use kiocb::op::Read;
 use kiocb::{Aio, Batch, Dispatch};
 use std::io::{self, PipeWriter};

@@ -1,8 +1,8 @@
 //! What was accepted completes, whoever submitted it and wherever: the thread that must hear of it does.
 
+use crate::common::modes::in_both_modes;
 use crate::common::*;
 use crate::hostile::*;
-use crate::modes::in_both_modes;
 use kiocb::op::{PollReady, Read, Write};
 use kiocb::{Aio, BufPool, Dispatch, Pending};
 use std::io::{self, Read as _};

@@ -2,7 +2,7 @@
 //! each promise, and two matrices.
 //!
 //! Most tests here would hang, or end their process, if the promise were broken. So each runs in a process of
-//! its own, once for each way of taking events ([`modes`]).
+//! its own, once for each way of taking events ([`common::modes`]).
 
 #![allow(
     unsafe_code,
@@ -13,7 +13,6 @@
 mod common;
 mod hostile;
 mod logger;
-mod modes;
 #[path = "../common/seccomp.rs"]
 mod seccomp;
 

@@ -1,10 +1,10 @@
 //! Dumps and latencies can be asked for anywhere: in user code of every kind, in a forked child, while the
 //! kernel does not answer. And what is logged of a context says which one it is.
 
+use crate::common::modes::{in_a_child, in_both_modes};
 use crate::common::*;
 use crate::hostile::*;
 use crate::logger;
-use crate::modes::{in_a_child, in_both_modes};
 use kiocb::observe::Place;
 use kiocb::op::Read;
 use kiocb::{Aio, AioError, Dispatch};

@@ -1,8 +1,8 @@
 //! Each way in which a scope, a batch, a handle, a sync group and a pool can end, with something under way.
 
+use crate::common::modes::in_both_modes;
 use crate::common::*;
 use crate::hostile::*;
-use crate::modes::in_both_modes;
 use kiocb::buf::IoBufMut;
 use kiocb::op::{Read, Write};
 use kiocb::{Aio, BufPool, Dispatch, SyncGroup, SyncKind};

@@ -1,10 +1,10 @@
 //! User code that runs on a thread of the program's own, in the middle of a call: destructors, barriers and
 //! loggers. It is told what it would be told on the completion thread, and may do the same.
 
+use crate::common::modes::{in_a_child, in_both_modes};
 use crate::common::*;
 use crate::hostile::*;
 use crate::logger;
-use crate::modes::{in_a_child, in_both_modes};
 use crate::seccomp;
 use kiocb::buf::IoBuf;
 use kiocb::op::Read;

@@ -1,10 +1,10 @@
 //! A panic of user code that the engine calls is caught, counted and logged, and loses nothing. One inside
 //! the caller's own call reaches the caller, and the memory that it had passed in is dropped.
 
+use crate::common::modes::in_both_modes;
 use crate::common::*;
 use crate::hostile::*;
 use crate::logger;
-use crate::modes::in_both_modes;
 use kiocb::op::Read;
 use kiocb::{Aio, Dispatch, SyncGroup, SyncKind};
 use std::io::{self, Write as _};

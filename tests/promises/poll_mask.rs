@@ -1,8 +1,8 @@
 //! A poll with a signal mask takes a signal that its thread blocks elsewhere, and returns.
 
+use crate::common::modes::in_both_modes;
 use crate::common::*;
 use crate::hostile::*;
-use crate::modes::in_both_modes;
 use crate::seccomp;
 use kiocb::{Aio, AioError, Dispatch, PollFlags, SignalMask};
 use nix::sys::pthread::{pthread_kill, pthread_self};

@@ -1,10 +1,10 @@
 //! Waits for readiness end with their context, never hold up whoever drops them, and say when they starve
 //! others.
 
+use crate::common::modes::in_both_modes;
 use crate::common::*;
 use crate::hostile::*;
 use crate::logger;
-use crate::modes::in_both_modes;
 use kiocb::op::{PollReady, Read};
 use kiocb::{Aio, Dispatch, Pending, PollFlags};
 use log::Level;

@@ -1,10 +1,10 @@
 //! Inside user code of any context nothing may wait for a context: `drain`, `drain_timeout`, `shutdown` and
 //! `poll` answer at once. What may be done there is done.
 
+use crate::common::modes::in_both_modes;
 use crate::common::*;
 use crate::hostile::*;
 use crate::logger;
-use crate::modes::in_both_modes;
 use kiocb::op::Read;
 use kiocb::{Aio, Dispatch, SyncGroup, SyncKind};
 use std::fmt::Write as _;

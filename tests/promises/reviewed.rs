@@ -1,9 +1,9 @@
 //! Faults that a review found by programs: a test for each, which hung or failed before it was corrected.
 
+use crate::common::modes::in_both_modes;
 use crate::common::*;
 use crate::hostile::*;
 use crate::logger;
-use crate::modes::in_both_modes;
 use kiocb::op::{PollReady, Read, Write};
 use kiocb::{Aio, Batch, Dispatch, Iocb, Pending, PollFlags};
 use nix::sys::resource::{Resource, UsageWho};

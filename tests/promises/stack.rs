@@ -1,9 +1,9 @@
 //! User code that is found while other user code waits does not run on top of it: however many there are, the
 //! stack does not grow.
 
+use crate::common::modes::in_both_modes;
 use crate::common::*;
 use crate::hostile::*;
-use crate::modes::in_both_modes;
 use kiocb::op::{Read, Rw};
 use kiocb::{Aio, Dispatch, Iocb, Pending};
 use std::cell::Cell;

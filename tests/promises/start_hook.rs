@@ -1,8 +1,8 @@
 //! A hook that runs first on each thread that a context starts.
 
+use crate::common::modes::in_both_modes;
 use crate::common::*;
 use crate::hostile::*;
-use crate::modes::in_both_modes;
 use kiocb::op::Read;
 use kiocb::{Aio, Dispatch};
 use nix::sys::signal::{SigSet, Signal};

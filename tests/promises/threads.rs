@@ -1,9 +1,9 @@
 //! What the crate's threads do with signals, and what they hand down to threads and children made in a
 //! callback.
 
+use crate::common::modes::{in_a_child, in_both_modes};
 use crate::common::*;
 use crate::hostile::*;
-use crate::modes::{in_a_child, in_both_modes};
 use kiocb::op::Read;
 use kiocb::{Aio, Dispatch};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};

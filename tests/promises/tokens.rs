@@ -1,8 +1,8 @@
 //! A wait takes nothing of the program's own: not the token of `unpark`, nor the peace of a thread's end.
 
+use crate::common::modes::in_both_modes;
 use crate::common::*;
 use crate::hostile::*;
-use crate::modes::in_both_modes;
 use kiocb::{Aio, Dispatch};
 use std::cell::RefCell;
 use std::io::{self, PipeWriter};

@@ -1,6 +1,6 @@
 //! Running a test in processes of its own, one for each way of taking events.
 
-use crate::common::{check_child, child, watchdog};
+use super::{check_child, child, is_alone, watchdog};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
@@ -26,7 +26,7 @@ pub(crate) fn in_a_child<F: FnOnce()>(body: F) {
 #[track_caller]
 pub(crate) fn in_each<F: FnOnce()>(body: F, variables: &[(&str, &str)]) {
     let name = test_of::<F>();
-    if is_child_of(name) {
+    if is_alone(name) {
         let _watchdog = watchdog();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
             std::mem::forget(panic); // it may be one of a test's that panics when it is dropped
@@ -46,10 +46,6 @@ pub(crate) fn in_each<F: FnOnce()>(body: F, variables: &[(&str, &str)]) {
         check_child(name, &output);
         println!("{variable:?}: passed");
     }
-}
-
-fn is_child_of(name: &str) -> bool {
-    std::env::var_os("KIOCB_ALONE").is_some_and(|which| which == name)
 }
 
 /// The full name of the test of which this is a closure: `program::module::test::{{closure}}`.
