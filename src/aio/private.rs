@@ -32,7 +32,8 @@ pub(super) struct PrivateContexts {
     /// Whether one was made.
     is_used: AtomicBool,
     config: Config,
-    growth: Mutex<Growth>,
+    /// Whether no more may be made.
+    is_closed: Mutex<bool>,
 }
 
 #[derive(Default)]
@@ -44,12 +45,6 @@ struct Place {
 struct Context {
     engine: Arc<Engine>,
     is_held: CachePadded<AtomicBool>,
-}
-
-/// Whether new ones may be made.
-#[derive(Default)]
-struct Growth {
-    is_over: bool,
 }
 
 /// A private context, which is this thread's while this lives.
@@ -72,7 +67,7 @@ impl PrivateContexts {
                 dispatch: Dispatch::Manual,
                 ..config.clone()
             },
-            growth: Mutex::new(Growth::default()),
+            is_closed: Mutex::new(false),
         }
     }
 
@@ -93,14 +88,14 @@ impl PrivateContexts {
     /// No more are made from now on.
     pub(super) fn close(&self) {
         if self.len() > 0 {
-            self.growth.lock().is_over = true;
+            *self.is_closed.lock() = true;
         }
     }
 
     /// From now on one of so many new requests is observed, also on those that will be made.
     pub(super) fn observe(&self, every: u32) {
         if self.len() > 0 {
-            let _growth = self.growth.lock(); // see `make`
+            let _making = self.is_closed.lock(); // see `make`
             self.engines().for_each(|engine| engine.observe(every));
         }
     }
@@ -135,20 +130,21 @@ impl PrivateContexts {
     /// shared context will do.
     #[cold]
     fn make<'a>(&'a self, place: &'a Place, shared: &Engine) -> Option<&'a Context> {
-        let mut growth = self.growth.try_lock()?;
+        let mut is_closed = self.is_closed.try_lock()?;
         // Another thread of the same place may have been here first.
         let is_made = place.context.get().is_some();
-        if growth.is_over || is_made || !shared.is_here() || !shared.reserve_slot() {
+        if *is_closed || is_made || !shared.is_here() || !shared.reserve_slot() {
             return None;
         }
         let made = Engine::launch(self.config.clone()).ok();
         // Under the lock: it is observed as the shared one, now and later.
         let made = made.inspect(|engine| engine.observe(shared.observes_every()));
-        growth.is_over = made.is_none();
+        *is_closed = made.is_none();
         let made = made.map(|engine| place.context.get_or_init(|| Context::of(engine)));
-        // Relaxed: see `may_serve`.
-        self.is_used.store(true, Ordering::Relaxed);
-        drop(growth);
+        if made.is_some() {
+            self.is_used.store(true, Ordering::Relaxed); // see `may_serve`
+        }
+        drop(is_closed);
         shared.end_reservation(made.is_some());
         made
     }
@@ -278,7 +274,7 @@ mod model {
             }]),
             is_used: AtomicBool::new(false),
             config: config(1),
-            growth: Mutex::new(Growth::default()),
+            is_closed: Mutex::new(false),
         };
         let shared = Engine::launch(config(4)).expect("simulated");
         assert!(shared.reserve_slot());
