@@ -223,7 +223,7 @@ fn a_wait_of_no_time_finds_a_completed_poll_of_a_manual_context() {
 #[test]
 fn polls_that_a_callback_arms_beside_a_shutdown_are_all_cancelled() {
     in_both_modes(|| {
-        for round in 0..200 {
+        for round in 0..100 {
             let aio = build(Aio::builder().depth(1024));
             let (armed, cancelled) = (Counter::default(), Counter::default());
             let _writer = arm_until_refused(&aio, &armed, &cancelled);
