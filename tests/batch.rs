@@ -568,3 +568,28 @@ fn a_batch_stops_at_what_is_refused_before_the_kernel_sees_it() {
     let last = last.wait().result.unwrap_err();
     assert_eq!(reason(&last), Some(AioError::NotSubmitted));
 }
+
+#[test]
+fn a_batch_for_memory_is_due_when_thirty_two_are_together() {
+    let aio = of(Dispatch::Manual, 128);
+    let (reader, mut writer) = io::pipe().unwrap();
+    let reader = Arc::new(OwnedFd::from(reader));
+    // What waits for readiness says nothing about files.
+    let mut waits = Vec::new();
+    for _ in 0..16 {
+        let mut batch = aio.batch();
+        waits.push(batch.push(aio.alloc().init_poll(Arc::clone(&reader), PollFlags::IN)));
+        assert!(batch.submit().is_empty());
+    }
+    let (file, mut batch) = (null(), aio.batch());
+    assert!(!batch.is_due());
+    let mut reads = Vec::new();
+    for count in 1..=33 {
+        reads.push(batch.push(aio.alloc().init_rw(Arc::clone(&file), Read, vec![0; 8], 0)));
+        assert_eq!(batch.is_due(), count >= 32, "{count}");
+    }
+    assert!(batch.submit().is_empty());
+    io::Write::write_all(&mut writer, b"!").unwrap();
+    assert!(reads.into_iter().all(|read| read.wait().result.is_ok()));
+    assert!(waits.into_iter().all(|wait| wait.wait().result.is_ok()));
+}

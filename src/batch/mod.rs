@@ -116,6 +116,42 @@ impl Batch<'_> {
         self.len() == 0
     }
 
+    /// Whether so many requests are together that they had better leave now. That is 32 where the files of the
+    /// context answer inside `io_submit`, as memory and the page cache do. Where they are devices it is an
+    /// eighth of what is in flight, at least one: places in a device's queue stay empty while requests wait for
+    /// more to leave with them. An empty batch is not due. Does not block.
+    ///
+    /// For an executor or an event loop that gathers what its tasks ask for: it submits when a batch is due,
+    /// and at the end of a turn. What callbacks submit is gathered by the same rule. The context learns from
+    /// callbacks of which kind its files are, and under [`Dispatch::Manual`](crate::Dispatch::Manual) from
+    /// batches, too; before that they count as memory.
+    ///
+    /// ```
+    /// use kiocb::{Aio, Dispatch, op::Read};
+    /// use std::{fs::File, sync::Arc};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let aio = Aio::builder().dispatch(Dispatch::Manual).build()?;
+    /// let file = Arc::new(File::open("/dev/zero")?);
+    /// let (mut batch, mut reads) = (aio.batch(), Vec::new());
+    /// for page in 0..100 {
+    ///     reads.push(batch.push(aio.alloc().init_rw(Arc::clone(&file), Read, vec![1; 512], page * 512)));
+    ///     if batch.is_due() {
+    ///         let refused = std::mem::replace(&mut batch, aio.batch()).submit();
+    ///         assert!(refused.is_empty()); // what stands for a handle says so itself
+    ///     }
+    /// }
+    /// assert!(batch.submit().is_empty());
+    /// for read in reads {
+    ///     assert_eq!(read.wait().result?, 512);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_due(&self) -> bool {
+        !self.is_empty() && self.len() >= self.engine.group_of_batch()
+    }
+
     /// Submits all, in the order in which they were added. As many as there are free slots leave at once, by
     /// [`io_submit(2)`](https://man7.org/linux/man-pages/man2/io_submit.2.html) (1024 requests at most in
     /// each call); the others queue. Any thread may call it, inside a callback too. Blocks only where

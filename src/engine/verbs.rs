@@ -10,6 +10,7 @@ use super::roles::Role;
 use super::submit::{BATCH, LARGE_BATCH};
 use super::unplug::{unplug_all, unplug_all_before};
 use crate::completion::{self, CANCELLED};
+use crate::dispatch::Dispatch;
 use crate::error::AioError;
 use crate::op::Work;
 use crate::sync::{sleep, yield_now};
@@ -111,6 +112,7 @@ impl Engine {
 
     fn submit_list_as(&self, list: List, admission: Admission) -> Vec<(io::Error, OwnedCell)> {
         unplug_all();
+        let before = self.transfers_in_flight();
         let inside = Inside::enter(Frame::Other); // what is found meanwhile is deferred
         let mut unsubmitted = Unsubmitted::default();
         let mut refused = Vec::new();
@@ -121,9 +123,32 @@ impl Engine {
         if self.is_here() {
             self.notify_if_idle();
             self.after_submission(for_dispatcher);
+            if for_dispatcher > 0 {
+                self.note_medium(before);
+            }
         }
         self.end_unsubmitted(unsubmitted);
         refused
+    }
+
+    /// Sees whether the files of a list that has just left answer inside the call: then no more transfers are
+    /// in flight than before. Only where this thread has reaped since, and no other one does.
+    fn note_medium(&self, before: usize) {
+        let reaps_alone = self.dispatch == Dispatch::Manual && user_code::innermost().is_none();
+        if reaps_alone && self.backlog.len() == 0 {
+            self.medium.note(self.transfers_in_flight() <= before);
+        }
+    }
+
+    /// How many requests of a list had better leave together.
+    pub(crate) fn group_of_batch(&self) -> usize {
+        self.medium.group(self.transfers_in_flight())
+    }
+
+    /// How many requests are in flight, but those that wait for readiness.
+    fn transfers_in_flight(&self) -> usize {
+        let in_use = usize::try_from(self.slots.in_use()).unwrap_or(usize::MAX);
+        in_use.saturating_sub(self.polls.count())
     }
 
     /// Returns what is to be submitted.

@@ -2,7 +2,8 @@
 //! task can go on.
 //!
 //! `await` submits each request when it is first polled: no task need know of another one. `future` has an
-//! executor that submits together what all tasks asked for in one turn, as a program's own executor would.
+//! executor that gathers what all tasks ask for in one turn and submits it when it is due, as a program's own
+//! executor would.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -98,18 +99,24 @@ impl<'a> Gate<'a> {
             return Ok(request.await?);
         }
         let pending = self.batch.borrow_mut().push(request);
+        if self.batch.borrow().is_due() {
+            self.submit();
+        }
         Ok(pending.await)
     }
 
     /// No task can go on: submits what they asked for, or sleeps until a request is complete.
     fn wait(&self) -> io::Result<()> {
-        let batch = self.batch.replace(self.aio.batch());
-        if batch.is_empty() {
+        if self.batch.borrow().is_empty() {
             self.aio.poll(1, usize::MAX, None)?;
         }
-        let refused = batch.submit();
-        debug_assert!(refused.is_empty()); // a future's refusal is its result
+        self.submit();
         Ok(())
+    }
+
+    fn submit(&self) {
+        let refused = self.batch.replace(self.aio.batch()).submit();
+        debug_assert!(refused.is_empty()); // a future's refusal is its result
     }
 }
 

@@ -411,3 +411,31 @@ fn a_scope_goes_on_waiting_when_shutdown_has_given_up() {
     gate.release();
     assert!(worker.join().iter().all(|&byte| byte == 6));
 }
+
+/// Places in the queue of the device would stay empty while a batch filled up.
+#[test]
+fn a_batch_for_a_device_is_due_at_an_eighth_of_what_is_in_flight() {
+    need_root!();
+    let _watchdog = Watchdog::new("a batch for a device");
+    let fs = need!(SlowFs::new());
+    let (file, gate) = held_file(&fs);
+    let aio = Aio::builder().depth(64).dispatch(Dispatch::Manual).build();
+    let aio = aio.expect("a context");
+    let mut reads = Vec::new();
+    for number in 0..16 {
+        let mut batch = aio.batch();
+        reads.push(batch.push(read(&aio, &file, number % 8)));
+        assert_eq!(batch.is_due(), (4..16).contains(&number), "{number}");
+        assert!(batch.submit().is_empty());
+    }
+    let mut batch = aio.batch();
+    reads.push(batch.push(read(&aio, &file, 0)));
+    assert!(!batch.is_due());
+    reads.push(batch.push(read(&aio, &file, 1)));
+    assert!(batch.is_due());
+    assert!(batch.submit().is_empty());
+    gate.release();
+    for pending in reads {
+        assert_eq!(pending.wait().result.expect("read"), BLOCK);
+    }
+}
