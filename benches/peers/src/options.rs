@@ -34,7 +34,7 @@ The same loop on kiocb and on other crates. benches/record runs the whole; by ha
   peers fill FILE BYTES          writes blocks that can be checked
   peers slice --engine NAME --file FILE [--depth N] [--threads N] [--group N] [--milliseconds N] [--buffered]
                                  one engine for a short time: IOPS, CPU ns per read, CPUs, p50 and p99 in us
-  peers record --out FILE.csv --medium NAME=FILE ... [--mode table|contention|readers] [--engine NAME ...]
+  peers record --out FILE.csv --medium NAME=FILE ... [--mode table|contention|readers|submitters] [--engine NAME ...]
                [--depth N ...] [--threads N ...] [--rounds N] [--milliseconds N] [--busy N]
                                  many slices by turns; a medium whose name ends in \"cached\" is read without O_DIRECT
   peers verdict FILE.csv         the ratios to raw-best, and where another crate is ahead

@@ -14,6 +14,8 @@ pub(crate) enum Mode {
     Contention,
     /// Threads that each wait for their own block.
     Readers,
+    /// Threads that each keep many requests in flight, on one context and on one for each.
+    Submitters,
 }
 
 pub(crate) struct Plan {
@@ -74,6 +76,7 @@ const TABLE: &[&str] = &[
 const ONE_LOOP: &[&str] = &["raw", "callback", "manual", "io-uring"];
 const A_THREAD_EACH: &[&str] = &["raw", "wait", "read_at", "pread"];
 const READERS: &[&str] = &["raw", "read_at", "wait", "pread"];
+const SUBMITTERS: &[&str] = &["raw", "batch", "batch, one context"];
 
 impl FromStr for Mode {
     type Err = String;
@@ -83,7 +86,10 @@ impl FromStr for Mode {
             "table" => Ok(Mode::Table),
             "contention" => Ok(Mode::Contention),
             "readers" => Ok(Mode::Readers),
-            other => Err(format!("{other}: the modes are table, contention, readers")),
+            "submitters" => Ok(Mode::Submitters),
+            other => Err(format!(
+                "{other}: the modes are table, contention, readers, submitters"
+            )),
         }
     }
 }
@@ -143,13 +149,21 @@ impl Plan {
                 let beside = |busy| clients.map(|shape| Shape { busy, ..shape });
                 [beside(0), beside(self.busy)].concat()
             }
-            Mode::Readers => {
-                let threads = or(&self.threads, &[1, 2, 8, 32]).into_iter();
-                threads
-                    .map(|threads| Shape::idle(1, threads, READERS))
-                    .collect()
-            }
+            Mode::Readers => self.by_threads(&[1, 2, 8, 32], 1, READERS),
+            Mode::Submitters => self.by_threads(&[1, 2, 8], 32, SUBMITTERS),
         }
+    }
+
+    fn by_threads(
+        &self,
+        usual: &[usize],
+        depth: usize,
+        engines: &'static [&'static str],
+    ) -> Vec<Shape> {
+        let threads = or(&self.threads, usual).into_iter();
+        threads
+            .map(|threads| Shape::idle(depth, threads, engines))
+            .collect()
     }
 
     fn runs(&self, engines: &[&str], depth: usize) -> Vec<Run> {
@@ -170,7 +184,7 @@ impl Plan {
     fn groups(&self, engine: &Engine, depth: usize) -> Vec<Option<usize>> {
         match self.mode {
             Mode::Table => engine.groups(depth),
-            Mode::Contention | Mode::Readers => vec![None],
+            Mode::Contention | Mode::Readers | Mode::Submitters => vec![None],
         }
     }
 
@@ -218,7 +232,7 @@ mod tests {
 
     #[test]
     fn every_engine_that_a_mode_names_is_there() {
-        let names = [TABLE, ONE_LOOP, A_THREAD_EACH, READERS].concat();
+        let names = [TABLE, ONE_LOOP, A_THREAD_EACH, READERS, SUBMITTERS].concat();
         for name in names {
             assert!(Engine::named(name).is_some(), "{name}");
         }

@@ -15,6 +15,11 @@ use crate::slot::Slot;
 pub(crate) fn run(job: &Arc<Job>) -> io::Result<()> {
     let depth = u32::try_from(job.depth).map_err(io::Error::other)?;
     let aio = Aio::builder().depth(depth).shards(job.threads).build()?;
+    run_on(aio, job)
+}
+
+/// All threads on the contexts of `aio`.
+pub(crate) fn run_on(aio: Aio, job: &Arc<Job>) -> io::Result<()> {
     count_syscalls(job, [aio.clone()]);
     on_threads(job.threads, |index| {
         if job.rw.writes() {

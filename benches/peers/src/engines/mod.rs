@@ -16,7 +16,7 @@ mod aligned;
 mod compio;
 mod io_uring;
 mod linux_aio_tokio;
-mod read_at;
+mod one_context;
 mod tokio_fs;
 mod tokio_uring;
 mod vmm_sys_util;
@@ -82,7 +82,8 @@ pub(crate) const ENGINES: &[Engine] = &[
     engine("await", Whose::Ours, future::one_by_one),
     engine("batch", Whose::Ours, batch::run),
     engine("wait", Whose::Ours, wait::run).one_at_a_time(),
-    engine("read_at", Whose::Ours, read_at::on_one_context).one_at_a_time(),
+    engine("read_at", Whose::Ours, one_context::read_at).one_at_a_time(),
+    engine("batch, one context", Whose::Ours, one_context::batches),
     engine("io-uring", Whose::Peer, io_uring::run).grouped(Groups::Eighth),
     engine("tokio-uring", Whose::Peer, tokio_uring::run),
     engine("compio", Whose::Peer, compio::run),

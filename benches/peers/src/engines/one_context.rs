@@ -1,14 +1,15 @@
-//! kiocb's `read_at`: many threads on the one context of the process, each waits for its own block.
+//! kiocb with one context for all threads: `read_at`, where each thread waits for its own block, and batches,
+//! where each keeps as many in flight as the depth says.
 
 use std::io;
 use std::sync::Arc;
 
 use kiocb::Aio;
 
-use super::on_threads;
+use super::{batch, on_threads};
 use crate::job::Job;
 
-pub(super) fn on_one_context(job: &Arc<Job>) -> io::Result<()> {
+pub(super) fn read_at(job: &Arc<Job>) -> io::Result<()> {
     let aio = Aio::global()?;
     on_threads(job.threads, |index| {
         for mut slot in job.slots(index) {
@@ -21,4 +22,9 @@ pub(super) fn on_one_context(job: &Arc<Job>) -> io::Result<()> {
         }
         Ok(())
     })
+}
+
+pub(super) fn batches(job: &Arc<Job>) -> io::Result<()> {
+    let all = u32::try_from(job.depth * job.threads).map_err(io::Error::other)?;
+    batch::run_on(Aio::builder().depth(all).build()?, job)
 }
