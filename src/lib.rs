@@ -116,9 +116,9 @@
 //! handles are futures too, submit it when it [is due](Batch::is_due), and sleep in `poll`. `iobench --engine all` measures most ways on a file of yours.
 //! `examples/` has a program for each: `copy` (streams), `future`, `tokio`, `thread_per_core` (queues),
 //! `poll`, `frames` (borrowed memory); `wal_callbacks`, `wal_async` and `wal_per_core` are the same
-//! write-ahead log three times. `docs/choosing.md` says where AIO does not pay at all, with figures;
-//! `docs/from-libaio.md` has libaio's calls beside these; `docs/operating.md` is for whoever operates the
-//! program.
+//! write-ahead log three times. The [`guide`] goes from `cargo add` to a store with a log that survives crashes;
+//! its pages say [where AIO does not pay at all](guide::choosing), with figures, have [libaio's calls beside
+//! these](guide::from_libaio), and are for [whoever operates the program](guide::operating).
 //!
 //! The handles of a batch stand for requests that are not submitted yet. As futures they may be polled at
 //! once. [`wait`](Pending::wait) on such a handle takes the request out of the batch and returns
@@ -357,15 +357,23 @@ pub mod op;
 pub mod stream;
 pub mod sys;
 
-/// The pages beside this documentation: their programs are compiled and run with those in here.
-#[cfg(doctest)]
-mod pages {
+// A page's links to the other pages lead to files, where the page is read as a file. Here the first definition
+// of a link counts, which leads to a module.
+/// [choosing]: crate::guide::choosing
+/// [operating]: crate::guide::operating
+/// [from_libaio]: crate::guide::from_libaio
+/// [where]: https://docs.rs/crate/kiocb/latest
+/// [sandbox]: https://docs.rs/crate/kiocb/latest
+///
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/guide.md")]
+pub mod guide {
     #[doc = include_str!("../docs/choosing.md")]
-    mod choosing {}
+    pub mod choosing {}
     #[doc = include_str!("../docs/from-libaio.md")]
-    mod from_libaio {}
+    pub mod from_libaio {}
     #[doc = include_str!("../docs/operating.md")]
-    mod operating {}
+    pub mod operating {}
 }
 
 mod aio;

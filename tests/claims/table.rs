@@ -34,40 +34,6 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
             ("more than 2 GiB less 4 KiB always comes back short", By(&[
                 "read_write::more_than_two_gibibytes_come_back_short",
             ])),
-            ("`SetupError::Unsupported` (ENOSYS", By(&[
-                "faults/refused::a_call_that_does_not_exist_is_unsupported_and_named",
-            ])),
-            ("`SetupError::Refused` (EPERM", By(&["faults/refused::a_call_that_a_filter_refuses_is_named"])),
-            ("`SetupError::QuotaExhausted` (EAGAIN)", By(&[
-                "faults/quota::a_used_up_quota_halves_the_depth_and_at_last_is_an_error_with_numbers",
-            ])),
-            ("`SetupError::NoMemory` (ENOMEM)", By(&[
-                "setup::too_little_address_space_says_no_memory",
-                "faults/refused::without_memory_for_a_ring_it_says_so",
-            ])),
-            ("`SetupError::Thread` (EAGAIN, ENOMEM, EINVAL)", By(&[
-                "faults/refused::a_thread_that_nproc_forbids_is_named",
-                "faults/refused::a_thread_that_a_new_pid_namespace_forbids_is_named",
-            ])),
-            ("result `EINVAL` | O_DIRECT", By(&[
-                "errors::misaligned_direct_requests_say_einval_in_the_result",
-            ])),
-            ("end of file, full file system", By(&[
-                "faults/ends::a_full_tmpfs_writes_what_fits_and_then_says_enospc",
-                "faults/ends::beyond_the_end_of_a_file_there_is_nothing",
-            ])),
-            ("result `EFBIG`, or the process dies of SIGXFSZ", By(&[
-                "faults/ends::past_the_limit_of_file_sizes_a_write_is_cut_and_then_efbig",
-                "faults/ends::a_write_past_the_file_size_limit_kills_unless_sigxfsz_is_ignored",
-            ])),
-            ("result `EAGAIN`", By(&[
-                "flags::nowait_completes_with_eagain_where_it_would_block",
-                "faults/results::eintr_and_eagain_as_results_are_not_retried_behind_the_users_back",
-            ])),
-            ("`AioError::Stalled` (ENOMEM, late)", By(&[
-                "faults/refused::eagain_for_ever_with_nothing_in_flight_is_stalled",
-                "faults/refused::eagain_for_ever_ends_in_enomem_once_nothing_is_in_flight",
-            ])),
             ("Podman's answers ENOSYS", Not("a fact about other programs, with its source")),
             ("Since Linux 6.6 the sysctl", Not("a fact about io_uring")),
             ("Linux 6.18, x86-64, two virtual processors", Not("says where figures were measured")),
@@ -90,6 +56,50 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
                 "shutdown::a_callback_may_drop_the_last_handle",
             ])),
             ("A read allocates nothing", By(&["allocation::nothing_is_allocated_in_the_steady_state"])),
+        ],
+    ),
+    (
+        "docs/guide.md",
+        &[
+            ("it returns EPERM.) A program can ask", Not("a fact about another program")),
+            ("`Unsupported` from `DirectFile::open` | EINVAL", By(&[
+                "direct::a_file_that_refuses_direct_io_is_an_error_that_says_so",
+            ])),
+            ("`preallocate` fails | EOPNOTSUPP", By(&["direct::space_that_cannot_be_reserved_is_an_error"])),
+            ("`SetupError::Unsupported`; it names", By(&[
+                "faults/refused::a_call_that_does_not_exist_is_unsupported_and_named",
+            ])),
+            ("`SetupError::Refused`; it names", By(&["faults/refused::a_call_that_a_filter_refuses_is_named"])),
+            ("`SetupError::QuotaExhausted` | EAGAIN", By(&[
+                "faults/quota::a_used_up_quota_halves_the_depth_and_at_last_is_an_error_with_numbers",
+            ])),
+            ("`SetupError::NoMemory` | ENOMEM", By(&[
+                "setup::too_little_address_space_says_no_memory",
+                "faults/refused::without_memory_for_a_ring_it_says_so",
+            ])),
+            ("`SetupError::Thread` | EAGAIN, ENOMEM, EINVAL", By(&[
+                "faults/refused::a_thread_that_nproc_forbids_is_named",
+                "faults/refused::a_thread_that_a_new_pid_namespace_forbids_is_named",
+            ])),
+            ("the result of a transfer | EINVAL | O_DIRECT", By(&[
+                "errors::misaligned_direct_requests_say_einval_in_the_result",
+            ])),
+            ("end of file, full file system", By(&[
+                "faults/ends::a_full_tmpfs_writes_what_fits_and_then_says_enospc",
+                "faults/ends::beyond_the_end_of_a_file_there_is_nothing",
+            ])),
+            ("the process dies of SIGXFSZ | EFBIG", By(&[
+                "faults/ends::past_the_limit_of_file_sizes_a_write_is_cut_and_then_efbig",
+                "faults/ends::a_write_past_the_file_size_limit_kills_unless_sigxfsz_is_ignored",
+            ])),
+            ("the result of a request | EAGAIN", By(&[
+                "flags::nowait_completes_with_eagain_where_it_would_block",
+                "faults/results::eintr_and_eagain_as_results_are_not_retried_behind_the_users_back",
+            ])),
+            ("`AioError::Stalled`, late | ENOMEM", By(&[
+                "faults/refused::eagain_for_ever_with_nothing_in_flight_is_stalled",
+                "faults/refused::eagain_for_ever_ends_in_enomem_once_nothing_is_in_flight",
+            ])),
         ],
     ),
     (

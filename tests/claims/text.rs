@@ -1,4 +1,5 @@
-//! What the documentation says: README, the crate's page, and the docs of public items, sentence by sentence.
+//! What the documentation says: README, the guide, the crate's page, and the docs of public items, sentence by
+//! sentence.
 
 use crate::sources::rust_files;
 use std::fs;
@@ -17,10 +18,9 @@ fn root() -> &'static Path {
 
 /// All of them.
 pub(crate) fn sentences() -> Vec<Sentence> {
-    let mut all = split(
-        "README.md",
-        &fs::read_to_string(root().join("README.md")).unwrap(),
-    );
+    let pages = ["README.md", "docs/guide.md"];
+    let of_page = |page| split(page, &fs::read_to_string(root().join(page)).unwrap());
+    let mut all: Vec<_> = pages.into_iter().flat_map(of_page).collect();
     for path in rust_files(&root().join("src")) {
         let name = path
             .strip_prefix(root())

@@ -83,6 +83,7 @@ const FILES: Calls = calls![
 ];
 
 const README: &str = include_str!("../../../README.md");
+const GUIDE: &str = include_str!("../../../docs/guide.md");
 
 /// The files are there before the filter.
 struct Files {
@@ -185,4 +186,15 @@ fn readme_names_each_of_them() {
     for (name, _) in [NEEDED, WANTED, MASKED, THREADS, FILES].concat() {
         assert!(list.contains(&format!("`{name}`")), "{name}");
     }
+}
+
+/// The part of Docker's profile that the guide shows.
+#[test]
+fn the_profile_in_the_guide_allows_what_is_needed_and_no_io_uring() {
+    let profile = GUIDE.split("```json").nth(1).expect("the profile");
+    let profile = profile.split("```").next().unwrap();
+    for (name, _) in NEEDED {
+        assert!(profile.contains(&format!("\"{name}\"")), "{name}");
+    }
+    assert!(!profile.contains("uring"));
 }
