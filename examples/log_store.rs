@@ -57,7 +57,7 @@ fn open_log(dir: &Path) -> io::Result<DirectFile> {
     if !file.is_direct() {
         eprintln!("no direct I/O here: each write blocks its thread");
     }
-    if BLOCK as u64 % file.offset_alignment() != 0 {
+    if !(BLOCK as u64).is_multiple_of(file.offset_alignment()) {
         return Err(Error::other("the device has larger blocks"));
     }
     file.preallocate(CAPACITY)?;
@@ -193,15 +193,16 @@ fn main() -> io::Result<()> {
     let dir = std::env::args_os().nth(1);
     let dir = dir.ok_or_else(|| Error::other("in which directory?"))?;
     let store = Store::open(dir.as_ref())?;
-    let records = store.places.lock().unwrap().len() as u64;
-    println!("{records} records are there");
+    let keys: Vec<u64> = store.places.lock().unwrap().keys().copied().collect();
+    println!("{} records are there", keys.len());
 
+    let first = keys.iter().max().map_or(0, |key| key + 1);
     let before = store.aio.stats();
-    put_many(&store, records)?;
+    put_many(&store, first)?;
     let requests = (store.aio.stats() - before).accepted;
     println!("800 more, made durable by {} syncs", requests - 800);
 
-    let value = store.get(records)?;
+    let value = store.get(first)?;
     assert_eq!(value.as_deref(), Some(&b"a value"[..]));
     store.aio.shutdown(Duration::from_secs(10))
 }
