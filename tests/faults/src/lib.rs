@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | I/O held in flight until the test says so, EIO, ENOSPC, EINTR, EAGAIN, short reads, no answer ever | [`SlowFs`] |
 //! | the same from a block device | [`LoopDevice`] over a file of a [`SlowFs`] |
+//! | what was not synced lost, torn or reordered by a power cut | [`VolatileFs`] |
 //! | tmpfs, ramfs, ext4, XFS, btrfs, squashfs, an overlay; tiny, full or frozen ones | [`Mount`] |
 //! | `io_submit` blocked | [`Mount::freeze`], [`MissingPages`], a read of an empty pipe |
 //! | a limit, a signal's action, a filter, in a process of its own | [`in_child`], [`Child`] |
@@ -19,11 +20,15 @@
 mod child;
 mod freeze;
 mod fsapi;
+mod fuse;
 mod guardian;
 mod limits;
 mod loopdev;
 mod missing;
 mod mount;
+#[allow(dead_code, reason = "the lab uses a part of it")]
+#[path = "../../kit/random.rs"]
+mod random;
 pub mod raw;
 mod seccomp;
 pub mod skip;
@@ -31,6 +36,7 @@ mod slowfs;
 mod stuck;
 mod supervise;
 mod trace;
+mod volatile;
 mod watchdog;
 
 pub use child::{Child, Exit, in_child, inside};
@@ -44,4 +50,5 @@ pub use slowfs::{Gate, Op, Seen, SlowFs, When};
 pub use stuck::{is_asleep_in, thread_id, wait_until_asleep_in};
 pub use supervise::{Answer, Call, supervise};
 pub use trace::Submission;
+pub use volatile::VolatileFs;
 pub use watchdog::{PATIENCE, Watchdog};

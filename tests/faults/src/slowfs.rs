@@ -14,19 +14,15 @@ mod state;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-use fuser::{BackgroundSession, Config, Session, SessionACL};
 
 pub use gate::Gate;
 pub use rules::When;
 pub use state::{Op, Seen};
 
-use crate::fsapi::Configuring;
-use crate::guardian::{Guardian, LastAct};
+use crate::fuse::Connection;
 use state::Shared;
 
 /// The file system and its server. Dropping it ends the connection: what is still held fails with
@@ -34,10 +30,7 @@ use state::Shared;
 #[derive(Debug)]
 pub struct SlowFs {
     shared: Arc<Shared>,
-    root: OwnedFd,
-    abort: File,
-    session: Option<BackgroundSession>,
-    _guardian: Guardian,
+    connection: Connection,
 }
 
 impl SlowFs {
@@ -46,24 +39,9 @@ impl SlowFs {
     /// # Errors
     /// No FUSE in the kernel, no right to mount.
     pub fn new() -> io::Result<SlowFs> {
-        let device = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/fuse")?;
-        let root = mount(&device)?;
         let shared = Arc::new(Shared::default());
-        let server = server::Server(Arc::clone(&shared));
-        let session =
-            Session::from_fd(server, device.into(), SessionACL::All, Config::default())?.spawn()?;
-        let abort = abort_file(&root)?;
-        let guardian = Guardian::over(abort.as_fd(), LastAct::AbortFuse)?;
-        Ok(SlowFs {
-            shared,
-            root,
-            abort,
-            session: Some(session),
-            _guardian: guardian,
-        })
+        let connection = Connection::new(server::Server(Arc::clone(&shared)))?;
+        Ok(SlowFs { shared, connection })
     }
 
     /// Adds a file with these contents and opens it with `O_DIRECT`, for reading and writing.
@@ -91,11 +69,7 @@ impl SlowFs {
 
     /// The path of its root directory, good in this process and its children while `self` lives.
     pub fn path(&self) -> PathBuf {
-        PathBuf::from(format!(
-            "/proc/{}/fd/{}",
-            std::process::id(),
-            self.root.as_raw_fd()
-        ))
+        self.connection.path()
     }
 
     /// Begins a rule for requests of one kind: `fs.on(Op::Read).at(0..4096).fail(libc::EIO)`. Of all rules
@@ -165,41 +139,6 @@ impl SlowFs {
     /// # Panics
     /// When the kernel refuses.
     pub fn abort(&self) {
-        use std::io::Write as _;
-        (&self.abort).write_all(b"1").expect("fusectl abort");
+        self.connection.abort();
     }
-}
-
-impl Drop for SlowFs {
-    fn drop(&mut self) {
-        self.abort();
-        if let Some(session) = self.session.take() {
-            // Ends by itself: its device says ENODEV.
-            let _ = session.join();
-        }
-    }
-}
-
-/// Mounts the file system that is served through `device`.
-fn mount(device: &File) -> io::Result<OwnedFd> {
-    let fs = Configuring::open("fuse")?;
-    fs.set("source", "kiocb-faults")?;
-    fs.set("fd", &device.as_raw_fd().to_string())?;
-    fs.set("rootmode", "40000")?;
-    fs.set("user_id", "0")?;
-    fs.set("group_id", "0")?;
-    fs.flag("allow_other")?;
-    fs.mount()
-}
-
-/// The connection's `abort` file. A connection is named after its file system's minor device number.
-fn abort_file(root: &OwnedFd) -> io::Result<File> {
-    let device = std::fs::metadata(format!("/proc/self/fd/{}", root.as_raw_fd()))?.dev();
-    let control = Configuring::open("fusectl")?.mount()?;
-    let path = format!(
-        "/proc/self/fd/{}/{}/abort",
-        control.as_raw_fd(),
-        nix::libc::minor(device)
-    );
-    OpenOptions::new().write(true).open(path)
 }

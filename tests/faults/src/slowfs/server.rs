@@ -3,15 +3,16 @@
 use std::ffi::OsStr;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use fuser::{
     BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty,
-    ReplyEntry, ReplyOpen, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    INodeNo, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry,
+    ReplyOpen, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
 use super::state::{Job, Op, Reply, Seen, Shared};
+use crate::fuse::{allow_asynchronous, attributes};
 
 /// Nobody but the kernel changes a file, so it may remember what it knows for the life of a test.
 const FOREVER: Duration = Duration::from_secs(86_400);
@@ -54,13 +55,7 @@ impl Server {
 
 impl Filesystem for Server {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let asynchronous = config.add_capabilities(InitFlags::FUSE_ASYNC_DIO);
-        asynchronous
-            .map_err(|_| io::Error::other("this kernel's FUSE has no asynchronous direct I/O"))?;
-        // Asynchronous requests count as background ones, of which the default lets 12 out to the server.
-        let _ = config.set_max_background(u16::MAX);
-        let _ = config.set_congestion_threshold(u16::MAX);
-        Ok(())
+        allow_asynchronous(config)
     }
 
     fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -152,24 +147,4 @@ impl Filesystem for Server {
 
 fn index(inode: INodeNo) -> Option<usize> {
     usize::try_from(inode.0.checked_sub(FIRST_INODE)?).ok()
-}
-
-fn attributes(ino: INodeNo, kind: FileType, perm: u16, size: u64) -> FileAttr {
-    FileAttr {
-        ino,
-        size,
-        blocks: size.div_ceil(512),
-        atime: UNIX_EPOCH,
-        mtime: UNIX_EPOCH,
-        ctime: UNIX_EPOCH,
-        crtime: UNIX_EPOCH,
-        kind,
-        perm,
-        nlink: 1,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 4096,
-        flags: 0,
-    }
 }
