@@ -177,7 +177,8 @@ pub enum AioError {
     /// This process is a forked child of the one that made the context. A context of its own works:
     /// [`AioBuilder::build`](crate::AioBuilder::build).
     Forked,
-    /// The kernel context no longer exists: something in this process destroyed it.
+    /// No event can come from the kernel context any more: something in this process destroyed it or wrote to its
+    /// ring, or a filter that was installed later refuses `io_getevents`. What was in flight never completes.
     ContextGone,
     /// `io_submit` returned EAGAIN again and again with nothing in flight: the kernel has no memory for
     /// requests. Try later.

@@ -7,8 +7,9 @@
 use super::Engine;
 use super::roles::NO_LEADER;
 use crate::sync::{AtomicBool, JoinHandle, Mutex, Ordering, sleep};
-use crate::sys::Mode;
+use crate::sys::{Mode, OVERWRITTEN};
 use crate::user_code;
+use std::fmt;
 use std::time::Duration;
 
 /// How often an end looks, a millisecond apart, whether the leader has gone.
@@ -85,11 +86,13 @@ impl End {
 }
 
 impl Engine {
-    /// Deals with an errno of `io_getevents` other than EINTR. EINVAL means that another part of this process
-    /// destroyed the context. Requests in flight never complete, and their memory leaks, because the kernel
-    /// may still write there. Any other errno means that a filter which was installed later refuses the call.
+    /// Deals with an errno of a wait other than EINTR. EINVAL means that another part of this process destroyed
+    /// the context, and OVERWRITTEN that it wrote to the ring. Requests in flight never complete, and their
+    /// memory leaks, because the kernel may still write there. Any other errno means that a filter which was
+    /// installed later refuses the call.
     pub(super) fn on_wait_failed(&self, errno: i32) {
-        if errno != libc::EINVAL && self.kernel.mode() == Mode::Ring {
+        let is_lost = matches!(errno, libc::EINVAL | OVERWRITTEN);
+        if !is_lost && self.kernel.mode() == Mode::Ring {
             return self.report_refused_wait(errno); // events still come by the ring
         }
         let mut consumer = self.consumer.lock();
@@ -101,17 +104,13 @@ impl Engine {
         *self.end.gone.lock() = errno == libc::EINVAL;
         // SeqCst: see `is_lost`.
         self.lost.store(true, Ordering::SeqCst);
+        self.counters.close(); // after that: a request is refused because the context is lost
         self.notify_idle();
         self.wake_dispatcher();
-        let why = if errno == libc::EINVAL {
-            "the kernel AIO context was destroyed behind our back"
-        } else {
-            "the call is refused since the context was made, by a seccomp filter"
-        };
         user_code::error(format_args!(
-            "{}: io_getevents failed with errno {errno}: {why}; what is in flight never completes, and its \
-             memory and files are never freed",
-            self.config.thread_name
+            "{}: {}; what is in flight never completes, and its memory and files are never freed",
+            self.config.thread_name,
+            Failure(errno)
         ));
     }
 
@@ -173,5 +172,21 @@ impl Engine {
         // SeqCst: see `End::is_over`.
         self.end.over.store(true, Ordering::SeqCst);
         self.notify_idle();
+    }
+}
+
+/// The errno of a wait after which no event comes, for the log.
+struct Failure(i32);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self.0 {
+            OVERWRITTEN => {
+                return f.write_str("other code of the process has written to the ring of events");
+            }
+            libc::EINVAL => "the kernel AIO context was destroyed behind our back",
+            _ => "the call is refused since the context was made, by a seccomp filter",
+        };
+        write!(f, "io_getevents failed with errno {}: {why}", self.0)
     }
 }

@@ -225,12 +225,21 @@ impl Engine {
         }
     }
 
+    /// Why it takes no requests.
+    #[cold]
+    fn why_closed(&self) -> AioError {
+        match self.is_lost() {
+            true => AioError::ContextGone,
+            false => AioError::ShutDown,
+        }
+    }
+
     /// Returns an error if the engine takes no requests.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), AioError> {
         self.check_origin()?;
         if self.counters.is_closing() {
-            Err(AioError::ShutDown)
+            Err(self.why_closed())
         } else {
             Ok(())
         }

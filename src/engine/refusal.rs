@@ -20,6 +20,14 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    /// Why an engine that is closing takes no request.
+    pub(super) fn of_closed(is_lost: bool) -> Refusal {
+        match is_lost {
+            true => Refusal::ContextGone,
+            false => Refusal::ShutDown,
+        }
+    }
+
     /// The errno that becomes the result of a request which was accepted before the kernel refused it.
     pub(super) fn errno(self) -> i32 {
         match self {

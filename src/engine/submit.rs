@@ -207,9 +207,10 @@ impl Engine {
         refused: &mut impl FnMut(OwnedCell, Refusal),
     ) {
         self.refund(array.len());
+        let why = Refusal::of_closed(self.is_lost());
         let all = std::iter::from_fn(|| array.pop());
-        all.for_each(|request| refused(request, Refusal::ShutDown));
-        following.for_each(|request| refused(request, Refusal::ShutDown));
+        all.for_each(|request| refused(request, why));
+        following.for_each(|request| refused(request, why));
     }
 
     /// What `send_array` has to do where one call did not do it.
@@ -254,7 +255,10 @@ impl Engine {
                 self.retry_cancelling(may_be_cancelled);
                 self.warn_of_idle_polls();
             }
-            Err(list) => list.for_each(|request| refused(request, Refusal::ShutDown)),
+            Err(list) => {
+                let why = Refusal::of_closed(self.is_lost());
+                list.for_each(|request| refused(request, why));
+            }
         }
     }
 

@@ -20,6 +20,10 @@ pub(crate) const WAKE: u64 = 1;
 /// `io_getevents` given it sleeps as ever, wakes, fails to copy (EFAULT) and consumes nothing: a pure wait.
 const UNWRITABLE: usize = !0xfff;
 
+/// The errno of a wait for a ring to which other code of the process has written, so that no event can be taken:
+/// "structure needs cleaning", which `io_getevents` never says.
+pub(crate) const OVERWRITTEN: i32 = libc::EUCLEAN;
+
 /// How many events one system call may bring where the ring can't be read.
 const FETCH: usize = 128;
 
@@ -229,12 +233,16 @@ impl Kernel {
     }
 
     /// Sleeps until the ring is not empty, the time is over or a signal came; takes nothing. For
-    /// [`Mode::Ring`]. With a signal mask, which is in force meanwhile, a signal is EINTR.
+    /// [`Mode::Ring`]. With a signal mask, which is in force meanwhile, a signal is EINTR. A ring that was
+    /// overwritten is [`OVERWRITTEN`].
     pub(crate) fn pure_wait(
         &self,
         timeout: Option<Duration>,
         mask: Option<u64>,
     ) -> Result<(), i32> {
+        if self.ring.as_ref().is_some_and(Ring::is_overwritten) {
+            return Err(OVERWRITTEN);
+        }
         let nowhere = std::ptr::without_provenance_mut::<io_event>(UNWRITABLE);
         // SAFETY: the kernel checks the address and can't write there, which is the point.
         let waited = unsafe { self.get_events(1, 1, nowhere, timeout, mask) };

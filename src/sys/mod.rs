@@ -100,7 +100,7 @@ mod syscall;
 
 #[cfg(not(test))]
 pub(crate) use kernel::Kernel;
-pub(crate) use kernel::{FailedCall, Mode, WAKE};
+pub(crate) use kernel::{FailedCall, Mode, OVERWRITTEN, WAKE};
 pub(crate) use ring::Take;
 #[cfg(all(test, shuttle))]
 pub(crate) use seeded::Kernel;

@@ -101,7 +101,22 @@ impl Ring {
     pub(crate) fn is_empty(&self) -> bool {
         let header = self.header();
         // Relaxed and Acquire: as in `consume`; the answer is old when it arrives.
-        header.head.load(Ordering::Relaxed) == header.tail.load(Ordering::Acquire)
+        let head = header.head.load(Ordering::Relaxed);
+        let tail = header.tail.load(Ordering::Acquire);
+        head == tail || !self.holds(head, tail)
+    }
+
+    /// Whether other code of the process has written to the ring's header: no event can be taken any more.
+    pub(crate) fn is_overwritten(&self) -> bool {
+        let header = self.header();
+        // Relaxed: no event is read because of it.
+        let head = header.head.load(Ordering::Relaxed);
+        !self.holds(head, header.tail.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn holds(&self, head: u32, tail: u32) -> bool {
+        head < self.nr && tail < self.nr
     }
 
     /// Where the kernel will put its next event.
@@ -138,8 +153,8 @@ impl Ring {
         let mut head = header.head.load(Ordering::Relaxed);
         // Acquire: pairs with the kernel's barrier between storing an event and storing tail.
         let tail = header.tail.load(Ordering::Acquire);
-        if head >= self.nr || tail >= self.nr {
-            return 0; // the ring was overwritten: better to wait for ever than to read outside it
+        if !self.holds(head, tail) {
+            return 0; // overwritten: the next wait says so
         }
         let mut taken = 0;
         while head != tail && taken < most {

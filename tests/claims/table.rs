@@ -249,7 +249,7 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
             ])),
             ("EPERM: a sealed memfd", By(&["errors::a_sealed_file_says_eperm_in_the_result"])),
             ("ECANCELED: the kernel context went away", By(&[
-                "faults/refused::a_context_destroyed_behind_its_back_is_told_from_a_bad_request",
+                "faults/hostile::a_context_destroyed_behind_its_back_is_told_from_a_bad_request",
                 "faults/refused::eagain_for_ever_ends_in_enomem_once_nothing_is_in_flight",
             ])),
         ],
@@ -337,6 +337,11 @@ pub(crate) const CLAIMS: &[(&str, &[(&str, Shown)])] = &[
     (
         "src/error.rs",
         &[
+            ("What was in flight never completes", By(&[
+                "faults/hostile::a_context_destroyed_while_a_thread_sleeps_in_it_is_gone_for_all",
+                "faults/hostile::a_ring_whose_head_is_forged_is_not_read_and_its_context_is_lost",
+                "faults/hostile::a_context_whose_events_are_refused_is_lost",
+            ])),
             ("does not exist here: ENOSYS", By(&[
                 "faults/refused::a_call_that_does_not_exist_is_unsupported_and_named",
             ])),
