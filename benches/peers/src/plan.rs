@@ -76,7 +76,7 @@ const TABLE: &[&str] = &[
 const ONE_LOOP: &[&str] = &["raw", "callback", "manual", "io-uring"];
 const A_THREAD_EACH: &[&str] = &["raw", "wait", "read_at", "pread"];
 const READERS: &[&str] = &["raw", "read_at", "wait", "pread"];
-const SUBMITTERS: &[&str] = &["raw", "batch", "batch, one context"];
+const SUBMITTERS: &[&str] = &["raw", "batch", "batch on one context"];
 
 impl FromStr for Mode {
     type Err = String;

@@ -83,7 +83,7 @@ pub(crate) const ENGINES: &[Engine] = &[
     engine("batch", Whose::Ours, batch::run),
     engine("wait", Whose::Ours, wait::run).one_at_a_time(),
     engine("read_at", Whose::Ours, one_context::read_at).one_at_a_time(),
-    engine("batch, one context", Whose::Ours, one_context::batches),
+    engine("batch on one context", Whose::Ours, one_context::batches),
     engine("io-uring", Whose::Peer, io_uring::run).grouped(Groups::Eighth),
     engine("tokio-uring", Whose::Peer, tokio_uring::run),
     engine("compio", Whose::Peer, compio::run),
