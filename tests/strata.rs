@@ -21,6 +21,7 @@ const STRATA: &[&str] = &[
     "reap",
     "end",
     "wait",
+    "cancel",
     "verbs",
     "run",
     "lifecycle",

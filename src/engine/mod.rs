@@ -15,7 +15,8 @@
 //! | `reap` | takes events off the ring, and runs callbacks: the way out |
 //! | `end` | destroys the context, or notices that it is lost |
 //! | `wait` | sleeps until there is an event to take |
-//! | `verbs` | what the crate's handles ask for: submit, start, wait, cancel |
+//! | `cancel` | cancels what waits for readiness, or has not left yet |
+//! | `verbs` | what the crate's handles ask for: submit, start, wait |
 //! | `run` | rounds of the dispatcher: the completion thread, and `poll` |
 //! | `lifecycle` | beginning and end |
 //!
@@ -27,6 +28,7 @@
 
 mod account;
 mod backlog;
+mod cancel;
 mod clock;
 mod context;
 mod counters;
@@ -73,11 +75,11 @@ use crate::sync::{AtomicBool, Mutex, Turn};
 use crate::sys::Kernel;
 use crate::user_code;
 pub(crate) use account::IdleTask;
+pub(crate) use cancel::RequestId;
 pub(crate) use request::{Completed, Completions, List, OwnedCell, Receipt, Watch};
 use std::fmt;
 use std::sync::Weak;
 pub(crate) use threads::StartHook;
-pub(crate) use verbs::RequestId;
 
 /// What an engine is made of.
 #[derive(Clone, Debug)]
