@@ -29,15 +29,6 @@ fn until_others_sleep() {
     });
 }
 
-/// Whether that thread sleeps, or has ended since.
-fn is_asleep(task: &Path) -> bool {
-    let stat = std::fs::read_to_string(task.join("stat"));
-    // The state follows the name, which is in parentheses and may contain some.
-    stat.map_or(true, |stat| {
-        stat.rsplit(") ").next().unwrap().starts_with('S')
-    })
-}
-
 /// Runs `child` in a forked process, and says whether it got to its end.
 fn fork(child: impl FnOnce()) -> bool {
     until_others_sleep();

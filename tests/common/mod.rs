@@ -9,11 +9,15 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 pub(crate) mod modes;
+mod process;
 
 #[allow(unused_imports, reason = "no test file needs all of it")]
 pub(crate) use kit::{
     Counter, Latch, Random, block_on, patience, poll_once, poll_with, waker_that,
 };
+
+#[allow(unused_imports, reason = "no test file needs all of it")]
+pub(crate) use process::{count_contexts, count_threads, is_asleep};
 
 use kiocb::buf::{IoBuf, IoBufMut};
 use kiocb::op::Read;
@@ -21,7 +25,8 @@ use kiocb::{Aio, AioBuilder, AioError};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use std::fs::{self, File};
+use nix::unistd::gettid;
+use std::fs::File;
 use std::io::{self, PipeWriter, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -97,7 +102,7 @@ fn watch(over: &AtomicBool, name: &str, place: &Location<'_>) {
         if left.is_zero() {
             let report = format!(
                 "HANGS: the test {name} at {place} is not over after {patience:?}\n{}\n",
-                threads()
+                process::threads()
             );
             // Not `eprintln`: what a test prints is shown only when it ends.
             let _ = std::io::stderr().write_all(report.as_bytes());
@@ -114,38 +119,12 @@ impl Drop for Watchdog {
     }
 }
 
-/// What each thread is doing, as far as the kernel tells.
-fn threads() -> String {
-    let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
-    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
-    let lines = tasks.flatten().map(|task| {
-        let path = task.path();
-        format!(
-            "  {:16} system call {}",
-            read(path.join("comm")).trim(),
-            read(path.join("syscall")).trim()
-        )
-    });
-    lines.collect::<Vec<_>>().join("\n")
-}
-
 /// Waits for something that another thread or the kernel makes true, and that nobody can be told of. The
 /// watchdog bounds it.
 pub(crate) fn until(mut what: impl FnMut() -> bool) {
     while !what() {
         thread::sleep(Duration::from_millis(1));
     }
-}
-
-/// How many threads this process has.
-pub(crate) fn count_threads() -> usize {
-    fs::read_dir("/proc/self/task").unwrap().count()
-}
-
-/// How many kernel contexts this process has: their rings are in its memory map.
-pub(crate) fn count_contexts() -> usize {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    maps.lines().filter(|line| line.contains("[aio]")).count()
 }
 
 /// Runs `body` in a process of its own that runs nothing else: for what is counted per process, or may end
@@ -352,11 +331,15 @@ pub(crate) struct Occupied {
 pub(crate) fn occupy(aio: &Aio) -> Occupied {
     let (reader, writer) = std::io::pipe().unwrap();
     let (request, before) = (aio.alloc(), aio.stats().in_flight);
+    let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || {
+        tell.send(gettid()).unwrap();
         let request = request.init_rw(OwnedFd::from(reader), Read, [0; 1], 0);
         assert_eq!(request.wait().unwrap().result.unwrap(), 1);
     });
-    until(|| aio.stats().in_flight > before);
+    let task = PathBuf::from(format!("/proc/self/task/{}", told.recv().unwrap()));
+    // A request that has its slot, and is not in the kernel, is refused by a shutdown.
+    until(|| aio.stats().in_flight > before && is_asleep(&task));
     Occupied {
         writer: Some(writer),
         thread: Some(thread),
