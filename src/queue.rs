@@ -9,6 +9,7 @@ use crate::engine::{Completed, Completions, Engine, List};
 use crate::error::SubmitError;
 use crate::iocb::Iocb;
 use crate::op::{Job, Request, Tagged};
+use crate::sync::now;
 use crate::thread_bound::Bound;
 use crate::user_code;
 use std::cell::{Cell, RefCell};
@@ -17,7 +18,7 @@ use std::io;
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Requests whose completions come back as values, each with the tag that it was given: made by
 /// [`Aio::queue`] and [`LocalAio::queue`](crate::LocalAio::queue). For a loop that asks what is done, instead
@@ -232,7 +233,7 @@ impl<T, S: Request> Queue<T, S> {
 
     fn wait_for(&self, more: usize, timeout: Option<Duration>) -> io::Result<()> {
         // A timeout beyond what the clock can hold is none.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = timeout.and_then(|timeout| now().checked_add(timeout));
         let target = self.taken.get().saturating_add(more as u64);
         let target = target.min(self.pushed.get());
         let waited = self

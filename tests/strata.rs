@@ -27,7 +27,7 @@ const STRATA: &[&str] = &[
     "lifecycle",
 ];
 
-/// What only some files may say, because it calls user code or deals with its panics.
+/// What only some files may say, mostly because it calls user code or deals with its panics.
 #[rustfmt::skip]
 const CALLERS: &[(&str, &[&str])] = &[
     // In the simulation these are the program's, not the crate's.
@@ -37,6 +37,8 @@ const CALLERS: &[(&str, &[&str])] = &[
     // `deliver` and the door itself call wakers; the others wake a thread of the crate, or the kernel.
     (".wake()", &["engine/deliver", "engine/wake", "sys/kernel", "engine/model/state", "user_code"]),
     (".wake_by_ref()", &[]),
+    // No user code: a clock beside that of `sync` stands still for neither the models nor the simulation.
+    ("Instant::now", &["simulation/run", "sync", "sync/lock", "sync/modelled", "sync/simulated"]),
     // `op/work` asks the user's file for its descriptor, in the one place that a panic may leave; `scope` on
     // the caller's stack, before anything is begun; `direct` asks its own file.
     ("as_fd()", &["op/work", "scope/alone", "scope/with", "direct", "direct/limits", "direct/options", "simulation/things"]),
