@@ -83,6 +83,10 @@ enum Refused {
     OffsetTooLarge,
     EndTooLarge,
     TooManyBuffers,
+    #[cfg_attr(
+        target_arch = "s390x",
+        expect(dead_code, reason = "every address is in user space there")
+    )]
     KernelMemory,
     UnknownFlag,
     BadPriority,
