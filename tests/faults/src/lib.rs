@@ -7,7 +7,7 @@
 //! | what was not synced lost, torn or reordered by a power cut | [`VolatileFs`] |
 //! | tmpfs, ramfs, ext4, XFS, btrfs, squashfs, an overlay; tiny, full or frozen ones | [`Mount`] |
 //! | `io_submit` blocked | [`Mount::freeze`], [`MissingPages`], a read of an empty pipe |
-//! | a limit, a signal's action, a filter, in a process of its own | [`in_child`], [`Child`] |
+//! | a limit, a signal's action, a filter, in a process of its own | [`in_child`], [`Child`], [`ControlGroup`] |
 //! | a system call that fails, always or by its arguments | [`Filter`] |
 //! | a system call answered call by call | [`supervise`] |
 //! | the kernel taking only part of a submission | [`Child::run_limited`], [`Answer::Only`] |
@@ -17,6 +17,7 @@
 //! when its value is dropped, and also when the process is killed: mounts and loop devices have no name that
 //! could be left behind, and a guardian process thaws and aborts what a dying process would wait for.
 
+mod cgroup;
 mod child;
 mod freeze;
 mod fsapi;
@@ -39,6 +40,7 @@ mod trace;
 mod volatile;
 mod watchdog;
 
+pub use cgroup::ControlGroup;
 pub use child::{Child, Exit, in_child, inside};
 pub use freeze::Frozen;
 pub use limits::{limit_file_size, limit_open_files, limit_threads_of_nobody};

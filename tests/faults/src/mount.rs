@@ -132,7 +132,14 @@ impl Mount {
     pub fn ext4_of_blocks(bytes: u64, block_size: u32) -> io::Result<Mount> {
         let image = tempfile::tempfile()?;
         image.set_len(bytes)?;
-        let device = LoopDevice::with_block_size(&image, block_size)?;
+        Mount::ext4_on(LoopDevice::with_block_size(&image, block_size)?)
+    }
+
+    /// An ext4 made on a loop device, such as one over a file of a [`SlowFs`](crate::SlowFs).
+    ///
+    /// # Errors
+    /// As [`Mount::ext4`].
+    pub fn ext4_on(device: LoopDevice) -> io::Result<Mount> {
         Mount::made_on("ext4", &["-q", "-F"], device)
     }
 

@@ -88,6 +88,12 @@ impl Filter {
         self
     }
 
+    /// The system call kills the process: SIGSYS.
+    #[must_use]
+    pub fn kill(self, number: libc::c_long) -> Filter {
+        self.answer(number, libc::SECCOMP_RET_KILL_PROCESS)
+    }
+
     /// The filter's answer to a system call is `action`, a `SECCOMP_RET_…` with its data.
     pub(crate) fn answer(mut self, number: libc::c_long, action: u32) -> Filter {
         self.program.extend([

@@ -5,7 +5,7 @@ mod kit;
 
 use std::fs::{self, File};
 use std::io::{self, PipeWriter, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use kiocb::op::{Rw, Write};
 use kiocb::{Aio, AioError, Dispatch, Iocb, PollFlags};
-use kiocb_faults::{Child, Filter, Watchdog, in_child, need, need_root};
+use kiocb_faults::{Child, ControlGroup, Filter, Watchdog, in_child, need, need_root};
 use kit::*;
 
 const KINDS: [Dispatch; 3] = [Dispatch::Thread, Dispatch::Anywhere, Dispatch::Manual];
@@ -167,58 +167,16 @@ fn become_a_daemon(mut tell: PipeWriter, body: impl FnOnce()) {
     unsafe { libc::_exit(0) }
 }
 
-/// A control group of our own below one that is mounted, removed when it is dropped.
-struct Group {
-    top: PathBuf,
-    path: PathBuf,
-}
-
-impl Group {
-    fn new(tops: &[&str], needed: &str) -> io::Result<Group> {
-        let name = format!("kiocb-test-{}", std::process::id());
-        for top in tops.iter().map(PathBuf::from) {
-            let path = top.join(&name);
-            if fs::create_dir(&path).is_err() {
-                continue;
-            }
-            let group = Group { top, path };
-            if group.path.join(needed).exists() {
-                return Ok(group);
-            }
-        }
-        Err(io::Error::other(format!("no control group has {needed}")))
-    }
-
-    fn set(&self, file: &str, value: &str) {
-        fs::write(self.path.join(file), value).unwrap();
-    }
-
-    /// This process, with all its threads, is in it from now on.
-    fn enter(&self) {
-        self.set("cgroup.procs", "0");
-    }
-
-    fn leave(&self) {
-        fs::write(self.top.join("cgroup.procs"), "0").unwrap();
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.path);
-    }
-}
-
 #[test]
 fn a_process_that_is_frozen_and_thawed_loses_nothing() {
     need_root!();
     in_child("a_process_that_is_frozen_and_thawed_loses_nothing", || {
         let tops = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-        let group = need!(Group::new(&tops, "cgroup.freeze"));
+        let group = need!(ControlGroup::new(&tops, "cgroup.freeze"));
         let _watchdog = Watchdog::new("freezing");
         for dispatch in KINDS {
             let aio = Aio::builder().depth(8).dispatch(dispatch).build().unwrap();
-            let freezer = start_freezer(&group.path);
+            let freezer = start_freezer(group.path());
             group.enter();
             let load = Load::start(&aio);
             let mut status = 0;
@@ -256,7 +214,7 @@ fn a_process_beyond_the_memory_that_it_is_allowed_is_killed_and_ends() {
     } else {
         Some(need!(limited_group()))
     };
-    let path = group.as_ref().map_or(Path::new(""), |group| &group.path);
+    let path = group.as_ref().map_or(Path::new(""), ControlGroup::path);
     for (case, requests) in [("within", 50_000), ("beyond", 2_000_000)] {
         let place = path.join("cgroup.procs");
         let child = Child::of(test).case(case);
@@ -270,11 +228,11 @@ fn a_process_beyond_the_memory_that_it_is_allowed_is_killed_and_ends() {
 }
 
 /// One with 64 MiB of memory, in the one version of control groups or the other.
-fn limited_group() -> io::Result<Group> {
+fn limited_group() -> io::Result<ControlGroup> {
     let tops = ["/sys/fs/cgroup", "/sys/fs/cgroup/memory"];
     let mut outcome = Err(io::Error::other("never tried"));
     for file in ["memory.max", "memory.limit_in_bytes"] {
-        outcome = Group::new(&tops, file);
+        outcome = ControlGroup::new(&tops, file);
         if let Ok(group) = &outcome {
             group.set(file, "67108864");
             break;
