@@ -117,6 +117,10 @@ impl Iocb {
     ///
     /// It is **not ordered** after writes in flight: submit it when their results have come.
     ///
+    /// The whole machine shares such threads, so syncs of other files and processes that are blocked may hold
+    /// this one up; `docs/operating.md` says how many. A write with [`RwFlags::DSYNC`](crate::RwFlags::DSYNC)
+    /// needs none of them.
+    ///
     /// From `submit`: EINVAL where the file has no fsync (pipes, sockets), and on every file before Linux
     /// 4.18: there call `File::sync_all` on a thread of your own. As the result: EIO, ENOSPC, EDQUOT if what
     /// was written before could not be stored. Such an error is said once: a second sync may succeed although

@@ -79,6 +79,11 @@ pub type BarrierCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 /// all that no barrier has confirmed, from its own memory and not from the file. Or it stops, and recovers at
 /// its next start.
 ///
+/// # A sync that takes long
+/// The kernel carries syncs out on threads that the whole machine shares, and blocked ones of other files and
+/// processes may hold them up, as [`init_fsync`](crate::Iocb::init_fsync) says. A
+/// [`write_durable`](SyncGroup::write_durable) needs none of these threads.
+///
 /// # Which writes
 /// Those by [`write`](SyncGroup::write), [`write_durable`](SyncGroup::write_durable) and
 /// [`commit`](SyncGroup::commit). Others ([waited
