@@ -115,3 +115,38 @@ fn exists(programs: &BTreeMap<String, String>, test: &str) -> bool {
     let text = programs.get(program);
     text.is_some_and(|text| text.contains(&format!("fn {name}(")))
 }
+
+/// Rows of `kernel-behaviours.md`: what the kernel does, and the cell with the tests.
+fn behaviours() -> Vec<(String, String)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernel-behaviours.md");
+    let text = fs::read_to_string(path).unwrap();
+    let rows = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let cells = rows.filter_map(|row| row.split_once(" | "));
+    let is_row = |(what, tests): &(&str, &str)| *tests != "test" && !what.starts_with("---");
+    let cells = cells.filter(is_row);
+    cells
+        .map(|(what, tests)| (what.to_owned(), tests.to_owned()))
+        .collect()
+}
+
+#[test]
+fn each_behaviour_of_the_kernel_has_a_test_or_a_reason() {
+    let (programs, behaviours) = (programs(), behaviours());
+    assert!(behaviours.len() > 100, "{} rows", behaviours.len());
+    let mut missing = Vec::new();
+    for (what, tests) in &behaviours {
+        let named = tests.split('`').skip(1).step_by(2).collect::<Vec<_>>();
+        let is_excused = tests
+            .strip_prefix("none: ")
+            .is_some_and(|reason| !reason.is_empty());
+        assert!(
+            is_excused || !named.is_empty(),
+            "{what}: name a test, or say why not"
+        );
+        let named = named.into_iter().filter(|name| name.contains("::"));
+        missing.extend(named.filter(|test| !exists(&programs, test)));
+    }
+    assert!(missing.is_empty(), "there are no such tests: {missing:#?}");
+}
