@@ -37,7 +37,7 @@ pub(crate) use imp::*;
 pub(crate) use modelled::*;
 pub(crate) use number::{place_of_thread, thread_number};
 pub(crate) use parker::Parker;
-#[cfg(not(shuttle))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::thread::{Builder, JoinHandle};
 #[cfg(not(shuttle))]
 pub(crate) use std::thread_local;

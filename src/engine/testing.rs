@@ -9,7 +9,7 @@ use super::{Config, Engine};
 use crate::dispatch::Dispatch;
 use crate::op::{Progress, Traits, Work};
 use crate::sys::simulated::{Behaviour, Kernel};
-use crate::sys::{Mode, iocb};
+use crate::sys::{Mode, RWF_NOWAIT, iocb};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -53,6 +53,7 @@ pub(super) struct TestOp {
     errno: i16,
     /// Completes with half of its name, and goes on with the other half.
     in_two_parts: bool,
+    traits: Traits,
     ends: Count,
 }
 
@@ -63,6 +64,7 @@ impl TestOp {
             name,
             errno: 0,
             in_two_parts: false,
+            traits: Traits::default(),
             ends: ends.clone(),
         }
     }
@@ -77,6 +79,20 @@ impl TestOp {
     #[allow(dead_code, reason = "of the models, not of the schedules")]
     pub(super) fn in_two_parts(mut self) -> TestOp {
         self.in_two_parts = true;
+        self
+    }
+
+    /// The kernel can cancel it.
+    #[allow(dead_code, reason = "of the models, not of the schedules")]
+    pub(super) fn cancellable(mut self) -> TestOp {
+        self.traits.cancellable = true;
+        self
+    }
+
+    /// It would block, and is to be submitted again where that may be.
+    #[allow(dead_code, reason = "of the models, not of the schedules")]
+    pub(super) fn offloaded(mut self) -> TestOp {
+        self.traits.offload = true;
         self
     }
 
@@ -99,7 +115,7 @@ unsafe impl Work for TestOp {
     fn traits(&self) -> Traits {
         Traits {
             may_go_on: self.in_two_parts,
-            ..Traits::default()
+            ..self.traits
         }
     }
 
@@ -119,6 +135,9 @@ unsafe impl Work for TestOp {
             self.name
         };
         iocb.aio_reqprio = self.errno;
+        if self.traits.offload {
+            iocb.aio_rw_flags = RWF_NOWAIT;
+        }
     }
 
     unsafe fn finish(self, result: i64) -> i64 {
@@ -136,6 +155,10 @@ pub(super) struct TestCallback<C> {
 // SAFETY: as for `TestOp`.
 unsafe impl<C: FnOnce(i64) + Send> Work for TestCallback<C> {
     type Output = ();
+
+    fn traits(&self) -> Traits {
+        self.op.traits()
+    }
 
     fn describe(&mut self, iocb: &mut iocb) {
         self.op.describe(iocb);

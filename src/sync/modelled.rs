@@ -45,6 +45,7 @@ counter!(AtomicUsize: usize = atomic::AtomicUsize);
 /// A cell whose every use must come after the one before: taking the pointer counts as a write, so two
 /// threads that take it without an order between them are a race that the model reports.
 #[derive(Debug)]
+#[repr(C)] // the value first, for `raw_get`
 pub(crate) struct UnsafeCell<T> {
     value: std::cell::UnsafeCell<T>,
     uses: loom::cell::UnsafeCell<()>,
@@ -62,6 +63,11 @@ impl<T> UnsafeCell<T> {
     pub(crate) fn get(&self) -> *mut T {
         self.uses.with_mut(|_| ());
         self.value.get()
+    }
+
+    /// The address alone, for a kernel: no use of the value.
+    pub(crate) fn raw_get(this: *const Self) -> *mut T {
+        this.cast::<T>().cast_mut()
     }
 }
 
@@ -124,7 +130,7 @@ impl Condvar {
     pub(crate) fn wait_until<T>(&self, _: &mut MutexGuard<'_, T>, _: Instant) {}
 }
 
-pub(crate) use loom::thread::yield_now;
+pub(crate) use loom::thread::{Builder, JoinHandle, yield_now};
 
 pub(crate) fn sleep(_: Duration) {
     yield_now();

@@ -3,13 +3,13 @@
 //! accepted.
 //!
 //! What a request wants done with it stands in its iocb: the descriptor is a [`Behaviour`]'s number, the
-//! priority the errno with which it is refused, the length the result. What whole calls do is said beforehand
+//! priority the errno with which it is refused, the length the result; one with NOWAIT would block. What whole calls do is said beforehand
 //! by [`Kernel::script`].
 #![allow(unsafe_code, reason = "reads iocbs, as a kernel does")]
 
 use super::kernel::{FailedCall, Mode, WAKE};
 use super::ring::Take;
-use super::{io_event, iocb};
+use super::{RWF_NOWAIT, io_event, iocb};
 use crate::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, now};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -133,9 +133,13 @@ impl Kernel {
         if inside.held.len() + (completed - taken) >= inside.capacity {
             return Err(libc::EAGAIN);
         }
+        let would_block = iocb.aio_rw_flags & RWF_NOWAIT != 0;
         let event = io_event {
             data: iocb.aio_data,
-            res: iocb.aio_nbytes.cast_signed() + inside.exaggeration,
+            res: match would_block {
+                true => -i64::from(libc::EAGAIN),
+                false => iocb.aio_nbytes.cast_signed() + inside.exaggeration,
+            },
             ..io_event::default()
         };
         if iocb.aio_data != WAKE {
@@ -295,9 +299,18 @@ impl Kernel {
     }
 
     /// # Safety
-    /// None is needed here.
-    pub(crate) unsafe fn cancel(&self, _: *mut iocb) -> bool {
-        false
+    /// `iocb` points to an iocb that may be read.
+    pub(crate) unsafe fn cancel(&self, iocb: *mut iocb) -> bool {
+        // SAFETY: the caller's promise.
+        let tag = unsafe { iocb.read() }.aio_data;
+        let mut inside = self.inside.lock();
+        let Some(at) = inside.held.iter().position(|event| event.data == tag) else {
+            return false;
+        };
+        let mut event = inside.held.remove(at).expect("found");
+        event.res = -i64::from(libc::ECANCELED);
+        self.publish(&mut inside, event);
+        true
     }
 
     pub(crate) fn raise(&self, _: &std::os::fd::OwnedFd) {}
@@ -341,6 +354,16 @@ impl Kernel {
         };
         let event = event.expect("not empty");
         self.publish(&mut inside, event);
+    }
+
+    /// Completes the oldest that is held, if there is one.
+    #[allow(dead_code, reason = "of the models, not of the schedules")]
+    pub(crate) fn complete_if_held(&self) -> bool {
+        let mut inside = self.inside.lock();
+        let event = inside.held.pop_front();
+        event
+            .map(|event| self.publish(&mut inside, event))
+            .is_some()
     }
 
     /// What the next calls of `io_submit` do; afterwards they accept everything.

@@ -263,8 +263,8 @@ pub(crate) fn sleep_with_mask(timeout: Duration, mask: u64) -> io::Result<()> {
 /// vDSO, so not really a system call. Zero where there is no such clock.
 #[inline]
 #[cfg_attr(
-    all(test, shuttle),
-    allow(dead_code, reason = "a simulation has its own clock")
+    all(test, any(loom, shuttle)),
+    allow(dead_code, reason = "models and the simulation have their own clocks")
 )]
 pub(crate) fn clock_coarse() -> timespec {
     let mut now = timespec {

@@ -73,16 +73,6 @@ fn a_callback_beside_a_waiter_by_syscalls() {
     a_callback_beside_a_waiter(Dispatch::Thread, Mode::Syscalls);
 }
 
-/// The device's part: one completion for each that is held.
-fn device(engine: &Arc<Engine>, completions: usize) -> JoinHandle<()> {
-    let engine = Arc::clone(engine);
-    thread::spawn(move || {
-        for _ in 0..completions {
-            engine.kernel.complete(Next::Oldest);
-        }
-    })
-}
-
 /// The engine must not be seen idle in the gap between a callback and what it submits.
 fn a_drain_beside_a_callback_that_submits(dispatch: Dispatch, depth: u32, fate: Behaviour) {
     explore(move || {

@@ -5,10 +5,15 @@
 //! A lost wake-up shows as a deadlock, a use after the end as an error of the allocator or of a cell's race
 //! detector, double delivery as an assertion of the simulated kernel or a count that is not 1.
 
+mod cancelling;
 mod dispatcher;
 mod ends;
+mod helper;
+mod queues;
 mod roles;
 mod state;
+mod threads;
+mod user_code;
 
 use super::Engine;
 use super::request::{OwnedCell, Settled, Watch};
@@ -66,6 +71,16 @@ fn wait(engine: &Engine, fate: Behaviour, name: u64, ends: &Count) {
 fn waiter(engine: &Arc<Engine>, fate: Behaviour, name: u64, ends: &Count) -> JoinHandle<()> {
     let (engine, ends) = (Arc::clone(engine), ends.clone());
     thread::spawn(move || wait(&engine, fate, name, &ends))
+}
+
+/// The device's part: one completion for each that is held.
+fn device(engine: &Arc<Engine>, completions: usize) -> JoinHandle<()> {
+    let engine = Arc::clone(engine);
+    thread::spawn(move || {
+        for _ in 0..completions {
+            engine.kernel.complete(Next::Oldest);
+        }
+    })
 }
 
 /// Closes as the last `drop` does, and joins the thread.

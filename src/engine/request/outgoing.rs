@@ -4,6 +4,7 @@
 use super::cell::Cell;
 use super::marks::OBSERVED;
 use super::owned::OwnedCell;
+use crate::sync::UnsafeCell;
 use crate::sys::{Kernel, iocb};
 use std::ptr::NonNull;
 
@@ -70,8 +71,10 @@ impl Cell {
     /// Asks the kernel to cancel the request. Returns `false` if the kernel does not have it, any more or
     /// yet.
     pub(in crate::engine) fn cancel_in(&self, kernel: &Kernel) -> bool {
+        // The address alone: a thread that submits the request may be using the iocb.
+        let iocb = UnsafeCell::raw_get(&raw const self.header().iocb);
         // SAFETY: a Cell is of a live cell: it is not given back meanwhile, so its address is this request's
         // and no other's.
-        unsafe { kernel.cancel(self.header().iocb.get()) }
+        unsafe { kernel.cancel(iocb) }
     }
 }
