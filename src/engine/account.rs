@@ -155,7 +155,7 @@ impl Engine {
 
     /// Whether no more events can come from the context.
     pub(crate) fn is_lost(&self) -> bool {
-        // SeqCst: `on_wait_failed` stores it and then wakes all sleeping threads; a thread announces that it
+        // SeqCst: `note_failed_wait` stores it and then wakes all sleeping threads; a thread announces that it
         // will sleep and then looks here.
         self.lost.load(Ordering::SeqCst)
     }

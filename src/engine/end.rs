@@ -86,19 +86,20 @@ impl End {
 }
 
 impl Engine {
-    /// Deals with an errno of a wait other than EINTR. EINVAL means that another part of this process destroyed
-    /// the context, and OVERWRITTEN that it wrote to the ring. Requests in flight never complete, and their
-    /// memory leaks, because the kernel may still write there. Any other errno means that a filter which was
-    /// installed later refuses the call.
-    pub(super) fn on_wait_failed(&self, errno: i32) {
+    /// Deals with an errno of a wait other than EINTR, up to what is to be logged. EINVAL means that another part
+    /// of this process destroyed the context, and OVERWRITTEN that it wrote to the ring. Requests in flight never
+    /// complete, and their memory leaks, because the kernel may still write there. Any other errno means that a
+    /// filter which was installed later refuses the call.
+    pub(super) fn note_failed_wait(&self, errno: i32) -> Option<FailedWait> {
         let is_lost = matches!(errno, libc::EINVAL | OVERWRITTEN);
         if !is_lost && self.kernel.mode() == Mode::Ring {
-            return self.report_refused_wait(errno); // events still come by the ring
+            let is_news = self.counters.is_first_refused_wait();
+            return is_news.then_some(FailedWait::Refused(errno)); // events still come by the ring
         }
         let mut consumer = self.consumer.lock();
         // From now on no thread reads the ring: it may be unmapped.
         if consumer.close() {
-            return;
+            return None;
         }
         drop(consumer);
         *self.end.gone.lock() = errno == libc::EINVAL;
@@ -107,21 +108,12 @@ impl Engine {
         self.counters.close(); // after that: a request is refused because the context is lost
         self.notify_idle();
         self.wake_dispatcher();
-        user_code::error(format_args!(
-            "{}: {}; what is in flight never completes, and its memory and files are never freed",
-            self.config.thread_name,
-            Failure(errno)
-        ));
+        Some(FailedWait::Lost(errno))
     }
 
-    fn report_refused_wait(&self, errno: i32) {
-        if self.counters.is_first_refused_wait() {
-            user_code::error(format_args!(
-                "{}: io_getevents is refused (errno {errno}) since the context was made, by a seccomp filter: \
-                 threads that wait look at the ring every millisecond instead of sleeping",
-                self.config.thread_name
-            ));
-        }
+    /// Logs it, which is user code.
+    pub(super) fn tell_failed_wait(&self, failed: &FailedWait) {
+        user_code::error(format_args!("{}: {failed}", self.config.thread_name));
     }
 
     /// Forbids reads of the ring and destroys the context (I9). Nothing is outstanding, so no thread sleeps
@@ -175,18 +167,43 @@ impl Engine {
     }
 }
 
-/// The errno of a wait after which no event comes, for the log.
-struct Failure(i32);
+/// A wait that failed, with its errno, as it is logged.
+pub(super) enum FailedWait {
+    /// Events still come by the ring.
+    Refused(i32),
+    /// No event comes.
+    Lost(i32),
+}
 
-impl fmt::Display for Failure {
+impl fmt::Display for FailedWait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let why = match self.0 {
-            OVERWRITTEN => {
-                return f.write_str("other code of the process has written to the ring of events");
+        let (errno, why) = match *self {
+            FailedWait::Refused(errno) => {
+                return write!(
+                    f,
+                    "io_getevents is refused (errno {errno}) since the context was made, by a seccomp filter: \
+                     threads that wait look at the ring every millisecond instead of sleeping"
+                );
             }
-            libc::EINVAL => "the kernel AIO context was destroyed behind our back",
-            _ => "the call is refused since the context was made, by a seccomp filter",
+            FailedWait::Lost(OVERWRITTEN) => (
+                None,
+                "other code of the process has written to the ring of events",
+            ),
+            FailedWait::Lost(libc::EINVAL) => (
+                Some(libc::EINVAL),
+                "the kernel AIO context was destroyed behind our back",
+            ),
+            FailedWait::Lost(errno) => (
+                Some(errno),
+                "the call is refused since the context was made, by a seccomp filter",
+            ),
         };
-        write!(f, "io_getevents failed with errno {}: {why}", self.0)
+        if let Some(errno) = errno {
+            write!(f, "io_getevents failed with errno {errno}: ")?;
+        }
+        write!(
+            f,
+            "{why}; what is in flight never completes, and its memory and files are never freed"
+        )
     }
 }

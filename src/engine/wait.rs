@@ -186,8 +186,11 @@ impl Engine {
                 0
             }
             Err(errno) => {
-                self.roles.pass_lead(role.tag); // a logger is user code
-                self.on_wait_failed(errno);
+                let failed = self.note_failed_wait(errno); // before another thread leads, and reads the ring
+                self.roles.pass_lead(role.tag);
+                if let Some(failed) = &failed {
+                    self.tell_failed_wait(failed);
+                }
                 self.nap(sleep.deadline);
                 0
             }

@@ -85,6 +85,9 @@ fn a_context_destroyed_while_a_thread_sleeps_in_it_is_gone_for_all() {
             let mut waiter = Worker::start(move || waiting.wait().result);
             gate.wait_for(2);
             waiter.wait_until_waiting();
+            if dispatch != Dispatch::Manual {
+                wait_until_waiting(thread_named("kiocb")); // a thread that reads the ring just now would fault
+            }
             let context = the_ring().0;
             // It waits for the reads.
             let destroyer = Worker::start(move || {

@@ -237,6 +237,14 @@ pub(crate) fn let_one_through(gate: &Gate) {
     gate.let_through(0);
 }
 
+/// Waits until the thread sleeps, for an event or for another thread.
+pub(crate) fn wait_until_waiting(thread: i32) {
+    let asleep = |number| kiocb_faults::is_asleep_in(thread, number);
+    wait_until("it waits", || {
+        asleep(libc::SYS_io_getevents) || asleep(libc::SYS_futex)
+    });
+}
+
 /// A thread that told its number, and what it came to.
 #[derive(Debug)]
 pub(crate) struct Worker<T> {
@@ -277,10 +285,7 @@ impl<T: Send + 'static> Worker<T> {
 
     /// Waits until it sleeps, in the one way or the other.
     pub(crate) fn wait_until_waiting(&self) {
-        let asleep = |number| kiocb_faults::is_asleep_in(self.thread, number);
-        wait_until("it waits", || {
-            asleep(libc::SYS_io_getevents) || asleep(libc::SYS_futex)
-        });
+        wait_until_waiting(self.thread);
     }
 
     /// Waits until it is parked: it relies on somebody else to reap.
