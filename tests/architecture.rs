@@ -41,6 +41,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("sys/syscall", "the system calls"),
     ("sys/ring", "reads memory that the kernel writes"),
     ("sys/kernel", "passes addresses to the system calls"),
+    ("sys/conformance", "asks kernels directly"),
     ("sys/simulated", "a kernel for tests, which reads iocbs as the true one does"),
     ("sys/seeded/kernel", "a kernel for the simulation, which reads iocbs as the true one does"),
     ("sys/seeded/asked", "reads what an iocb points to, as a kernel does"),

@@ -35,7 +35,7 @@ const CALLERS: &[(&str, &[&str])] = &[
     ("catch_unwind", &["simulation/call_out", "simulation/run", "user_code"]),
     ("resume_unwind", &["simulation/call_out", "user_code"]),
     // `deliver` and the door itself call wakers; the others wake a thread of the crate, or the kernel.
-    (".wake()", &["engine/deliver", "engine/wake", "sys/kernel", "engine/model/state", "user_code"]),
+    (".wake()", &["engine/deliver", "engine/wake", "sys/kernel", "sys/conformance", "engine/model/state", "user_code"]),
     (".wake_by_ref()", &[]),
     // No user code: a clock beside that of `sync` stands still for neither the models nor the simulation.
     ("Instant::now", &["simulation/run", "sync", "sync/lock", "sync/modelled", "sync/simulated"]),

@@ -456,3 +456,17 @@ fn a_device_has_the_first_resubmission_before_the_second_callback() {
 fn files_that_answer_inside_the_call_have_all_of_a_round_at_once() {
     assert_eq!(submitted_before(Behaviour::AtOnce), [0, 0, 0, 0]);
 }
+
+/// No thread sleeps in the kernel that would hear of it.
+#[test]
+fn a_cancellation_in_a_context_that_is_gone_ends() {
+    let ends = Count::new();
+    let engine = engine(Dispatch::Manual, Mode::Ring, 2);
+    let poll = |name| TestOp::new(Behaviour::Held, name, &ends).cancellable();
+    let watch = start(&engine, poll(1));
+    let id = engine.submit(poll(2).then(drop)).ok().expect("accepted");
+    engine.kernel.lose();
+    assert!(!engine.cancel(&watch));
+    assert!(!engine.cancel_by_id(id));
+    assert_eq!(ends.get(), 0, "the kernel may still write");
+}

@@ -83,7 +83,6 @@ impl TestOp {
     }
 
     /// The kernel can cancel it.
-    #[allow(dead_code, reason = "of the models, not of the schedules")]
     pub(super) fn cancellable(mut self) -> TestOp {
         self.traits.cancellable = true;
         self

@@ -82,6 +82,8 @@
 mod abi;
 mod bindings;
 pub(crate) mod clock;
+#[cfg(all(test, not(loom)))]
+mod conformance;
 #[cfg_attr(
     test,
     allow(dead_code, reason = "the simulated one stands in its place")
