@@ -13,8 +13,8 @@ fn push(engine: &Engine, queue: &Completions<TestOp>, asks: impl IntoIterator<It
 /// What has arrived, in order.
 fn results(mut arrived: Completed<TestOp>) -> Vec<i64> {
     let one = || {
-        let request = arrived.pop()?;
-        Some(request.finish())
+        let result = arrived.pop()?.finish();
+        Some(result)
     };
     std::iter::from_fn(one).collect()
 }
