@@ -103,6 +103,11 @@ impl SlowFs {
         self.shared.lock().seen.clone()
     }
 
+    /// Forgets the requests seen so far: they take memory.
+    pub fn forget_seen(&self) {
+        self.shared.lock().seen.clear();
+    }
+
     /// The offsets of the requests of one kind, in the order in which the kernel sent them.
     pub fn offsets(&self, op: Op) -> Vec<u64> {
         self.shared
