@@ -100,7 +100,7 @@ type Late = kiocb::op::Rw<std::sync::Arc<std::fs::File>, Read, [u8; 4]>;
 /// A request that an `Aio` refuses which was shut down.
 fn too_late() -> SubmitError<Iocb<Late>> {
     let aio = aio();
-    aio.shutdown(std::time::Duration::from_secs(30)).unwrap();
+    aio.shutdown(std::time::Duration::from_secs(60)).unwrap();
     let request = aio.alloc().init_rw(null(), Read, [0; 4], 0);
     request.wait().unwrap_err()
 }

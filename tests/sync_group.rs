@@ -426,7 +426,7 @@ fn after_a_shutdown_each_barrier_is_called_or_refused() {
     group
         .barrier(SyncKind::Data, story.barrier("waiting"))
         .unwrap();
-    aio.shutdown(Duration::from_secs(10)).unwrap();
+    aio.shutdown(Duration::from_secs(60)).unwrap();
     assert_eq!(story.tell(), [""; 0]);
     late.end(&Ok(()));
     assert_eq!(story.tell(), ["waiting!-1"]);
