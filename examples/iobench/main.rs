@@ -17,6 +17,7 @@
 
 mod alloc_count;
 mod block;
+mod cpu;
 mod engines;
 mod fill;
 mod growth;

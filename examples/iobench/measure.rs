@@ -5,11 +5,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeVal;
-
 use crate::Result;
 use crate::alloc_count;
+use crate::cpu;
 use crate::engines::Engine;
 use crate::interrupt;
 use crate::job::{Counts, Job, Phase};
@@ -114,21 +112,11 @@ impl Snapshot {
     fn take(job: &Job) -> Snapshot {
         Snapshot {
             at: Instant::now(),
-            cpu_ns: cpu_ns(),
+            cpu_ns: cpu::nanos(),
             allocations: alloc_count::total(),
             counts: job.counts(),
         }
     }
-}
-
-/// User and system time of all threads, living and gone.
-fn cpu_ns() -> f64 {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("RUSAGE_SELF is always there");
-    nanos(usage.user_time()) + nanos(usage.system_time())
-}
-
-fn nanos(time: TimeVal) -> f64 {
-    time.tv_sec() as f64 * 1e9 + time.tv_usec() as f64 * 1e3
 }
 
 impl Outcome {
