@@ -113,12 +113,14 @@
 //! much as the rest. Callbacks do that by themselves; batches and scopes do it too. With one request at a
 //! time, stay on one thread: `wait`, `read_at`, `poll`. A queue gathers what is pushed by itself. Tasks that
 //! `.await` submit one by one. An executor of your own can put the requests of one turn into a batch, whose
-//! handles are futures too, submit it when it [is due](Batch::is_due), and sleep in `poll`. `iobench --engine all` measures most ways on a file of yours.
+//! handles are futures too, submit it when it [is due](Batch::is_due), and sleep in `poll`. `iobench --engine
+//! all` measures most ways on a file of yours.
 //! `examples/` has a program for each: `copy` (streams), `future`, `tokio`, `thread_per_core` (queues),
 //! `poll`, `frames` (borrowed memory); `wal_callbacks`, `wal_async` and `wal_per_core` are the same
-//! write-ahead log three times. The [`guide`] goes from `cargo add` to a store with a log that survives crashes;
-//! its pages say [where AIO does not pay at all](guide::choosing), with figures, have [libaio's calls beside
-//! these](guide::from_libaio), and are for [whoever operates the program](guide::operating).
+//! write-ahead log three times; `pagestore` is a transactional page store. The [`guide`] goes from `cargo add` to
+//! a store with a log that survives crashes; its pages say [where AIO does not pay at all](guide::choosing), with
+//! figures, have [libaio's calls beside these](guide::from_libaio), and are for [whoever operates the
+//! program](guide::operating).
 //!
 //! The handles of a batch stand for requests that are not submitted yet. As futures they may be polled at
 //! once. [`wait`](Pending::wait) on such a handle takes the request out of the batch and returns

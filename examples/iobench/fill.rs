@@ -71,7 +71,8 @@ fn write_blocks(
     plan: &Plan,
     growth: Option<&Growth>,
 ) -> Result<()> {
-    let progress = Progress::filling(plan.length);
+    let progress = Progress::of(plan.length);
+    progress.name("filling");
     let started = Instant::now();
     let mut chunk = AlignedBuf::zeroed(CHUNK);
     block::fill_payload(&mut chunk);
@@ -85,7 +86,7 @@ fn write_blocks(
         written.map_err(|error| explain(path, error))?;
         offset += part as u64;
         let rate = (offset - from) as f64 / started.elapsed().as_secs_f64();
-        progress.filled(offset, rate);
+        progress.at(offset, &format!("{:.0} MiB/s", rate / f64::from(1 << 20)));
     }
     progress.finish();
     Ok(())

@@ -17,6 +17,7 @@
 
 mod alloc_count;
 mod block;
+mod chart;
 mod cpu;
 mod engines;
 mod fill;
@@ -27,6 +28,7 @@ mod latency;
 mod measure;
 mod medium;
 mod options;
+mod place;
 mod plan;
 mod plot;
 mod progress;
@@ -100,7 +102,7 @@ fn bench(options: &Options) -> Result<bool> {
 /// An engine that can't run here (no kernel AIO, say) is reported and left out; the others still tell
 /// something.
 fn run_engines(options: &Options, target: &Target) -> Result<Vec<Outcome>> {
-    let progress = Progress::measuring(options);
+    let progress = Progress::of(measure::total_millis(options));
     let mut outcomes = Vec::new();
     for &engine in &options.engines {
         match run_engine(engine, options, target, &progress) {

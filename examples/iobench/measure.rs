@@ -14,6 +14,7 @@ use crate::job::{Counts, Job, Phase};
 use crate::latency::Latency;
 use crate::options::Options;
 use crate::progress::Progress;
+use crate::units;
 
 /// How often the watcher wakes to draw and to see whether the engine has given up.
 const TICK: Duration = Duration::from_millis(100);
@@ -54,7 +55,7 @@ pub(crate) fn run(
     options: &Options,
     progress: &Progress,
 ) -> Result<Outcome> {
-    progress.engine(engine);
+    progress.name(engine.name);
     let (before, after) = thread::scope(|scope| {
         let running = scope.spawn(|| (engine.run)(job));
         let gave_up = || running.is_finished() || interrupt::came();
@@ -77,9 +78,14 @@ pub(crate) fn run(
     Ok(Outcome::new(engine, job, &before, &after))
 }
 
-/// How long one run takes.
-pub(crate) fn total_time(options: &Options) -> Duration {
-    warm_up(options) + Duration::from_secs_f64(options.seconds)
+/// How long all runs take together.
+pub(crate) fn total_millis(options: &Options) -> u64 {
+    let one = warm_up(options) + Duration::from_secs_f64(options.seconds);
+    millis(one * u32::try_from(options.runs()).unwrap_or(1))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn warm_up(options: &Options) -> Duration {
@@ -104,7 +110,7 @@ fn show((then, before): (Instant, u64), job: &Job, progress: &Progress) -> (Inst
     let (now, done) = (Instant::now(), job.counts().done);
     let step = now - then;
     let iops = (done - before) as f64 / step.as_secs_f64();
-    progress.measured(u64::try_from(step.as_millis()).unwrap_or(0), iops);
+    progress.step(millis(step), &format!("{} IOPS", units::grouped(iops)));
     (now, done)
 }
 

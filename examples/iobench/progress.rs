@@ -2,53 +2,37 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::engines::Engine;
-use crate::measure;
-use crate::options::Options;
-use crate::units;
-
 const STYLE: &str = "{prefix:>9} [{bar:40}] {msg}";
 
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    /// For all engines together; the unit is a millisecond.
-    pub(crate) fn measuring(options: &Options) -> Progress {
-        let total = measure::total_time(options) * u32::try_from(options.runs()).unwrap_or(1);
-        Progress::new(u64::try_from(total.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// For filling a file; the unit is a byte.
-    pub(crate) fn filling(bytes: u64) -> Progress {
-        let progress = Progress::new(bytes);
-        progress.0.set_prefix("filling");
-        progress
-    }
-
-    fn new(length: u64) -> Progress {
+    /// For so many units, whatever they are.
+    pub(crate) fn of(length: u64) -> Progress {
         let style = ProgressStyle::with_template(STYLE)
             .expect("a valid template")
             .progress_chars("=> ");
         Progress(ProgressBar::new(length).with_style(style))
     }
 
-    pub(crate) fn filled(&self, bytes: u64, rate: f64) {
-        self.0.set_position(bytes);
-        self.0
-            .set_message(format!("{:.0} MiB/s", rate / f64::from(1 << 20)));
-    }
-
-    pub(crate) fn engine(&self, engine: &Engine) {
-        self.0.set_prefix(engine.name);
+    /// What goes on now.
+    pub(crate) fn name(&self, name: &str) {
+        self.0.set_prefix(name.to_owned());
         self.0.set_message("");
     }
 
-    pub(crate) fn measured(&self, milliseconds: u64, iops: f64) {
-        self.0.inc(milliseconds);
-        self.0.set_message(format!("{} IOPS", units::grouped(iops)));
+    pub(crate) fn at(&self, position: u64, message: &str) {
+        self.0.set_position(position);
+        self.0.set_message(message.to_owned());
+    }
+
+    pub(crate) fn step(&self, units: u64, message: &str) {
+        self.0.inc(units);
+        self.0.set_message(message.to_owned());
     }
 
     /// A line on stderr, above the bar.
+    #[allow(dead_code, reason = "pagestore has nothing to say meanwhile")]
     pub(crate) fn say(&self, line: &str) {
         self.0.suspend(|| eprintln!("{line}"));
     }

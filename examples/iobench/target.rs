@@ -7,7 +7,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs::{self, File, FileType};
+use std::fs::{File, FileType};
 use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ use crate::fill;
 use crate::growth::Growth;
 use crate::medium::Medium;
 use crate::options::Options;
+use crate::place::{beside_the_build, check_writable};
 use crate::plan::Plan;
 use crate::units;
 
@@ -130,33 +131,6 @@ fn default_path() -> PathBuf {
         Ok(()) => usual,
         Err(_) => std::env::temp_dir().join(FILE_NAME),
     }
-}
-
-/// Whether a file of that name is there and can be written, or can be made.
-pub(crate) fn check_writable(path: &Path) -> io::Result<()> {
-    match File::create_new(path) {
-        Ok(_) => fs::remove_file(path),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            File::options().write(true).open(path).map(drop)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// A path in the build's own folder (`target`); in the current one when run from elsewhere.
-pub(crate) fn beside_the_build(name: &str) -> PathBuf {
-    let Ok(program) = std::env::current_exe() else {
-        return name.into();
-    };
-    // target/release/examples/iobench
-    let examples = program
-        .parent()
-        .filter(|folder| folder.ends_with("examples"));
-    let Some(build) = examples.and_then(|folder| folder.ancestors().nth(2)) else {
-        return name.into();
-    };
-    let here = std::env::current_dir().unwrap_or_default();
-    build.strip_prefix(here).unwrap_or(build).join(name)
 }
 
 fn look(path: &Path) -> io::Result<Option<Found>> {

@@ -5,7 +5,7 @@ use crate::files::{self, Config, Files, Shape};
 use crate::options::{Command, HELP, Options};
 use crate::recover::recover;
 use crate::tx::{self, Answer, Body, Reply};
-use crate::{Result, check, torture};
+use crate::{Result, bench, busy, check, torture};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt;
@@ -29,6 +29,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
     };
     match &*name {
         "help" => print(HELP.as_bytes()),
+        "bench" => bench::run(&options)?,
+        "busy" => busy::spin(),
         "create" => Files::create(options.store()?, shape(&options))?,
         "check" => check(&options)?,
         "get" => get(&options, word("the key")?)?,
@@ -57,7 +59,7 @@ pub(crate) fn shape(options: &Options) -> Shape {
 
 pub(crate) fn config(options: &Options) -> Config {
     let mut config = Config {
-        frames: options.pool,
+        frames: options.pool(),
         depth: 32,
         checkpoint_after: 32 << 20,
         log_sync: options.log_sync,

@@ -1,11 +1,11 @@
 //! `pagestore`: a transactional page store on kernel AIO, to be read in an evening and copied from.
 //!
 //! ```text
-//! cargo run --release --example pagestore -- torture
+//! cargo run --release --example pagestore -- bench
 //! ```
 //!
-//! makes a store in a directory of its own, has clients change it, kills them, and checks it, again and again.
-//! `-- --help` lists the commands.
+//! makes a store in a directory of its own, loads it, runs the mixes of YCSB on it, prints a table, draws the
+//! latency distribution, and checks the store. `-- --help` lists the commands.
 //!
 //! How the parts fit, from the files upwards, and what each of them guarantees:
 //!
@@ -21,12 +21,15 @@
 //! | [`tx`], [`engine`] | transactions; requests for I/O go out, results come in | transactions are serial; an answer is given when all that it tells of is durable |
 //! | [`io`], [`driver`] | the seam: who carries the requests out, and runs the clients | callbacks, a thread per core, or plain threads, with the same engine |
 //! | [`mod@check`] | reads all of it | every checksum and the tree's structure |
-//! | [`torture`], [`command`] | what a user runs | |
+//! | [`bench`], [`torture`], [`command`] | what a user runs | |
 
+mod bench;
+mod busy;
 mod bytes;
 mod check;
 mod checkpoint;
 mod command;
+mod compare;
 mod deed;
 mod driver;
 mod engine;
@@ -34,19 +37,34 @@ mod files;
 mod io;
 mod log;
 mod meta;
+mod mix;
 mod options;
 mod page;
 mod pool;
 mod record;
 mod recover;
+mod table;
 mod torture;
 mod tree;
 mod tx;
+mod worker;
 
+#[path = "../iobench/chart.rs"]
+mod chart;
+#[path = "../iobench/cpu.rs"]
+mod cpu;
+#[path = "../iobench/latency.rs"]
+mod latency;
+#[path = "../iobench/place.rs"]
+mod place;
+#[path = "../iobench/progress.rs"]
+mod progress;
 #[path = "../iobench/rng.rs"]
 mod rng;
+#[path = "../iobench/svg.rs"]
+mod svg;
 #[path = "../iobench/units.rs"]
-#[allow(dead_code, reason = "how iobench writes sizes")]
+#[allow(dead_code, reason = "sizes as options of iobench")]
 mod units;
 
 use std::error::Error;

@@ -22,9 +22,17 @@ pub(crate) struct Options {
     pub(crate) driver: Option<Driver>,
     pub(crate) page_size: usize,
     /// Pages in memory.
-    pub(crate) pool: usize,
+    pool: Option<usize>,
     pub(crate) log_sync: LogSync,
     pub(crate) atomic: bool,
+    pub(crate) records: Option<u64>,
+    pub(crate) clients: usize,
+    pub(crate) seconds: f64,
+    pub(crate) mixes: String,
+    pub(crate) plot: Option<PathBuf>,
+    pub(crate) noise: usize,
+    pub(crate) compare: bool,
+    pub(crate) gets: bool,
     pub(crate) seed: u64,
     pub(crate) round: u64,
     pub(crate) rounds: u64,
@@ -40,9 +48,17 @@ impl Default for Options {
             store: None,
             driver: None,
             page_size: PAGE_SIZES[0],
-            pool: 2048,
+            pool: None,
             log_sync: LogSync::Dsync,
             atomic: false,
+            records: None,
+            clients: 64,
+            seconds: 3.0,
+            mixes: "ABCF".into(),
+            plot: None,
+            noise: 0,
+            compare: false,
+            gets: false,
             seed: 1,
             round: 0,
             rounds: 20,
@@ -57,6 +73,21 @@ impl Options {
     /// The driver asked for, or callbacks.
     pub(crate) fn driver(&self) -> Driver {
         self.driver.unwrap_or(Driver::Callbacks)
+    }
+
+    /// How many records a bench has: in its comparisons all of them are in memory, or nearly none.
+    pub(crate) fn records(&self) -> u64 {
+        let usual = match (self.compare, self.gets) {
+            (true, _) => 20_000,
+            (_, true) => 1_000_000,
+            _ => 100_000,
+        };
+        self.records.unwrap_or(usual)
+    }
+
+    /// Pages in memory.
+    pub(crate) fn pool(&self) -> usize {
+        self.pool.unwrap_or(if self.gets { 1024 } else { 2048 })
     }
 
     /// The directory, which has to be named.
@@ -75,9 +106,17 @@ impl Options {
             "store" => self.store = Some(args.value()?.into()),
             "driver" => self.driver = Some(choice(name, args, &DRIVERS)?),
             "page-size" => self.page_size = page_size(args)?,
-            "pool" => self.pool = number(name, args, 64..=1 << 22)?,
+            "pool" => self.pool = Some(number(name, args, 64..=1 << 22)?),
             "log-sync" => self.log_sync = choice(name, args, &SYNCS)?,
             "atomic" => self.atomic = true,
+            "records" => self.records = Some(number(name, args, 1..=1 << 40)?),
+            "clients" => self.clients = number(name, args, 1..=10_000)?,
+            "seconds" => self.seconds = number(name, args, 0.05..=86_400.0)?,
+            "mix" => self.mixes = mixes(args)?,
+            "plot" => self.plot = Some(args.value()?.into()),
+            "noise" => self.noise = number(name, args, 0..=1000)?,
+            "compare" => self.compare = true,
+            "get" => self.gets = true,
             "seed" => self.seed = number(name, args, 0..=u64::MAX)?,
             "round" => self.round = number(name, args, 0..=u64::MAX)?,
             "rounds" => self.rounds = number(name, args, 1..=u64::MAX)?,
@@ -114,7 +153,7 @@ pub(crate) fn command() -> Result<Command> {
         }
     }
     let name = match words.is_empty() {
-        true => "help".into(),
+        true => "bench".into(),
         false => words.remove(0).string()?,
     };
     Ok(Command {
@@ -152,26 +191,45 @@ fn page_size(args: &mut lexopt::Parser) -> Result<usize> {
     known.ok_or_else(|| format!("--page-size {text}: 4k, 8k or 16k").into())
 }
 
+fn mixes(args: &mut lexopt::Parser) -> Result<String> {
+    let text = args.value()?.string()?.to_ascii_uppercase();
+    match text.chars().all(|mix| "ABCF".contains(mix)) {
+        true => Ok(text),
+        false => Err(format!("--mix {text}: of A, B, C and F").into()),
+    }
+}
+
 pub(crate) const HELP: &str = "\
 pagestore: a transactional page store on kernel AIO
 
   cargo run --release --example pagestore -- [COMMAND] [OPTIONS]
 
+  bench              loads a store and runs mixes on it (the default); in a directory of its own unless --store
   check              opens a store, with recovery, and verifies every checksum and the tree
   get KEY            prints the value of a key
   put KEY VALUE      sets it
   delete KEY         removes it
   scan [KEY]         prints rows from the key on (--limit N)                            [20]
-  create             makes an empty store; put does so where there is none
+  create             makes an empty store; put and bench do so where there is none
   torture            runs transactions in a child process, kills it, recovers, verifies, and again
   torture-child, torture-verify   its parts, for other ways to crash
 
   --store DIR        the store's directory
   --driver NAME      callbacks, per-core, threads                                       [callbacks]
   --page-size SIZE   of a new store: 4k, 8k, 16k                                        [4k]
-  --pool N           pages in memory                                                    [2048]
+  --pool N           pages in memory                                     [2048; 1024 with bench --get]
   --log-sync HOW     dsync: one write that is durable; fdatasync: a write and a sync    [dsync]
   --atomic           atomic page writes where the file offers them, and no images of pages in the log
+
+bench:
+  --records N        records of 100 bytes           [100000; 20000 with --compare, 1000000 with --get]
+  --clients N        one transaction at a time each                                     [64]
+  --seconds S        for each mix                                                       [3]
+  --mix LETTERS      A: half updates, B: 5 %, C: none, F: half read-modify-write        [ABCF]
+  --plot FILE.svg    where the latency plot goes                                        [pagestore.svg beside the build]
+  --compare          commits a second and per second of processor time, of all drivers by turns
+  --get              random gets that miss the pool, beside iobench --engine callback on the same file
+  --noise N          tasks that keep processors busy meanwhile                          [0]
 
 torture:
   --seed N           of the moments and the transactions                                [1]

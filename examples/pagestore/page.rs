@@ -266,8 +266,8 @@ mod tests {
                     &vec![round; usize::from(key) * 3 + usize::from(round)]
                 ));
             }
-            let values = (0..30_u8).map(|key| page.value(usize::from(key))[0]);
-            assert!(values.skip(1).all(|value| value == round));
+            let mut values = (1..30).map(|slot| page.value(slot)[0]);
+            assert!(values.all(|value| value == round));
             for _ in 0..30 {
                 page.remove(0);
             }

@@ -30,7 +30,7 @@ const LONGEST: u64 = 800;
 
 /// Kills, recovers and verifies, round after round.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let temporary = tempfile::tempdir_in(".")?;
+    let temporary = tempfile::tempdir_in(std::env::current_dir()?)?;
     let dir = options
         .store
         .clone()

@@ -9,6 +9,8 @@
 #[path = "../../../examples/iobench/block.rs"]
 #[allow(dead_code, reason = "what iobench does with marks")]
 mod block;
+#[path = "../../../examples/pagestore/busy.rs"]
+mod busy;
 #[path = "../../../examples/iobench/job.rs"]
 mod job;
 #[path = "../../../examples/iobench/latency.rs"]
@@ -24,7 +26,6 @@ mod slot;
 #[path = "../../../examples/iobench/svg.rs"]
 mod svg;
 
-mod busy;
 mod engines;
 mod file;
 mod idle;

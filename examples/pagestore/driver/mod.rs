@@ -45,7 +45,6 @@ pub(crate) struct Store {
 }
 
 /// What a run did to the files.
-#[allow(dead_code, reason = "figures that nothing shows yet")]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) page_reads: u64,
