@@ -1,6 +1,6 @@
 //! `bench`: loads a store, runs mixes on it, and shows what came of it.
 
-use crate::command::{self, config, shape};
+use crate::command::{config, shape};
 use crate::cpu;
 use crate::driver::{Client, Clients, Counts, Driver};
 use crate::files::{self, Files};
@@ -8,6 +8,7 @@ use crate::latency::Latency;
 use crate::mix::{MIXES, Mix, Records};
 use crate::options::Options;
 use crate::progress::Progress;
+use crate::store::Store;
 use crate::worker::{Load, Loader, Meter, Worker};
 use crate::{Result, busy, check, compare, table};
 use std::path::{Path, PathBuf};
@@ -65,7 +66,7 @@ fn mixes(dir: &Path, options: &Options) -> Result<()> {
     table::heading(options, dir);
     table::show(&outcomes);
     table::plot(options, &outcomes)?;
-    let store = command::open(dir, config(options))?;
+    let store = Store::open(dir, config(options))?;
     let found = check::check(&store.files, &store.meta)?;
     println!(
         "check: {} pages are whole, {} keys in order",
@@ -160,7 +161,7 @@ type Running = thread::JoinHandle<Result<Counts>>;
 
 /// Opens the store and runs the clients on a thread of their own.
 fn start(dir: &Path, options: &Options, driver: Driver, clients: Clients) -> Result<Running> {
-    let store = command::open(dir, config(options))?;
+    let store = Store::open(dir, config(options))?;
     Ok(thread::spawn(move || driver.run(store, clients)))
 }
 

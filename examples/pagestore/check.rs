@@ -65,7 +65,7 @@ pub(crate) fn check(files: &Files, meta: &Meta) -> Result<Checked> {
 }
 
 fn read_all(files: &Files, meta: &Meta) -> Result<Vec<Kept>> {
-    let mut data = StreamReader::new(&Aio::builder().build()?, Arc::clone(&files.data))?;
+    let mut data = StreamReader::new(&Aio::global()?, Arc::clone(&files.data))?;
     let range = [ROOT, meta.pages].map(|page| page::offset(page, meta.page_size));
     data.set_range(range[0]..range[1])?;
     let mut bytes = vec![0; meta.page_size];

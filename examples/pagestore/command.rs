@@ -1,15 +1,14 @@
 //! What a user can ask for.
 
-use crate::driver::{Client, Driver, Store};
+use crate::driver::{Client, Driver};
 use crate::files::{self, Config, Files, Shape};
 use crate::options::{Command, HELP, Options};
-use crate::recover::recover;
+use crate::store::Store;
 use crate::tx::{self, Answer, Body, Reply};
 use crate::{Result, bench, busy, check, torture};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 
 /// Segments of a new store's log: 64 MiB with pages of 4 KiB.
@@ -73,28 +72,19 @@ pub(crate) fn config(options: &Options) -> Config {
     config
 }
 
-/// Opens a store, and recovers it if it has not been closed.
-pub(crate) fn open(dir: &Path, config: Config) -> Result<Store> {
-    let (files, mut meta) = Files::open(dir)?;
-    let config = Config {
-        checkpoint_after: config.checkpoint_after.min(meta.ring.bytes() / 2),
-        ..config
-    };
-    let done = recover(&files, &mut meta).map_err(|error| format!("{}: {error}", dir.display()))?;
-    if done.transactions > 0 {
-        let (transactions, pages) = (done.transactions, done.pages);
+/// Opens a store, and says what was recovered.
+fn open(options: &Options) -> Result<Store> {
+    let store = Store::open(options.store()?, config(options))?;
+    let (transactions, pages) = (store.recovered.transactions, store.recovered.pages);
+    if transactions > 0 {
         eprintln!("pagestore: recovered {transactions} transactions in {pages} pages from the log");
     }
-    Ok(Store {
-        files,
-        meta,
-        config,
-    })
+    Ok(store)
 }
 
 fn check(options: &Options) -> Result<()> {
     let dir = options.store()?;
-    let store = open(dir, config(options))?;
+    let store = open(options)?;
     let found = check::check(&store.files, &store.meta);
     let found = found.map_err(|error| format!("{}: {error}", dir.display()))?;
     let (pages, keys, levels) = (found.pages, found.keys, found.levels);
@@ -130,7 +120,7 @@ fn scan(options: &Options, from: Vec<u8>) -> Result<()> {
 }
 
 fn one(options: &Options, body: Body) -> Result<Answer> {
-    let store = open(options.store()?, config(options))?;
+    let store = open(options)?;
     transact(options.driver(), store, body)
 }
 

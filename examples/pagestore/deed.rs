@@ -4,9 +4,14 @@
 //! A transaction writes some keys of its client, deletes one now and then, and writes the client's sequence number.
 //! So whatever is in the store tells which transaction wrote it, and one that is half there shows.
 
+use crate::Result;
 use crate::rng::Rng;
 use crate::tx::{Answer, Body};
 use std::collections::BTreeMap;
+
+/// All rows of a store, and the last sequence number that each client was acknowledged.
+pub(crate) type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) type Acked = BTreeMap<u64, u64>;
 
 pub(crate) const CLIENTS: u64 = 8;
 /// Of one client, beside the one with the sequence number.
@@ -63,8 +68,8 @@ impl Deed {
     }
 
     /// What all keys of the client have after this.
-    pub(crate) fn state(self) -> BTreeMap<Vec<u8>, Vec<u8>> {
-        let mut state = BTreeMap::new();
+    fn state(self) -> Rows {
+        let mut state = Rows::new();
         let first = self.sequence.saturating_sub(KEYS / CHANGES);
         for sequence in first + 1..=self.sequence {
             let deed = Deed { sequence, ..self };
@@ -84,7 +89,7 @@ impl Deed {
 }
 
 /// The key with a client's sequence number.
-pub(crate) fn counter(client: u64) -> Vec<u8> {
+fn counter(client: u64) -> Vec<u8> {
     format!("client {client}").into_bytes()
 }
 
@@ -92,4 +97,53 @@ pub(crate) fn counter(client: u64) -> Vec<u8> {
 fn name(client: u64, key: u64) -> Vec<u8> {
     let place = Rng::new(client << 32 ^ key).next();
     format!("{place:016x} {client} {key}").into_bytes()
+}
+
+/// The sequence number that the store has of a client.
+pub(crate) fn sequence(rows: &Rows, client: u64) -> u64 {
+    let value = rows.get(&counter(client));
+    let text = value.map(|value| String::from_utf8_lossy(value));
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// Whether the store has all that was acknowledged, and each transaction as a whole. A client has one transaction
+/// under way, so one more may be there.
+pub(crate) fn verify(seed: u64, acked: &Acked, rows: &Rows) -> Result<()> {
+    let mut expected = Rows::new();
+    for client in 0..CLIENTS {
+        let last = acked.get(&client).copied().unwrap_or(0);
+        let (most, found) = (last + 1, sequence(rows, client));
+        if !(last..=most).contains(&found) {
+            return Err(format!(
+                "client {client}: transaction {last} was acknowledged, and {most} begun at most; the store has {found}"
+            )
+            .into());
+        }
+        let deed = Deed {
+            seed,
+            client,
+            sequence: found,
+        };
+        expected.append(&mut deed.state());
+    }
+    compare(rows, &expected)
+}
+
+fn compare(rows: &Rows, expected: &Rows) -> Result<()> {
+    let text = |bytes: Option<&Vec<u8>>| match bytes {
+        Some(bytes) => format!("{:?}", String::from_utf8_lossy(bytes)),
+        None => "nothing".into(),
+    };
+    let wrong = rows.keys().chain(expected.keys());
+    let mut wrong = wrong.filter(|key| rows.get(*key) != expected.get(*key));
+    match wrong.next() {
+        None => Ok(()),
+        Some(key) => Err(format!(
+            "a transaction is half there: key {} has {}, and not {}",
+            text(Some(key)),
+            text(rows.get(key)),
+            text(expected.get(key))
+        )
+        .into()),
+    }
 }

@@ -211,13 +211,14 @@ impl Engine {
         if self.failure.is_some() {
             return self.reads.pop_front();
         }
-        if self.checkpoint.is_idle() && self.wants_checkpoint() {
-            self.begin_checkpoint();
-        }
         if let Some(read) = self.reads.pop_front() {
             return Some(read);
         }
-        if let Some((offset, buffer)) = self.log.begin_batch() {
+        let batch = self.log.begin_batch();
+        if self.log.is_sealed() && self.checkpoint.is_idle() && self.wants_checkpoint() {
+            self.begin_checkpoint();
+        }
+        if let Some((offset, buffer)) = batch {
             return Some(Io::Log(offset, buffer));
         }
         let step = self.checkpoint.next_step().map(|step| self.step(step));
@@ -322,6 +323,8 @@ impl Engine {
             || self.closing && used > 0 && self.log.is_idle()
     }
 
+    /// Every record is in a batch before the one where recovery will begin. So the first that the log has of a page
+    /// from there on is an image.
     fn begin_checkpoint(&mut self) {
         let dirty = self.pool.begin_checkpoint();
         let (redo, last) = (self.log.next(), self.log.last());

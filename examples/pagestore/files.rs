@@ -197,7 +197,7 @@ fn identity() -> io::Result<u64> {
 
 /// Writes all of the log once: a write into space that is only reserved would cost a change of metadata.
 fn zero(log: DirectFile, bytes: u64) -> Result<()> {
-    let mut writer = StreamWriter::new(&Aio::builder().build()?, log)?;
+    let mut writer = StreamWriter::new(&Aio::global()?, log)?;
     io::copy(&mut io::repeat(0).take(bytes), &mut writer)?;
     writer.finish()?;
     Ok(())

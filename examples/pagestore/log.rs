@@ -142,7 +142,12 @@ impl Log {
 
     /// Whether a batch could leave now.
     pub(crate) fn has_batch(&self) -> bool {
-        self.under_way.is_none() && self.pending.len() > HEADER
+        self.under_way.is_none() && !self.is_sealed()
+    }
+
+    /// Whether each record is in a batch that has left.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.pending.len() == HEADER
     }
 
     /// What is to be written next, and where in the file, unless one batch is on its way.

@@ -18,11 +18,13 @@
 //! | [`record`], [`log`] | the changes of transactions, in a ring of segments | what is durable comes back in its order; nothing torn or stale does |
 //! | [`checkpoint`] | dirty pages go to the data file, then the meta page | the log before it is not needed any more |
 //! | [`mod@recover`] | the log since the last checkpoint is carried out | each acknowledged transaction is there, none is half there, and torn pages are repaired |
+//! | [`store`] | a store that is open | it is recovered |
 //! | [`tx`], [`engine`] | transactions; requests for I/O go out, results come in | transactions are serial; an answer is given when all that it tells of is durable |
 //! | [`io`], [`driver`] | the seam: who carries the requests out, and runs the clients | callbacks, a thread per core, or plain threads, with the same engine |
 //! | [`mod@check`] | reads all of it | every checksum and the tree's structure |
 //! | [`bench`], [`torture`], [`command`] | what a user runs | |
 
+mod actor;
 mod bench;
 mod busy;
 mod bytes;
@@ -43,6 +45,7 @@ mod page;
 mod pool;
 mod record;
 mod recover;
+mod store;
 mod table;
 mod torture;
 mod tree;

@@ -37,7 +37,7 @@ pub(crate) fn recover(files: &Files, meta: &mut Meta) -> Result<Recovered> {
         last: meta.last,
         transactions: 0,
     };
-    let aio = Aio::builder().build()?;
+    let aio = Aio::global()?;
     let end = redo.follow(meta, &aio)?;
     let recovered = Recovered {
         transactions: redo.transactions,

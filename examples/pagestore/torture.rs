@@ -4,26 +4,22 @@
 //! The three commands are parts that other ways to crash can use: `torture-child` prints `client sequence` for each
 //! transaction that the store has acknowledged, and `torture-verify` compares what was printed with the store.
 
-use crate::command::{config, open};
-use crate::deed::{CLIENTS, Deed, counter};
-use crate::driver::Client;
+use crate::actor::{Reader, actors, note};
+use crate::command::config;
+use crate::deed::{self, Acked, Rows};
 use crate::files::{self, Config, Files, Shape};
 use crate::options::Options;
 use crate::rng::{Rng, below};
+use crate::store::Store;
 use crate::tree::Row;
-use crate::tx::{self, Answer, Body, Reply};
 use crate::{Result, check};
-use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio, exit};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
-
-/// The last sequence number of each client.
-type Acked = BTreeMap<u64, u64>;
 
 /// Milliseconds after which a child is killed at the latest.
 const LONGEST: u64 = 800;
@@ -140,8 +136,7 @@ fn parse(printed: &str) -> Acked {
             .filter_map(|word| word.parse().ok())
             .collect();
         if let [client, sequence] = numbers[..] {
-            let last = acked.entry(client).or_default();
-            *last = sequence.max(*last);
+            note(&mut acked, client, sequence);
         }
     }
     acked
@@ -154,46 +149,23 @@ pub(crate) fn child(options: &Options) -> Result<()> {
     let dir = options.store()?;
     create_if_missing(dir, options)?;
     let rows = rows(dir, options)?;
-    let store = open(dir, small(options))?;
-    let actor = |client| {
-        let actor = Actor {
-            deed: Deed {
-                seed: options.seed,
-                client,
-                sequence: sequence(&rows, client),
-            },
-        };
-        Box::new(actor) as Box<dyn Client>
+    let store = Store::open(dir, small(options))?;
+    let acknowledged = |client, sequence| match sequence {
+        Ok(sequence) => say(&format!("{client} {sequence}\n")),
+        Err(error) => {
+            eprintln!("pagestore: client {client}: {error}");
+            exit(1);
+        }
     };
-    options
-        .driver()
-        .run(store, (0..CLIENTS).map(actor).collect())?;
+    let clients = actors(options.seed, &rows, &acknowledged);
+    options.driver().run(store, clients)?;
     Ok(())
 }
 
-struct Actor {
-    deed: Deed,
-}
-
-impl Client for Actor {
-    fn next(&mut self, answer: Option<Reply>) -> Option<Body> {
-        let Deed {
-            client, sequence, ..
-        } = self.deed;
-        match answer {
-            Some(Err(error)) => {
-                eprintln!("client {client}: {error}");
-                exit(1);
-            }
-            // One write, so that lines are whole whoever else prints.
-            Some(Ok(_)) => io::stdout()
-                .lock()
-                .write_all(format!("{client} {sequence}\n").as_bytes())
-                .ok()?,
-            None => {}
-        }
-        self.deed.sequence += 1;
-        Some(self.deed.body())
+/// One write, so that lines are whole whoever else prints.
+fn say(line: &str) {
+    if io::stdout().lock().write_all(line.as_bytes()).is_err() {
+        exit(0); // nobody listens any more
     }
 }
 
@@ -206,110 +178,24 @@ pub(crate) fn verify(options: &Options) -> Result<()> {
         Some(file) => read_acked(file)?,
         None => return Err("say what was acknowledged: --acked FILE".into()),
     };
-    let store = open(dir, small(options))?;
+    let store = Store::open(dir, small(options))?;
     check::check(&store.files, &store.meta)?;
     drop(store);
-    let rows = rows(dir, options)?;
-    let mut expected = BTreeMap::new();
-    for client in 0..CLIENTS {
-        let (last, found) = (
-            acked.get(&client).copied().unwrap_or(0),
-            sequence(&rows, client),
-        );
-        if !(last..=last + 1).contains(&found) {
-            return Err(format!(
-                "client {client}: transaction {last} was acknowledged, and at most {} begun; the store has {found}",
-                last + 1
-            )
-            .into());
-        }
-        let deed = Deed {
-            seed: options.seed,
-            client,
-            sequence: found,
-        };
-        expected.append(&mut deed.state());
-    }
-    compare(&rows, &expected)
+    deed::verify(options.seed, &acked, &rows(dir, options)?)
 }
 
-fn read_acked(file: &PathBuf) -> Result<Acked> {
-    let text = BufReader::new(fs::File::open(file)?);
-    let mut all = Acked::new();
-    for line in text.split(b'\n') {
-        let line = format!("{}\n", String::from_utf8_lossy(&line?));
-        for (client, sequence) in parse(&line) {
-            let last = all.entry(client).or_default();
-            *last = sequence.max(*last);
-        }
-    }
-    Ok(all)
-}
-
-fn compare(rows: &BTreeMap<Vec<u8>, Vec<u8>>, expected: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<()> {
-    let text = |bytes: Option<&Vec<u8>>| match bytes {
-        Some(bytes) => format!("{:?}", String::from_utf8_lossy(bytes)),
-        None => "nothing".into(),
-    };
-    for key in rows.keys().chain(expected.keys()) {
-        let (found, expected) = (rows.get(key), expected.get(key));
-        if found != expected {
-            return Err(format!(
-                "a transaction is half there: key {} has {}, and not {}",
-                text(Some(key)),
-                text(found),
-                text(expected)
-            )
-            .into());
-        }
-    }
-    Ok(())
-}
-
-fn sequence(rows: &BTreeMap<Vec<u8>, Vec<u8>>, client: u64) -> u64 {
-    let value = rows.get(&counter(client));
-    let text = value.map(|value| String::from_utf8_lossy(value));
-    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+fn read_acked(file: &Path) -> Result<Acked> {
+    let bytes = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(parse(&String::from_utf8_lossy(&bytes)))
 }
 
 /// All rows of the store.
-fn rows(dir: &Path, options: &Options) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+fn rows(dir: &Path, options: &Options) -> Result<Rows> {
     let (sender, rows) = channel();
-    let reader = Reader {
-        from: Vec::new(),
-        rows: sender,
-    };
-    let store = open(dir, small(options))?;
-    options.driver().run(store, vec![Box::new(reader)])?;
+    let store = Store::open(dir, small(options))?;
+    options
+        .driver()
+        .run(store, vec![Box::new(Reader::new(sender))])?;
     let parts: Result<Vec<Vec<Row>>, String> = rows.iter().collect();
     Ok(parts?.into_iter().flatten().collect())
-}
-
-/// Reads the store from end to end.
-struct Reader {
-    from: Vec<u8>,
-    rows: Sender<Result<Vec<Row>, String>>,
-}
-
-const AT_ONCE: usize = 200;
-
-impl Client for Reader {
-    fn next(&mut self, answer: Option<Reply>) -> Option<Body> {
-        match answer {
-            Some(Ok(Answer::Rows(rows))) => {
-                let last = (rows.len() == AT_ONCE)
-                    .then(|| rows.last().cloned())
-                    .flatten();
-                let _ = self.rows.send(Ok(rows));
-                self.from = last?.0;
-                self.from.push(0); // the next key that there can be
-            }
-            Some(Err(error)) => {
-                let _ = self.rows.send(Err(error));
-                return None;
-            }
-            _ => {}
-        }
-        Some(tx::scan(self.from.clone(), AT_ONCE))
-    }
 }

@@ -5,12 +5,13 @@
 //! all transactions that follow from them are begun, before a further request is asked for: so they share a batch
 //! of the log.
 
-use super::{Client, Clients, Counts, Store, outcome};
+use super::{Client, Clients, Counts, outcome};
 use crate::Result;
 use crate::engine::Engine;
 use crate::files::{self, Config, Files, LogSync};
 use crate::io::{Done, Io};
 use crate::page::{self, PageId};
+use crate::store::Store;
 use crate::tx::Reply;
 use kiocb::buf::PoolBuf;
 use kiocb::op::{Read, Write};

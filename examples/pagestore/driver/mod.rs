@@ -11,8 +11,7 @@ mod threads;
 
 use crate::Result;
 use crate::engine::Engine;
-use crate::files::{Config, Files};
-use crate::meta::Meta;
+use crate::store::Store;
 use crate::tx::{Body, Reply};
 
 /// One transaction at a time.
@@ -37,13 +36,6 @@ pub(crate) const DRIVERS: [(&str, Driver); 3] = [
     ("threads", Driver::Threads),
 ];
 
-/// A store that was opened, to be run once.
-pub(crate) struct Store {
-    pub(crate) files: Files,
-    pub(crate) meta: Meta,
-    pub(crate) config: Config,
-}
-
 /// What a run did to the files.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
@@ -63,21 +55,6 @@ impl Driver {
             Driver::PerCore => per_core::run(store, clients),
             Driver::Threads => threads::run(store, clients),
         }
-    }
-}
-
-impl Store {
-    /// The engine, and the files for its driver. `atomic`: the driver can ask for atomic writes.
-    fn start(mut self, atomic: bool) -> Result<(Engine, Files, Config)> {
-        let config = &mut self.config;
-        config.atomic &= atomic && self.files.writes_atomically();
-        config.images &= !config.atomic;
-        let reserved = self.files.data.len()?;
-        Ok((
-            Engine::new(*config, self.meta, reserved)?,
-            self.files,
-            *config,
-        ))
     }
 }
 

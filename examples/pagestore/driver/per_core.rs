@@ -2,8 +2,9 @@
 //! its own loop. No other thread is woken. A program for many cores has a store for each.
 
 use super::callbacks::Running;
-use super::{Clients, Counts, Store};
+use super::{Clients, Counts};
 use crate::Result;
+use crate::store::Store;
 use kiocb::Dispatch;
 
 pub(super) fn run(store: Store, clients: Clients) -> Result<Counts> {

@@ -3,12 +3,13 @@
 //! A client that waits for its answer does what the engine wants done meanwhile. So one of those whose commits wait
 //! writes and syncs the batch for all of them, and reads and checkpoints have as many threads as wait.
 
-use super::{Client, Clients, Counts, Store, outcome};
+use super::{Client, Clients, Counts, outcome};
 use crate::Result;
 use crate::engine::Engine;
 use crate::files::{self, Config, Files, LogSync};
 use crate::io::{Done, Io};
 use crate::page;
+use crate::store::Store;
 use crate::tx::{Body, Reply};
 use std::io;
 use std::os::unix::fs::FileExt;
