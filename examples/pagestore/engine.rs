@@ -134,9 +134,9 @@ impl Engine {
         }
         let (number, memory) = self.log.begin();
         let mut record = Record::new(memory, number, self.config.images);
-        for (key, value) in writes {
+        for Write { key, value, leaf } in writes {
             match value {
-                Some(value) => tree::put(&mut self.pool, &mut record, key, value),
+                Some(value) => tree::put(&mut self.pool, &mut record, *leaf, key, value),
                 None => tree::remove(&mut self.pool, &mut record, key),
             }
         }

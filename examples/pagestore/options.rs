@@ -235,5 +235,5 @@ torture:
   --seed N           of the moments and the transactions                                [1]
   --rounds N         how often                                                          [20]
   --round N          torture-child: which round this is
-  --acked FILE       torture-verify: what torture-child has printed, of all rounds: client and sequence, a line each
+  --acked FILE       torture-verify: what torture-child has printed in all rounds: client and sequence, a line each
 ";

@@ -117,10 +117,19 @@ impl<B: Deref<Target = [u8]>> Page<B> {
         self.heap() + self.removed() - HEADER - SLOT * self.count()
     }
 
+    /// Whether a new cell of that size fits in here.
+    pub(crate) fn has_room(&self, size: usize) -> bool {
+        self.free() >= size
+    }
+
     /// Whether the key's cell, which takes so many bytes, fits in here in place of what the key has now.
     pub(crate) fn fits(&self, key: &[u8], size: usize) -> bool {
-        let now = self.find(key);
-        let now = now.map_or(0, |slot| cell_size(key, self.value(slot)));
+        self.has_room(size) || self.fits_at(self.find(key), size)
+    }
+
+    /// The same, where the key was looked for already.
+    fn fits_at(&self, slot: Result<usize, usize>, size: usize) -> bool {
+        let now = slot.map_or(0, |slot| cell_size(self.key(slot), self.value(slot)));
         self.free() + now >= size
     }
 
@@ -167,13 +176,12 @@ impl<B: DerefMut<Target = [u8]>> Page<B> {
         put_u64(&mut self.0, 0, sum);
     }
 
-    /// Puts a cell in, in place of what its key had. False: it [does not fit](Self::fits), or is not a cell.
+    /// Puts a cell in, in place of what its key had. False: it [does not fit](Self::fits).
     pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> bool {
-        let size = cell_size(key, value);
-        if !self.fits(key, size) {
+        let (size, slot) = (cell_size(key, value), self.find(key));
+        if !self.fits_at(slot, size) {
             return false;
         }
-        let slot = self.find(key);
         if let Ok(slot) = slot
             && self.value(slot).len() == value.len()
         {

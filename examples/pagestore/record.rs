@@ -21,6 +21,7 @@ pub(crate) struct Record<'a> {
     /// Pages that it changes; those that it has the image of.
     changed: Vec<PageId>,
     whole: Vec<PageId>,
+    has_split: bool,
     /// The first change of a page since a checkpoint is an image.
     images: bool,
 }
@@ -36,6 +37,7 @@ impl<'a> Record<'a> {
             number,
             changed: Vec::new(),
             whole: Vec::new(),
+            has_split: false,
             images,
         }
     }
@@ -56,7 +58,17 @@ impl<'a> Record<'a> {
         }
     }
 
-    pub(crate) fn image(&mut self, pool: &mut Pool, page: PageId) {
+    /// Pages were split, and keys may be in others than before.
+    pub(crate) fn split(&mut self, pool: &mut Pool, pages: &[PageId]) {
+        self.has_split = true;
+        pages.iter().for_each(|page| self.image(pool, *page));
+    }
+
+    pub(crate) fn has_split(&self) -> bool {
+        self.has_split
+    }
+
+    fn image(&mut self, pool: &mut Pool, page: PageId) {
         pool.takes_image(page);
         add(&mut self.changed, page);
         add(&mut self.whole, page);

@@ -1,12 +1,12 @@
 //! `torture`: clients run transactions in a child process, which is killed at a random moment; then the store is
 //! recovered, and has to have each acknowledged transaction, and none by half.
 //!
-//! The three commands are parts that other ways to crash can use: `torture-child` prints `client sequence` for each
-//! transaction that the store has acknowledged, and `torture-verify` compares what was printed with the store.
+//! The three commands are parts that other ways to crash can use: `torture-child` prints `client sequence` for what
+//! it finds, and then for each transaction that the store has acknowledged, and `torture-verify` compares what was printed with the store.
 
 use crate::actor::{Reader, actors, note};
 use crate::command::config;
-use crate::deed::{self, Acked, Rows};
+use crate::deed::{self, Acked, CLIENTS, Rows, sequence};
 use crate::files::{self, Config, Files, Shape};
 use crate::options::Options;
 use crate::rng::{Rng, below};
@@ -149,6 +149,10 @@ pub(crate) fn child(options: &Options) -> Result<()> {
     let dir = options.store()?;
     create_if_missing(dir, options)?;
     let rows = rows(dir, options)?;
+    // What was under way when the last child ended and was not acknowledged may be there, and stays then.
+    for client in 0..CLIENTS {
+        say(&format!("{client} {}\n", sequence(&rows, client)));
+    }
     let store = Store::open(dir, small(options))?;
     let acknowledged = |client, sequence| match sequence {
         Ok(sequence) => say(&format!("{client} {sequence}\n")),

@@ -73,11 +73,19 @@ pub(crate) fn most_changed(pool: &mut Pool) -> Result<usize, Miss> {
     Ok(2 * pool.page(ROOT)?.level() + 3)
 }
 
-/// The key's leaf is here.
-pub(crate) fn put(pool: &mut Pool, record: &mut Record<'_>, key: &[u8], value: &[u8]) {
-    let leaf = leaf_with_room(pool, record, key, page::cell_size(key, value));
-    let fits = pool.change(leaf).put(key, value);
-    assert!(fits, "the leaf has room");
+/// The key's leaf is here, and was `leaf` before the transaction changed anything.
+pub(crate) fn put(
+    pool: &mut Pool,
+    record: &mut Record<'_>,
+    mut leaf: PageId,
+    key: &[u8],
+    value: &[u8],
+) {
+    if record.has_split() || !pool.change(leaf).put(key, value) {
+        leaf = leaf_with_room(pool, record, key, page::cell_size(key, value));
+        let fits = pool.change(leaf).put(key, value);
+        assert!(fits, "the leaf has room");
+    }
     record.put(pool, leaf, key, value);
 }
 
@@ -112,7 +120,7 @@ fn leaf_with_room(pool: &mut Pool, record: &mut Record<'_>, key: &[u8], size: us
 fn has_room(page: &Page<&[u8]>, key: &[u8], size: usize) -> bool {
     match page.level() {
         0 => page.fits(key, size),
-        _ => page.fits(b"", MAX_INNER),
+        _ => page.has_room(MAX_INNER),
     }
 }
 
@@ -122,8 +130,7 @@ fn grow(pool: &mut Pool, record: &mut Record<'_>) {
     let child = pool.allocate(old.level(), old.link());
     pool.change(child).fill(&old, 0..old.count());
     pool.change(ROOT).format(ROOT, old.level() + 1, child);
-    record.image(pool, child);
-    record.image(pool, ROOT);
+    record.split(pool, &[child, ROOT]);
 }
 
 /// Moves half of the cells to a new page on the right.
@@ -143,9 +150,7 @@ fn split(pool: &mut Pool, record: &mut Record<'_>, parent: PageId, left: PageId,
     page.fill(&old, 0..middle);
     let fits = pool.change(parent).put(separator, &right.to_le_bytes());
     assert!(fits, "a page on the way down has room for one more child");
-    for page in [left, right, parent] {
-        record.image(pool, page);
-    }
+    record.split(pool, &[left, right, parent]);
 }
 
 /// Where to cut: half of the bytes on each side. Where keys come in order, the last leaf stays full.

@@ -4,7 +4,7 @@
 //! left it. Where a page is missing it ends with [`Stop::Miss`], by `?`, and runs again from its beginning when
 //! the page is there: so it must have no effects but those on the store.
 
-use crate::page::{self, MAX_KEY};
+use crate::page::{self, MAX_KEY, PageId};
 use crate::pool::{Miss, Pool};
 use crate::tree::{self, Row};
 
@@ -36,8 +36,12 @@ impl From<Miss> for Stop {
     }
 }
 
-/// A key, and its new value or none.
-pub(crate) type Write = (Vec<u8>, Option<Vec<u8>>);
+/// A key, its new value or none, and the leaf that has the key.
+pub(crate) struct Write {
+    pub(crate) key: Vec<u8>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) leaf: PageId,
+}
 
 pub(crate) struct Tx<'a> {
     pool: &'a mut Pool,
@@ -59,9 +63,9 @@ impl Tx<'_> {
 
     /// The value of a key, with what this transaction has put there.
     pub(crate) fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, Stop> {
-        let written = self.writes.iter().rev().find(|(written, _)| written == key);
-        if let Some((_, value)) = written {
-            return Ok(value.clone());
+        let written = self.writes.iter().rev().find(|write| write.key == key);
+        if let Some(write) = written {
+            return Ok(write.value.clone());
         }
         let (value, version) = tree::get(self.pool, key)?;
         self.seen = self.seen.max(version);
@@ -93,8 +97,12 @@ impl Tx<'_> {
 
     /// The page that will change is here from now on: the body is not interrupted.
     fn write(&mut self, key: &[u8], value: Option<Vec<u8>>) -> Result<(), Stop> {
-        tree::leaf(self.pool, key)?;
-        self.writes.push((key.to_vec(), value));
+        let leaf = tree::leaf(self.pool, key)?;
+        self.writes.push(Write {
+            key: key.to_vec(),
+            value,
+            leaf,
+        });
         Ok(())
     }
 }

@@ -83,10 +83,23 @@ impl Running {
 impl Shared {
     /// Takes in a result, and does all that follows from it.
     fn turn(self: &Arc<Self>, done: Option<Done>) {
-        let mut engine = self.engine.lock().unwrap();
-        if let Some(done) = done {
-            engine.completed(done);
+        let mut done = Vec::from_iter(done);
+        loop {
+            let requests = self.follow(done);
+            done = requests
+                .into_iter()
+                .filter_map(|io| self.submit(io))
+                .collect();
+            if done.is_empty() {
+                return;
+            }
         }
+    }
+
+    /// Takes in results, gives answers, begins what follows, and returns what is to be submitted.
+    fn follow(&self, done: Vec<Done>) -> Vec<Io> {
+        let mut engine = self.engine.lock().unwrap();
+        done.into_iter().for_each(|done| engine.completed(done));
         loop {
             let replies = engine.take_replies();
             if replies.is_empty() {
@@ -99,13 +112,11 @@ impl Shared {
             self.go_on(replies.collect());
             engine = self.engine.lock().unwrap();
         }
-        let requests: Vec<Io> = iter::from_fn(|| engine.next_io()).collect();
         if engine.is_idle() && self.left.load(Ordering::Acquire) == 0 {
             self.is_over.store(true, Ordering::Release);
             let _ = self.over.send(());
         }
-        drop(engine);
-        requests.into_iter().for_each(|io| self.submit(io));
+        iter::from_fn(|| engine.next_io()).collect()
     }
 
     /// Lets clients go on, without the lock, and begins their next transactions together.
@@ -124,22 +135,23 @@ impl Shared {
         }
     }
 
-    fn submit(self: &Arc<Self>, io: Io) {
-        let refused = match io {
-            Io::Read(page, buffer) => self
-                .read(page, buffer)
-                .map_err(|error| Done::Read(page, Err(error))),
-            Io::Page(page, bytes) => self
-                .write(page, bytes)
-                .map_err(|error| Done::Page(page, Err(error))),
-            Io::Log(offset, buffer) => self
-                .log(offset, buffer)
-                .map_err(|error| Done::Log(Err(error))),
-            Io::Sync => self.sync().map_err(|error| Done::Sync(Err(error))),
-            Io::Reserve(bytes) => Err(Done::Reserve(files::reserve(&self.files.data, bytes))),
-        };
-        if let Err(done) = refused {
-            self.turn(Some(done));
+    /// Returns what is over at once.
+    fn submit(self: &Arc<Self>, io: Io) -> Option<Done> {
+        match io {
+            Io::Read(page, buffer) => {
+                let refused = self.read(page, buffer).err();
+                refused.map(|error| Done::Read(page, Err(error)))
+            }
+            Io::Page(page, bytes) => {
+                let refused = self.write(page, bytes).err();
+                refused.map(|error| Done::Page(page, Err(error)))
+            }
+            Io::Log(offset, buffer) => {
+                let refused = self.log(offset, buffer).err();
+                refused.map(|error| Done::Log(Err(error)))
+            }
+            Io::Sync => self.sync().err().map(|error| Done::Sync(Err(error))),
+            Io::Reserve(bytes) => Some(Done::Reserve(files::reserve(&self.files.data, bytes))),
         }
     }
 
