@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// Records that one transaction loads.
-const AT_ONCE: u64 = 16;
+const AT_ONCE: u64 = 8;
 
 /// What one client has done; it alone writes it.
 pub(crate) struct Meter {

@@ -24,7 +24,7 @@ mod deed;
 mod disk;
 #[path = "../../examples/pagestore/driver/mod.rs"]
 mod driver;
-#[path = "../../examples/pagestore/engine.rs"]
+#[path = "../../examples/pagestore/engine/mod.rs"]
 mod engine;
 #[path = "../../examples/pagestore/files.rs"]
 mod files;
