@@ -93,14 +93,19 @@ pub(crate) fn gets(dir: &Path, options: &Options) -> Result<()> {
     let iobench = beside("iobench")
         .ok_or("iobench is not beside this program: cargo build --release --examples")?;
     let progress = Progress::of(u64::try_from((total(options) * ROUNDS).as_millis())?);
-    let (mut reads, mut seconds, mut iops) = (0.0, 0.0, 0.0);
+    let (mut reads, mut seconds, mut cpu) = (0.0, 0.0, 0.0);
+    let (mut iops, mut iobench_cpu) = (0.0, 0.0);
     for _ in 0..ROUNDS {
         let run = measure(dir, options, options.driver(), GETS, &progress)?;
         reads += run.operations as f64 * run.counts.page_reads as f64 / run.all_operations as f64;
         seconds += run.seconds;
-        iops += iobench_iops(&iobench, &dir.join("data"), bytes, options)? / f64::from(ROUNDS);
+        cpu += run.cpu_seconds;
+        let other = iobench_run(&iobench, &dir.join("data"), bytes, options)?;
+        iops += other[0] / f64::from(ROUNDS);
+        iobench_cpu += other[1] / f64::from(ROUNDS) / 1e3;
     }
     progress.finish();
+    let cpu = cpu * 1e6 / reads;
     let (reads, clients) = (reads / seconds, options.clients);
     println!(
         "{clients} clients, random gets of {} records, {} pages in memory of {}",
@@ -109,7 +114,8 @@ pub(crate) fn gets(dir: &Path, options: &Options) -> Result<()> {
         meta.pages
     );
     println!(
-        "page reads of gets: {}/s; iobench --engine callback --depth {clients}: {}/s; ratio {:.2}",
+        "page reads of gets: {}/s, {cpu:.1} us CPU each; iobench --engine callback --depth {clients}: {}/s, \
+         {iobench_cpu:.1} us; ratio {:.2}",
         grouped(reads),
         grouped(iops),
         reads / iops
@@ -117,7 +123,8 @@ pub(crate) fn gets(dir: &Path, options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn iobench_iops(iobench: &Path, data: &Path, bytes: u64, options: &Options) -> Result<f64> {
+/// IOPS, and nanoseconds of processor time for each.
+fn iobench_run(iobench: &Path, data: &Path, bytes: u64, options: &Options) -> Result<[f64; 2]> {
     let mut command = Command::new(iobench);
     command
         .args(["--engine", "callback", "--no-verify", "--json", "--file"])
@@ -136,7 +143,11 @@ fn iobench_iops(iobench: &Path, data: &Path, bytes: u64, options: &Options) -> R
     ]);
     let output = command.output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let iops = text.split("\"iops\":").nth(1);
-    let iops = iops.and_then(|rest| rest.split([',', '}']).next()?.trim().parse().ok());
-    iops.ok_or_else(|| format!("iobench: {}", String::from_utf8_lossy(&output.stderr)).into())
+    let figure = |name: &str| {
+        let rest = text.split(&format!("\"{name}\":")).nth(1)?;
+        rest.split([',', '}']).next()?.trim().parse().ok()
+    };
+    let figures = figure("iops").zip(figure("cpu_ns_per_io"));
+    let figures = figures.map(|(iops, cpu)| [iops, cpu]);
+    figures.ok_or_else(|| format!("iobench: {}", String::from_utf8_lossy(&output.stderr)).into())
 }
