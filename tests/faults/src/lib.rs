@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | I/O held in flight until the test says so, EIO, ENOSPC, EINTR, EAGAIN, short reads, no answer ever | [`SlowFs`] |
 //! | the same from a block device | [`LoopDevice`] over a file of a [`SlowFs`] |
-//! | what was not synced lost, torn or reordered by a power cut | [`VolatileFs`] |
+//! | what was not synced lost, torn or reordered by a power cut | [`VolatileFs`]; under a store: [`Torture`] |
 //! | tmpfs, ramfs, ext4, XFS, btrfs, squashfs, an overlay; tiny, full or frozen ones | [`Mount`] |
 //! | `io_submit` blocked | [`Mount::freeze`], [`MissingPages`], a read of an empty pipe |
 //! | a limit, a signal's action, a filter, in a process of its own | [`in_child`], [`Child`], [`ControlGroup`] |
@@ -36,6 +36,7 @@ pub mod skip;
 mod slowfs;
 mod stuck;
 mod supervise;
+mod torture;
 mod trace;
 mod volatile;
 mod watchdog;
@@ -51,6 +52,7 @@ pub use seccomp::Filter;
 pub use slowfs::{Gate, Op, Seen, SlowFs, When};
 pub use stuck::{is_asleep_in, thread_id, wait_until_asleep_in};
 pub use supervise::{Answer, Call, supervise};
+pub use torture::{Rounds, Torture};
 pub use trace::Submission;
 pub use volatile::VolatileFs;
 pub use watchdog::{PATIENCE, Watchdog};

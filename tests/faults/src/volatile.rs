@@ -19,6 +19,7 @@ mod file;
 mod luck;
 mod queue;
 mod server;
+mod sparse;
 #[cfg(test)]
 mod tests;
 

@@ -5,7 +5,7 @@ mod kit;
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use kiocb::op::Write;
 use kiocb::{Aio, AlignedBuf, RwFlags, SyncGroup};
@@ -24,7 +24,7 @@ enum Durable {
     NotAtAll,
 }
 
-const RECORDS: u64 = 64;
+const RECORDS: u64 = 16;
 
 /// A file with its length and name on the medium, so that no write changes more than its block.
 fn log(fs: &VolatileFs, round: u64) -> Arc<File> {
@@ -68,10 +68,14 @@ fn append(aio: &Aio, log: &Arc<File>, number: u64, durable: Durable) -> std::io:
     }
 }
 
-/// Appends until the power fails or the log is full; returns how many records were acknowledged.
-fn append_all(aio: &Aio, log: &Arc<File>, durable: Durable) -> u64 {
-    let acknowledged = (0..RECORDS).take_while(|&number| append(aio, log, number, durable).is_ok());
-    acknowledged.count() as u64
+/// Appends until the power fails or the log is full, and counts the records that were acknowledged.
+fn append_all(aio: &Aio, log: &Arc<File>, durable: Durable, acknowledged: &AtomicU64) {
+    let mut numbers = 0..RECORDS;
+    while let Some(number) = numbers.next()
+        && append(aio, log, number, durable).is_ok()
+    {
+        acknowledged.fetch_add(1, Relaxed);
+    }
 }
 
 /// How many records of a log are there, from the first on.
@@ -90,14 +94,16 @@ fn first_loss(fs: &mut VolatileFs, durable: Durable, rounds: u64) -> Option<u64>
     let aio = Aio::builder().depth(8).build().unwrap();
     (0..rounds).find(|&round| {
         let log = log(fs, round);
-        let acknowledged = std::thread::scope(|scope| {
-            let client = scope.spawn(|| append_all(&aio, &log, durable));
-            std::thread::sleep(Duration::from_micros(random.roll(3000)));
+        let (acknowledged, enough) = (AtomicU64::new(0), random.roll(RECORDS));
+        std::thread::scope(|scope| {
+            scope.spawn(|| append_all(&aio, &log, durable, &acknowledged));
+            while acknowledged.load(Relaxed) < enough {
+                std::thread::yield_now();
+            }
             fs.cut();
-            client.join().unwrap()
         });
         fs.restore();
-        let is_loss = count(&log) < acknowledged;
+        let is_loss = count(&log) < acknowledged.into_inner();
         drop(log);
         std::fs::remove_file(fs.path().join(format!("log-{round}"))).unwrap();
         is_loss

@@ -1,8 +1,7 @@
 //! One file: what of it is on the medium, and what was written since.
 
-use std::ops::Range;
-
 use super::luck::Luck;
+use super::sparse::{Sparse, parts};
 use crate::random::Random;
 
 /// What a disk writes whole or not at all.
@@ -12,9 +11,9 @@ const SECTOR: usize = 512;
 #[derive(Clone, Debug, Default)]
 pub(super) struct File {
     /// On the medium.
-    durable: Vec<u8>,
+    durable: Sparse,
     /// What a read returns.
-    now: Vec<u8>,
+    now: Sparse,
     /// What leads from the one to the other, in the order in which it was completed.
     changes: Vec<Change>,
 }
@@ -42,9 +41,8 @@ impl File {
         self.now.len()
     }
 
-    pub(super) fn read(&self, offset: usize, len: usize) -> &[u8] {
-        let start = offset.min(self.now.len());
-        &self.now[start..self.now.len().min(start + len)]
+    pub(super) fn read(&self, offset: usize, len: usize) -> Vec<u8> {
+        self.now.read(offset, len)
     }
 
     pub(super) fn write(&mut self, number: u64, offset: usize, bytes: Vec<u8>, is_durable: bool) {
@@ -70,7 +68,7 @@ impl File {
     }
 
     fn change(&mut self, change: Change) {
-        change.carry_out(&mut self.now, |_| true);
+        change.carry_out(&mut self.now, || true);
         self.changes.push(change);
     }
 
@@ -80,7 +78,7 @@ impl File {
             .changes
             .partition_point(|change| change.number <= up_to);
         for change in self.changes.drain(..count) {
-            change.carry_out(&mut self.durable, |_| true);
+            change.carry_out(&mut self.durable, || true);
         }
     }
 
@@ -95,7 +93,7 @@ impl File {
         for (place, mut change) in changes.into_iter().enumerate() {
             change.length = change.length.filter(|_| place < lengths);
             let is_durable = change.is_durable;
-            change.carry_out(&mut self.durable, |_| {
+            change.carry_out(&mut self.durable, || {
                 is_durable || luck.keeps(place, random)
             });
         }
@@ -105,29 +103,21 @@ impl File {
 
 impl Change {
     /// Carries it out on these bytes, but for the sectors that `keeps` refuses.
-    fn carry_out(&self, medium: &mut Vec<u8>, mut keeps: impl FnMut(usize) -> bool) {
+    fn carry_out(&self, medium: &mut Sparse, mut keeps: impl FnMut() -> bool) {
         if let Some(length) = self.length {
-            medium.resize(length, 0);
+            medium.resize(length);
         }
         let What::Write { offset, bytes } = &self.what else {
             return;
         };
-        for sector in sectors(*offset..(offset + bytes.len()).min(medium.len())) {
-            if keeps(sector.start / SECTOR) {
-                let of_bytes = sector.start - offset..sector.end - offset;
-                medium[sector].copy_from_slice(&bytes[of_bytes]);
+        let end = (offset + bytes.len()).min(medium.len());
+        for sector in parts(*offset..end, SECTOR) {
+            if keeps() {
+                medium.write(
+                    sector.start,
+                    &bytes[sector.start - offset..sector.end - offset],
+                );
             }
         }
     }
-}
-
-/// The parts of a range that lie in one sector each.
-fn sectors(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    let mut start = range.start;
-    std::iter::from_fn(move || {
-        let end = (start / SECTOR * SECTOR + SECTOR).min(range.end);
-        let part = start..end;
-        start = end;
-        (!part.is_empty()).then_some(part)
-    })
 }

@@ -1,11 +1,15 @@
 //! The disk's queue: writes and syncs that have arrived, and are completed in an order of the disk's own.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use fuser::{Errno, ReplyEmpty, ReplyWrite};
 
 use super::disk::Disk;
 use crate::random::Random;
+
+/// How long a request that is alone waits for another one.
+const COMPANY: Duration = Duration::from_micros(200);
 
 /// A request that has arrived and is not complete.
 #[derive(Debug)]
@@ -78,6 +82,17 @@ pub(super) struct State {
     has_ended: bool,
 }
 
+impl State {
+    fn complete_one(&mut self) {
+        let count = self.waiting.len();
+        if count > 0 {
+            let chosen = self.random.below(count);
+            let request = self.waiting.swap_remove(chosen);
+            request.carry_out(&mut self.disk);
+        }
+    }
+}
+
 /// The disk and its queue, for the server's thread, the thread that completes requests, and the test.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -114,7 +129,8 @@ impl Shared {
         }
     }
 
-    /// Completes requests, whichever chance names next, until the end.
+    /// Completes requests, whichever chance names next, until the end. Now and then one that is alone waits for
+    /// company, so that there is a choice however fast requests are completed.
     pub(super) fn complete_all(&self) {
         let mut state = self.lock();
         while !state.has_ended {
@@ -123,14 +139,11 @@ impl Shared {
                 state = woken.unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            let State {
-                waiting,
-                random,
-                disk,
-                ..
-            } = &mut *state;
-            let request = waiting.swap_remove(random.below(waiting.len()));
-            request.carry_out(disk);
+            if state.waiting.len() == 1 && state.random.roll(2) == 0 {
+                let woken = self.changed.wait_timeout(state, COMPANY);
+                (state, _) = woken.unwrap_or_else(PoisonError::into_inner);
+            }
+            state.complete_one();
             drop(state); // others may arrive before the next one is chosen
             state = self.lock();
         }

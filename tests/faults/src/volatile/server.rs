@@ -233,7 +233,7 @@ impl Filesystem for Server {
         let (offset, len) = (offset as usize, size as usize);
         match self.state() {
             Ok(state) => match state.disk.file(inode.0) {
-                Some(file) => reply.data(file.read(offset, len)),
+                Some(file) => reply.data(&file.read(offset, len)),
                 None => reply.error(Errno::ESTALE),
             },
             Err(errno) => reply.error(errno),
