@@ -22,6 +22,9 @@ fn pagestore() -> PathBuf {
         "--example",
         "pagestore",
     ]);
+    if !cfg!(debug_assertions) {
+        build.arg("--release"); // as this program
+    }
     let built = build.current_dir(root).status().expect("cargo is there");
     assert!(built.success(), "it does not compile");
     let program = std::env::current_exe().expect("this program");
