@@ -8,7 +8,7 @@ use fuser::{Errno, ReplyEmpty, ReplyWrite};
 use super::disk::Disk;
 use crate::random::Random;
 
-/// How long a request that is alone waits for another one.
+/// How long a request waits for another one.
 const COMPANY: Duration = Duration::from_micros(200);
 
 /// A request that has arrived and is not complete.
@@ -30,6 +30,13 @@ pub(super) enum Waiting {
 }
 
 impl Waiting {
+    fn makes_durable(&self) -> bool {
+        match self {
+            Waiting::Write { is_durable, .. } => *is_durable,
+            Waiting::Sync { .. } => true,
+        }
+    }
+
     fn carry_out(self, disk: &mut Disk) {
         match self {
             Waiting::Write {
@@ -83,13 +90,23 @@ pub(super) struct State {
 }
 
 impl State {
-    fn complete_one(&mut self) {
+    /// Completes one, unless it is to wait for company. What makes durable takes long, as on a disk with a cache:
+    /// most of the time it is what a cut finds under way. And one that is alone waits now and then, so that there
+    /// is a choice however fast requests are completed.
+    fn complete_one(&mut self) -> bool {
         let count = self.waiting.len();
-        if count > 0 {
-            let chosen = self.random.below(count);
+        let chosen = self.random.below(count);
+        let chances = match self.waiting[chosen].makes_durable() {
+            true => 6,
+            false if count == 1 => 2,
+            false => 1,
+        };
+        let is_due = self.random.roll(chances) == 0;
+        if is_due {
             let request = self.waiting.swap_remove(chosen);
             request.carry_out(&mut self.disk);
         }
+        is_due
     }
 }
 
@@ -129,23 +146,20 @@ impl Shared {
         }
     }
 
-    /// Completes requests, whichever chance names next, until the end. Now and then one that is alone waits for
-    /// company, so that there is a choice however fast requests are completed.
+    /// Completes requests, whichever chance names next, until the end.
     pub(super) fn complete_all(&self) {
         let mut state = self.lock();
         while !state.has_ended {
             if state.waiting.is_empty() {
                 let woken = self.changed.wait(state);
                 state = woken.unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            if state.waiting.len() == 1 && state.random.roll(2) == 0 {
+            } else if state.complete_one() {
+                drop(state); // others may arrive before the next one is chosen
+                state = self.lock();
+            } else {
                 let woken = self.changed.wait_timeout(state, COMPANY);
                 (state, _) = woken.unwrap_or_else(PoisonError::into_inner);
             }
-            state.complete_one();
-            drop(state); // others may arrive before the next one is chosen
-            state = self.lock();
         }
     }
 
