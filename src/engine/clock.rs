@@ -76,3 +76,16 @@ fn is_time_to_report(now: u64) -> bool {
         .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
         .is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocking_is_reported_once_in_a_second() {
+        let began = u64::MAX / 2; // later than any true report
+        let times = [0, 1, QUIET - 1, QUIET, QUIET + 1, 2 * QUIET];
+        let due = times.map(|time| is_time_to_report(began + time));
+        assert_eq!(due, [true, false, false, true, false, true]);
+    }
+}
