@@ -1,6 +1,6 @@
 //! Cuts the power under the example `pagestore`, round after round: see `.ci/power-cuts`.
 //!
-//! `power_cuts --program PATH [--rounds N] [--seed S] [--longest MILLISECONDS] [--disk-every N] [-- WORDS]`; the
+//! `power_cuts --program PATH [--rounds N] [--seed S] [--most-lines N] [--disk-every N] [-- WORDS]`; the
 //! words go to the store (`--driver`, `--break`). Prints its progress each second, and its totals at the end and
 //! after Ctrl-C. Exits with 1 when the store has broken a promise.
 
@@ -37,7 +37,7 @@ fn options() -> Result<(Torture, u64)> {
         program: "target/release/examples/pagestore".into(),
         arguments: Vec::new(),
         seed: 1,
-        longest: Duration::from_millis(60),
+        most_lines: 200,
         disk_every: 100,
     };
     let mut rounds = 100;
@@ -47,9 +47,7 @@ fn options() -> Result<(Torture, u64)> {
             Arg::Long("program") => torture.program = parser.value()?.into(),
             Arg::Long("rounds") => rounds = parser.value()?.parse()?,
             Arg::Long("seed") => torture.seed = parser.value()?.parse()?,
-            Arg::Long("longest") => {
-                torture.longest = Duration::from_millis(parser.value()?.parse()?);
-            }
+            Arg::Long("most-lines") => torture.most_lines = parser.value()?.parse()?,
             Arg::Long("disk-every") => torture.disk_every = parser.value()?.parse()?,
             Arg::Value(word) => torture.arguments.push(word.string()?),
             other => return Err(other.unexpected().into()),

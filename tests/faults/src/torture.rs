@@ -27,11 +27,15 @@ pub struct Torture {
     pub arguments: Vec<String>,
     /// Decides when the power fails and what is lost.
     pub seed: u64,
-    /// How long a child runs at most from its first acknowledged transaction on.
-    pub longest: Duration,
+    /// How many lines a child prints at most, which is how many transactions it may have acknowledged. A time would
+    /// leave none of them on a busy machine.
+    pub most_lines: usize,
     /// After so many rounds an empty disk takes the place of the old one.
     pub disk_every: u64,
 }
+
+/// The power fails so long after the last line at most.
+const AFTER_A_LINE: Duration = Duration::from_millis(3);
 
 /// Rounds that are under way.
 #[derive(Debug)]
@@ -62,7 +66,7 @@ impl Torture {
         let mut random = Random(self.seed);
         let disk = Disk::new(random.next())?;
         Ok(Rounds {
-            beginning: self.longest,
+            beginning: Duration::from_millis(50),
             torture: self,
             random,
             round: 0,
@@ -129,10 +133,19 @@ impl Rounds {
         let start = Instant::now();
         if self.random.roll(4) == 0 {
             thread::sleep(self.up_to(self.beginning));
-        } else if child.first_word.recv_timeout(PATIENCE).is_ok() {
-            self.beginning = start.elapsed();
-            thread::sleep(self.up_to(self.torture.longest));
+            return;
         }
+        let mut left = 1 + self.random.below(self.torture.most_lines);
+        let mut is_first = true;
+        while left > 0
+            && let Ok(lines) = child.lines.recv_timeout(PATIENCE)
+        {
+            if std::mem::take(&mut is_first) {
+                self.beginning = start.elapsed();
+            }
+            left = left.saturating_sub(lines);
+        }
+        thread::sleep(self.up_to(AFTER_A_LINE));
     }
 
     fn up_to(&mut self, longest: Duration) -> Duration {
@@ -177,8 +190,8 @@ fn acknowledge(acknowledged: &mut BTreeMap<u64, u64>, printed: &str) {
 /// A program that runs, and the threads that read what it prints and says.
 struct Running {
     process: Child,
-    /// It has printed something.
-    first_word: Receiver<()>,
+    /// How many lines it has printed, part by part.
+    lines: Receiver<usize>,
     printed: JoinHandle<io::Result<String>>,
     said: JoinHandle<io::Result<String>>,
 }
@@ -191,10 +204,10 @@ impl Running {
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
         let (out, err) = (process.stdout.take(), process.stderr.take());
-        let (sender, first_word) = channel();
+        let (sender, lines) = channel();
         Ok(Running {
             process,
-            first_word,
+            lines,
             printed: read(out.expect("a pipe"), Some(sender)),
             said: read(err.expect("a pipe"), None),
         })
@@ -234,10 +247,10 @@ impl Running {
     }
 }
 
-/// Reads to the end, and tells when the first bytes have come.
+/// Reads to the end, and tells how many lines have come.
 fn read(
     mut pipe: impl Read + Send + 'static,
-    mut first_word: Option<Sender<()>>,
+    lines: Option<Sender<usize>>,
 ) -> JoinHandle<io::Result<String>> {
     thread::spawn(move || {
         let (mut text, mut part) = (Vec::new(), [0; 4096]);
@@ -247,8 +260,9 @@ fn read(
                 return Ok(String::from_utf8_lossy(&text).into_owned());
             }
             text.extend_from_slice(&part[..count]);
-            if let Some(sender) = first_word.take() {
-                let _ = sender.send(());
+            if let Some(lines) = &lines {
+                let ends = part[..count].iter().filter(|&&byte| byte == b'\n');
+                let _ = lines.send(ends.count());
             }
         }
     })

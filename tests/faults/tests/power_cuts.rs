@@ -37,7 +37,7 @@ fn torture(words: &[&str]) -> Torture {
         program: pagestore(),
         arguments: words.iter().map(ToString::to_string).collect(),
         seed: 3,
-        longest: Duration::from_millis(60),
+        most_lines: 200,
         disk_every: 20,
     }
 }
