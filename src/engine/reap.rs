@@ -126,6 +126,9 @@ impl Engine {
     /// Counts requests as completing before their slots are returned.
     #[inline]
     fn count_taken(&self, taken: usize, harvest: &mut Harvest) {
+        if harvest.wakes > 0 {
+            self.roles.wake_arrived(); // not before the event is off the ring: it has one place for wake-ups
+        }
         if taken > 0 {
             // `wake_tasks` will defer them, for the dispatcher: it must not end before.
             harvest.are_wakers_counted =
@@ -181,7 +184,6 @@ impl Engine {
             if others {
                 return Take::Leave;
             }
-            self.roles.wake_arrived();
             harvest.wakes += 1;
             return Take::Taken;
         }
