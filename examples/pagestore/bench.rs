@@ -33,11 +33,7 @@ pub(crate) struct Outcome {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let temporary = tempfile::tempdir_in(std::env::current_dir()?)?;
-    let dir = options
-        .store
-        .clone()
-        .unwrap_or_else(|| temporary.path().join("store"));
+    let (_temporary, dir) = options.store_or_temporary()?;
     let busy = busy::Busy::start(options.noise)?;
     if options.compare {
         compare::drivers(&dir, options)?;

@@ -8,6 +8,7 @@ use crate::units;
 use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use tempfile::TempDir;
 
 /// What to do.
 pub(crate) struct Command {
@@ -88,6 +89,16 @@ impl Options {
     /// Pages in memory.
     pub(crate) fn pool(&self) -> usize {
         self.pool.unwrap_or(if self.gets { 1024 } else { 2048 })
+    }
+
+    /// The store that is named, or one in a new directory beside, which goes with what is returned first.
+    pub(crate) fn store_or_temporary(&self) -> Result<(Option<TempDir>, PathBuf)> {
+        if let Some(store) = &self.store {
+            return Ok((None, store.clone()));
+        }
+        let temporary = tempfile::tempdir_in(std::env::current_dir()?)?;
+        let store = temporary.path().join("store");
+        Ok((Some(temporary), store))
     }
 
     /// The directory, which has to be named.

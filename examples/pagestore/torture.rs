@@ -26,11 +26,7 @@ const LONGEST: u64 = 800;
 
 /// Kills, recovers and verifies, round after round.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let temporary = tempfile::tempdir_in(std::env::current_dir()?)?;
-    let dir = options
-        .store
-        .clone()
-        .unwrap_or_else(|| temporary.path().join("store"));
+    let (_temporary, dir) = options.store_or_temporary()?;
     create_if_missing(&dir, options)?;
     let (file, mut acked) = (dir.join("acked"), Acked::new());
     let mut rng = Rng::new(options.seed);

@@ -2,8 +2,6 @@
 
 mod kit;
 
-use std::fs::File;
-use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
@@ -96,15 +94,6 @@ fn a_disk_of_large_blocks_refuses_small_requests_as_their_results() {
         .alloc()
         .init_rw(Arc::clone(&disk), Read, disk.buffer(4096), 4096);
     assert_eq!(request.wait().unwrap().result.unwrap(), 4096);
-}
-
-/// An ext4 on a disk that the test can hold and fail, with a file of four blocks.
-fn ext4_on_a_slow_disk() -> io::Result<(SlowFs, Mount, Arc<File>)> {
-    let fs = SlowFs::new()?;
-    let disk = fs.file("disk", vec![0; 16 << 20]);
-    let mount = Mount::ext4_on(LoopDevice::new(&disk)?)?;
-    let file = mount.file("f", 4 * BLOCK, libc::O_DIRECT)?;
-    Ok((fs, mount, Arc::new(file)))
 }
 
 #[test]

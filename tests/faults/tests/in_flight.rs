@@ -12,7 +12,7 @@ use std::time::Duration;
 use kiocb::{Aio, AlignedBuf, Dispatch};
 use kiocb_faults::raw::BLOCK;
 use kiocb_faults::{
-    Child, LoopDevice, Mount, Op, SlowFs, Watchdog, inside, need, need_root, wait_until_asleep_in,
+    Child, LoopDevice, Op, SlowFs, Watchdog, inside, need, need_root, wait_until_asleep_in,
 };
 use kit::*;
 
@@ -138,20 +138,11 @@ fn a_read_in_flight_across_a_fork_arrives_in_the_parent() {
     }
 }
 
-/// An ext4 on a disk that the test can hold, with a file of four blocks of which the page cache knows nothing.
-fn slow_ext4() -> io::Result<(SlowFs, Mount, Arc<File>)> {
-    let fs = SlowFs::new()?;
-    let disk = fs.file("disk", vec![0; 16 << 20]);
-    let mount = Mount::ext4_on(LoopDevice::new(&disk)?)?;
-    let file = mount.file("f", 4 * BLOCK, libc::O_DIRECT)?;
-    Ok((fs, mount, Arc::new(file)))
-}
-
 #[test]
 fn an_unmounted_file_system_stays_until_the_last_answer() {
     need_root!();
     let _watchdog = Watchdog::new("unmounting");
-    let (fs, mount, file) = need!(slow_ext4());
+    let (fs, mount, file) = need!(ext4_on_a_slow_disk());
     let aio = aio(4);
     assert_eq!(
         write(&aio, &file, 1, 5).wait().unwrap().result.unwrap(),
@@ -175,7 +166,7 @@ fn an_unmounted_file_system_stays_until_the_last_answer() {
 fn a_file_that_loses_name_and_length_in_flight_answers_in_full() {
     need_root!();
     let _watchdog = Watchdog::new("truncating");
-    let (fs, mount, file) = need!(slow_ext4());
+    let (fs, mount, file) = need!(ext4_on_a_slow_disk());
     let aio = aio(4);
     assert_eq!(
         write(&aio, &file, 2, 5).wait().unwrap().result.unwrap(),

@@ -18,7 +18,7 @@ use kiocb::buf::IoBufMut;
 use kiocb::op::{Read, Rw, Write};
 use kiocb::{Aio, AioBuilder, AioError, AlignedBuf, Completion, Iocb, SetupError};
 use kiocb_faults::raw::BLOCK;
-use kiocb_faults::{Gate, PATIENCE, wait_until_asleep_in};
+use kiocb_faults::{Gate, LoopDevice, Mount, PATIENCE, SlowFs, wait_until_asleep_in};
 
 /// A block's length, as an offset.
 pub(crate) const B: u64 = BLOCK as u64;
@@ -32,6 +32,16 @@ pub(crate) type Done = Completion<Arc<File>, AlignedBuf>;
 /// Block `n` is full of the byte `n + 1`: never of what a fresh buffer holds.
 pub(crate) fn blocks(count: u8) -> Vec<u8> {
     (1..=count).flat_map(|number| vec![number; BLOCK]).collect()
+}
+
+/// An ext4 on a disk that the test can hold and fail, with a file of four blocks of which the page cache knows
+/// nothing.
+pub(crate) fn ext4_on_a_slow_disk() -> io::Result<(SlowFs, Mount, Arc<File>)> {
+    let fs = SlowFs::new()?;
+    let disk = fs.file("disk", vec![0; 16 << 20]);
+    let mount = Mount::ext4_on(LoopDevice::new(&disk)?)?;
+    let file = mount.file("f", 4 * BLOCK, libc::O_DIRECT)?;
+    Ok((fs, mount, Arc::new(file)))
 }
 
 /// How many kernel contexts this process has.
